@@ -1,0 +1,121 @@
+/* effects.h — what an applied batch asks of nodes, in log order.
+ *
+ * state_apply() appends effects; each node carries out those that concern the clients it holds. Everything that an
+ * effect borrows (messages, texts, targets) lives until effects_clear(), or the next state_apply() on this list.
+ *
+ * Outcomes answer one command of the batch: only the origin of the batch looks at them. The others concern whoever
+ * holds the client named. Refusals (fenced, quota) are outcomes like any other. */
+#ifndef COTERIE_EFFECTS_H
+#define COTERIE_EFFECTS_H
+
+#include "base/message.h"
+
+enum outcome {
+    OUTCOME_DONE = 0,
+    OUTCOME_FENCED,          /* not, or no longer, the owner: the connection is to be closed, nothing acknowledged */
+    OUTCOME_DUPLICATE,       /* PUBLISH QoS 2: this packet id is open already: PUBREC again. PUBREL: unknown id */
+    OUTCOME_QUOTA,           /* a limit of the state machine: 0x97, nothing changed */
+    OUTCOME_NO_SUBSCRIBERS,  /* PUBLISH: done, but nobody matched (0x10) */
+};
+
+/* One delivery to one session that this node holds. Also how a node matches QoS 0 messages (state_match). */
+struct target {
+    uint64_t session_id;
+    uint64_t connection;         /* the owner's, as given in COMMAND_CONNECT; always one of this node's */
+    uint64_t order;              /* place in the session's order, and the source of its packet id; 0: QoS 0, not stored */
+    const uint32_t *subscription_ids;
+    uint16_t subscription_id_count;
+    uint8_t qos;                 /* to be sent with; 0 to 2 */
+    bool retain;                 /* the RETAIN flag to send */
+    bool admitted;               /* QoS 2 only: the state machine has given it a place in the window */
+    bool own;                    /* there is a row in the session's own queue: acknowledge `order` */
+    uint32_t broadcast_count;    /* broadcast queues that hold it for this session: acknowledge it in each */
+    const uint64_t *broadcast_filters;
+};
+
+enum effect_type {
+    EFFECT_BATCH,        /* first effect of every entry that held a batch: who sent it, and whether it was applied */
+    EFFECT_CONNECTED,    /* outcome of CONNECT */
+    EFFECT_ENDED,        /* outcome of END: the socket may be closed */
+    EFFECT_SUBSCRIBED,   /* outcome of SUBSCRIBE */
+    EFFECT_UNSUBSCRIBED, /* outcome of UNSUBSCRIBE */
+    EFFECT_PUBLISHED,    /* outcome of PUBLISH */
+    EFFECT_RELEASED,     /* outcome of PUBREL: send PUBCOMP */
+    EFFECT_DELIVERY_RELEASED,  /* outcome of PUBREC: send PUBREL */
+    EFFECT_DELIVERY_DONE,      /* outcome of PUBCOMP or ACK: the packet ids may be used again */
+    EFFECT_TAKEN_OVER,   /* a connection that this node holds is no longer the owner of its session: close it (0x8E) */
+    EFFECT_MESSAGE,      /* a message, and the sessions here that are to get it */
+    EFFECT_QUEUED,       /* rows were added to the own queue of a session held here, not through EFFECT_MESSAGE
+                          * (retained at SUBSCRIBE, values overwritten before a scan passed): read the queue */
+    EFFECT_ADMITTED,     /* QoS 2 deliveries of a session held here got a place in its window */
+    EFFECT_NODE,         /* a node came up or went down */
+    EFFECT_CHECKPOINT,   /* compare hashes */
+    EFFECT_SETTINGS,     /* limits have changed */
+};
+
+enum batch_verdict {
+    BATCH_APPLIED,
+    BATCH_SEEN,          /* applied before: it was sent twice; the origin has had its answers */
+    BATCH_GAP,           /* not the next number: the origin sends again from `expected` */
+    BATCH_STALE,         /* of a life of the origin that has ended */
+};
+
+struct effect {
+    enum effect_type type;
+    uint32_t command;            /* outcomes: number of the command in its batch */
+    enum outcome outcome;        /* outcomes */
+    uint64_t session_id;         /* whom it is about, where it is about a session */
+    uint64_t connection;
+    union {
+        struct {
+            uint32_t origin_node;
+            uint64_t origin_epoch;
+            uint64_t number;
+            uint64_t expected;       /* BATCH_GAP */
+            enum batch_verdict verdict;
+        } batch;
+        struct {
+            uint64_t client_epoch;
+            bool session_present;
+            uint32_t session_expiry_s;   /* as granted (session_expiry_max_s) */
+        } connected;
+        struct {
+            const uint8_t *codes;    /* SUBSCRIBE: granted QoS or reason code >= 0x80; UNSUBSCRIBE: 0x00 or 0x11 */
+            uint32_t count;
+            uint64_t index;          /* log index, so that the answer can wait for the other nodes (DESIGN 5) */
+        } codes;
+        struct {
+            uint16_t packet_id;      /* PUBREL */
+            uint64_t order;          /* PUBREC, PUBCOMP; 0 for ACK */
+        } delivery;
+        struct {
+            uint64_t message_id;
+            const struct message *message;
+            const struct target *targets;
+            uint32_t count;
+        } message;
+        struct {
+            uint32_t node;
+            uint64_t node_epoch;
+            bool up;
+        } node;
+        struct {
+            uint64_t index;          /* log index */
+            uint64_t hash[2];        /* of the whole state as of `index` */
+        } checkpoint;
+    };
+};
+
+struct effects;
+
+struct effects *effects_new(void);
+void effects_free(struct effects *effects);
+void effects_clear(struct effects *effects);                 /* forgets all, keeps the memory */
+uint32_t effects_count(const struct effects *effects);
+const struct effect *effects_at(const struct effects *effects, uint32_t number);
+
+/* For the state machine: room that lives as long as the effects do, and a new effect (zeroed but for its type). */
+void *effects_allocate(struct effects *effects, size_t size);
+struct effect *effects_add(struct effects *effects, enum effect_type type);
+
+#endif

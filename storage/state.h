@@ -1,0 +1,99 @@
+/* state.h — the replicated state machine: sessions, subscriptions, queues, retained messages and wills.
+ *
+ *   committed entry --state_apply--> rows in the store + effects
+ *
+ * Deterministic: the same entries give the same rows, the same state hash and the same effects on every node (but for
+ * which clients are "held here"). It reads no clock, draws no random number, and never asks whether this node leads.
+ * Single-threaded; the owner calls it from one thread.
+ *
+ * Words: `order` is the place of a delivery in one session's sequence. It comes from the one counter that also numbers
+ * messages (message_id): a live message is delivered with order = message_id, a retained message that a SUBSCRIBE
+ * found gets fresh numbers, so that its place is the SUBSCRIBE's. packet id = 1 + order mod 65,535 on every node. */
+#ifndef COTERIE_STATE_H
+#define COTERIE_STATE_H
+
+#include "command.h"
+#include "effects.h"
+
+struct state;
+struct store;
+
+#define NODES_MAX 64   /* node ids are 1 to NODES_MAX - 1 */
+
+/* Builds the in-memory indexes from `store` (borrowed until state_close). `self` is this node's id: only effects for
+ * sessions that it holds carry targets. STATUS_CORRUPT names the table in the log. */
+enum status state_open(struct store *store, uint32_t self, struct state **state);
+void state_close(struct state *state);
+
+/* Applies the entry at `index` (the next one: state_applied() + 1), of `term`. `entry` holds a batch, or is empty for
+ * an entry without a command (a raft configuration or barrier). Its effects are appended to `effects`.
+ *
+ * A batch or command that cannot be decoded is skipped with no effect but the advance of the index, identically on
+ * every node, and counted. Any status but STATUS_OK means that this node cannot go on (the store has failed). */
+enum status state_apply(struct state *state, uint64_t index, uint64_t term, struct bytes entry, struct effects *effects);
+
+uint64_t state_applied(const struct state *state);       /* index of the last applied entry; 0 = none */
+uint64_t state_applied_term(const struct state *state);
+uint64_t state_clock_ms(const struct state *state);      /* cluster time: stamp of the last applied batch */
+uint64_t state_due_ms(const struct state *state);        /* cluster time at which a TICK is due; UINT64_MAX = none */
+bool state_work_pending(const struct state *state);      /* long work wants a CONTINUE */
+const struct command_settings *state_settings(const struct state *state);
+
+/* The 128-bit hash over all rows as of state_applied(). Writes back what is held in memory first. */
+void state_hash(struct state *state, uint64_t hash[2]);
+
+/* Writes back what is held in memory, then commits the store's transaction. Call at 1,000 commands, after 5 to 10 ms,
+ * when idle, and before a snapshot. STATUS_IO_ERROR, STATUS_NO_SPACE: the node cannot go on. */
+enum status state_commit(struct state *state);
+
+/* ---- what the delivery of this node reads ---- */
+
+/* Matches a QoS 0 message against the subscriptions of the sessions held here. Targets live until effects_clear().
+ * *nodes gets a bit (1 << id) for each other node that holds a connected session with a matching subscription. */
+void state_match(struct state *state, const struct message *message, struct effects *effects,
+                 const struct target **targets, uint32_t *count, uint64_t *nodes);
+
+/* The first delivery after `after` that session `session_id` still has to get or to complete: the merge of its own
+ * queue and its broadcast queues. The target says how; *message borrows until the next call on `state`. `released`:
+ * QoS 2 whose PUBREC is committed, send only PUBREL. STATUS_NOT_FOUND: nothing more now. */
+struct queued {
+    struct target target;
+    struct message message;
+    bool released;
+};
+enum status state_next_queued(struct state *state, uint64_t session_id, uint64_t after, struct effects *arena,
+                              struct queued *queued);
+
+/* Whether the session has a retained scan that waits for COMMAND_RETAINED_MORE, and which. */
+bool state_retained_scan(const struct state *state, uint64_t session_id, uint64_t *subscribe_position);
+
+/* Facts about a session. false: there is none. */
+struct session_facts {
+    uint64_t session_id;
+    struct bytes client_id;          /* borrowed until the next state_apply */
+    bool connected;
+    uint32_t node;                   /* of the owner, if connected */
+    uint64_t client_epoch;
+    uint64_t connection;
+    uint32_t expiry_s;
+};
+bool state_session(const struct state *state, uint64_t session_id, struct session_facts *facts);
+bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts);
+
+/* Which life of `node` the state knows: 0 = never seen, or ended (then *up is false). */
+uint64_t state_node_epoch(const struct state *state, uint32_t node, bool *up);
+/* Where clients reach `node` (from its NODE_UP); empty if unknown. */
+struct bytes state_node_address(const struct state *state, uint32_t node);
+
+/* Numbers for /status and /metrics, kept incrementally. */
+struct state_counts {
+    uint64_t sessions, connected, subscriptions, filters, retained, retained_bytes;
+    uint64_t queued, queued_bytes;                 /* rows of own and broadcast queues; their payload bytes */
+    uint64_t messages, in_flight;
+    uint64_t dropped_queue_full, dropped_expired, dropped_session_ended;
+    uint64_t refused_quota, fenced, undecodable;   /* commands */
+    uint64_t wills_pending, commands;
+};
+void state_counts(const struct state *state, struct state_counts *counts);
+
+#endif

@@ -1,0 +1,107 @@
+/* store.h — ordered tables of rows with one open write transaction, and the hash over all of them.
+ *
+ * The seam between the state machine and LMDB: nothing of LMDB shows. "Applied" is not "durably stored": writes go into
+ * the open transaction and are seen by later reads at once; store_commit() makes them survive the process; what makes
+ * them survive a power loss is the log and the snapshots (DESIGN part 7).
+ *
+ * Trouble is sticky: the first write or read that fails (disk full, I/O error, corrupt page) poisons the store. From then
+ * on reads find nothing and writes do nothing, and store_status() says what happened. The state machine checks it once
+ * per batch; so no code between here and there has a path for half-done writes.
+ *
+ * Two backends: LMDB (a directory), and memory (path NULL), for tests and the simulator. The memory one forgets what was
+ * not committed when store_crash() is called. */
+#ifndef COTERIE_STORE_H
+#define COTERIE_STORE_H
+
+#include "base/bytes.h"
+#include "base/status.h"
+
+/* One letter per table in the comment of state.c. Numbers are part of snapshots and of the hash: never reuse one. */
+enum table {
+    TABLE_META = 0,
+    TABLE_MESSAGES = 1,
+    TABLE_MESSAGE_REFERENCES = 2,
+    TABLE_CLIENTS = 3,            /* client id -> session id */
+    TABLE_SESSIONS = 4,
+    TABLE_SUBSCRIPTIONS = 5,      /* (session, filter) */
+    TABLE_FILTERS = 6,
+    TABLE_MEMBERS = 7,            /* (filter, session) */
+    TABLE_OWN_QUEUES = 8,         /* (session, order) */
+    TABLE_BROADCAST_QUEUES = 9,   /* (filter, message) */
+    TABLE_CURSORS = 10,           /* (session, filter) */
+    TABLE_IN_FLIGHT = 11,         /* (session, order) */
+    TABLE_INBOUND = 12,           /* (session, packet id) */
+    TABLE_RETAINED = 13,          /* topic -> message */
+    TABLE_WILLS = 14,
+    TABLE_OWNERS = 15,            /* (node, epoch, session) */
+    TABLE_NODES = 16,
+    TABLE_DUE = 17,               /* (cluster time, kind, id) */
+    TABLE_GARBAGE = 18,           /* long work */
+    TABLE_SCANS = 19,             /* open retained scans */
+    TABLE_GROUPS = 20,            /* shared subscriptions; not used yet */
+    TABLE_USERS = 21,             /* not used yet */
+    TABLE_COUNT = 24,
+};
+
+#define STORE_KEY_MAX 511   /* bytes; 1 at least */
+
+struct store;
+
+struct store_options {
+    const char *path;        /* directory, made if missing; NULL = memory */
+    uint64_t map_bytes_max;  /* address space for LMDB; a store beyond it is STATUS_NO_SPACE */
+};
+
+struct row {
+    struct bytes key, value; /* borrowed until the next write, commit or close of this store */
+};
+
+/* Opens or makes the store and begins the write transaction. STATUS_CORRUPT: not a store of this format (the reason
+ * was logged); STATUS_IO_ERROR, STATUS_NO_SPACE. */
+enum status store_open(const struct store_options *options, struct store **store);
+/* Closes without committing what is open. */
+void store_close(struct store *store);
+
+enum status store_status(const struct store *store);      /* STATUS_OK, or why it is poisoned */
+const char *store_trouble(const struct store *store);     /* the same as a sentence for the log; "" if none */
+
+bool store_get(struct store *store, enum table table, struct bytes key, struct bytes *value);
+bool store_has(struct store *store, enum table table, struct bytes key);
+/* The first row with key >= `from`; the first with key > `key`; the last with key < `key`. */
+bool store_first_at(struct store *store, enum table table, struct bytes from, struct row *row);
+bool store_first_after(struct store *store, enum table table, struct bytes key, struct row *row);
+bool store_last_before(struct store *store, enum table table, struct bytes key, struct row *row);
+
+void store_insert(struct store *store, enum table table, struct bytes key, struct bytes value); /* key is not there yet */
+void store_put(struct store *store, enum table table, struct bytes key, struct bytes value);    /* insert or replace */
+bool store_delete(struct store *store, enum table table, struct bytes key);                     /* false: was not there */
+
+/* Sum modulo 2^128 of XXH3-128(table, key, value) over all rows, the open transaction included: kept at every write. */
+void store_hash(const struct store *store, uint64_t hash[2]);
+
+/* Commits, and begins the next transaction. The hash is stored in the same transaction. */
+enum status store_commit(struct store *store);
+
+/* Learns of write errors that the kernel found after we wrote: fdatasync of the data file. Safe on another thread
+ * while the owner goes on. An error: poison the store (store_poison), mark it unclean, stop. */
+enum status store_sync(struct store *store);
+void store_poison(struct store *store, enum status status, const char *why);
+
+uint64_t store_bytes(const struct store *store);          /* size on disk, or in memory */
+
+/* A read transaction of the last commit, for one worker thread; the owner goes on writing meanwhile. Every page that
+ * changes while it is open is kept, so be quick and never wait for a network. */
+struct store_view;
+enum status store_view_open(struct store *store, struct store_view **view);       /* on the owner's thread */
+/* The row after `key` in `table` (key.size 0: the first). Any one thread at a time. */
+bool store_view_next(struct store_view *view, enum table table, struct bytes key, struct row *row);
+void store_view_hash(const struct store_view *view, uint64_t hash[2]);            /* as stored with that commit */
+void store_view_close(struct store_view *view);
+
+/* Recomputes the hash from the rows of a view: STATUS_CORRUPT if it is not the stored one. For a worker thread. */
+enum status store_view_verify(struct store_view *view);
+
+/* Memory backend only: back to the last commit, as after a kill. */
+void store_crash(struct store *store);
+
+#endif
