@@ -161,7 +161,7 @@ struct command_pubrel {
 };
 
 /* Deliveries done. `orders` of the session's own queue one by one; for broadcast queues, per filter: all up to and
- * including `upto` except those listed. Both lists are encoded (command_ack_writer / _reader in command.h). */
+ * including `upto` except those listed. Both lists are encoded (command_ack_put_.. and command_ack_next_.. below). */
 struct command_ack {
     struct command_owner owner;
     uint32_t own_count;
@@ -173,6 +173,16 @@ struct command_ack {
 struct command_delivery {             /* PUBREC and PUBCOMP of a subscriber */
     struct command_owner owner;
     uint64_t order;                   /* of the delivery, see state.h */
+};
+
+#define ACK_EXCEPT_MAX 65535   /* a window cannot hold more */
+#define RETAINED_MORE_MAX 1000
+
+struct command_ack_broadcast {        /* one element of command_ack.broadcast */
+    uint64_t filter_id;
+    uint64_t upto;
+    uint32_t except_count;
+    struct bytes except;              /* read with command_ack_next_own, from 0 */
 };
 
 struct command_retained_more {
@@ -210,6 +220,14 @@ enum status command_decode(struct reader *in, struct command *command);
 void command_put_filter(struct buffer *filters, struct bytes filter, uint8_t options);
 /* Takes the next one; false at the end or on malformed input (then reader->failed). */
 bool command_next_filter(struct reader *filters, struct command_filter *filter);
+
+/* Appends to the lists of an ACK under construction. Orders ascend; *previous starts at 0 and belongs to the callee. */
+void command_ack_put_own(struct buffer *own, uint64_t *previous, uint64_t order);
+void command_ack_put_broadcast(struct buffer *broadcast, uint64_t filter_id, uint64_t upto, const uint64_t *except,
+                               uint32_t count);
+/* Take the next element; false at the end or on malformed input (then reader->failed). *order starts at 0. */
+bool command_ack_next_own(struct reader *own, uint64_t *order);
+bool command_ack_next_broadcast(struct reader *broadcast, struct command_ack_broadcast *entry);
 
 /* Starts a batch: appends a header with count and length 0. `first` is its offset in `out`. */
 void batch_begin(struct buffer *out, uint32_t origin_node, uint64_t origin_epoch, uint64_t number);

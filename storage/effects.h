@@ -114,7 +114,8 @@ void effects_clear(struct effects *effects);                 /* forgets all, kee
 uint32_t effects_count(const struct effects *effects);
 const struct effect *effects_at(const struct effects *effects, uint32_t number);
 
-/* For the state machine: room that lives as long as the effects do, and a new effect (zeroed but for its type). */
+/* For the state machine: room that lives as long as the effects do (aligned for a uint64_t), and a new effect (zeroed
+ * but for its type; borrowed until the next effects_add). */
 void *effects_allocate(struct effects *effects, size_t size);
 struct effect *effects_add(struct effects *effects, enum effect_type type);
 
