@@ -1,0 +1,216 @@
+/* core.h — everything one node decides about its clients: their protocol state, the state machine, and delivery.
+ *
+ *                    core_received, core_written, core_closed        core_committed, core_health
+ *   io (sockets) ──────────────────────────────────────────▶ core ◀────────────────────────────── consensus, links
+ *                ◀──────────────────────────────────────────      ──────────────────────────────▶
+ *                    write, close, reading                            submit, send_qos0, send_applied, ...
+ *
+ * Pure: no sockets, no clock, no random source. Single-threaded.
+ *
+ * The seams are queues. An event only takes something in: it decodes, decides, applies, and collects what is to go out.
+ * Callbacks are made in core_turn() and nowhere else, gathered: one write per connection, one batch of commands, one
+ * batch of QoS 0 messages per peer. A callback must not call into this core. So a driver does, per turn of its loop:
+ * hand in all events that are there, then core_turn(), then sleep until core_deadline().
+ *
+ * Times are milliseconds of a monotonic clock that also counts while the machine sleeps (CLOCK_BOOTTIME). */
+#ifndef COTERIE_CORE_H
+#define COTERIE_CORE_H
+
+#include "frame.h"
+#include "state.h"
+
+struct core;
+
+/* Limits of this node. Zero means the default in brackets; those of the state machine are in `settings`. */
+struct core_limits {
+    uint32_t clients_max;            /* connections [100,000]; beyond it new ones are refused with 0x97 / close */
+    uint32_t packet_bytes_max;       /* largest packet accepted, told to clients [1 MiB + 1 KiB] */
+    uint32_t connect_bytes_max;      /* largest CONNECT [64 KiB + 512] */
+    uint16_t receive_maximum;        /* QoS 1 and 2 of one client unanswered at once, told to clients [1,000] */
+    uint16_t in_flight_max;          /* QoS 1 and 2 to one client unanswered at once, if its own maximum is larger [100] */
+    uint16_t keep_alive_max_s;       /* clients asking for more, or none, get this (Server Keep Alive) [0: no limit] */
+    uint16_t topic_levels_max;       /* [128] */
+    uint32_t connect_timeout_ms;     /* from the connection to a whole CONNECT [10,000] */
+    uint32_t output_bytes_max;       /* waiting for one socket: QoS 0 beyond it is dropped, QoS 1 and 2 wait [1 MiB] */
+    uint32_t client_commands_max;    /* commands of one client on their way; then it is not read [2,000] */
+    uint64_t commands_bytes_max;     /* commands of all clients on their way; then none is read [32 MiB] */
+    uint64_t memory_bytes_max;       /* input and output buffers of all clients; then QoS 0 is dropped, none is read
+                                      * [256 MiB] */
+    uint32_t hold_ms;                /* how long clients are held while nothing can be committed [5,000] */
+    uint32_t node_timeout_ms;        /* silence after which the leader declares a node down [2,000] */
+    uint32_t node_margin_ms;         /* clients are dropped that much earlier [500] */
+    uint32_t acknowledge_ms;         /* PUBACKs of subscribers are collected at most so long [20] */
+    uint32_t subscribe_wait_ms;      /* SUBACK waits at most so long for the other nodes [20] */
+    uint32_t collision_ms;           /* a packet id that is not free for so long closes the connection [30,000] */
+    uint32_t commit_ms;              /* the store's transaction is committed after so long [10] */
+    uint32_t commit_commands;        /* or after so many commands [1,000] */
+    uint32_t checkpoint_ms;          /* the leader has all nodes compare hashes that often [1,000] */
+};
+
+struct core_options {
+    uint32_t node;                     /* this node's id */
+    uint64_t seed;                     /* for assigned client ids */
+    uint8_t boot_nonce[16];            /* random per start */
+    const char *client_address;        /* host:port that Server References name; may be "" */
+    struct core_limits limits;
+    struct command_settings settings;  /* what this node's configuration wants; the leader proposes it if it differs */
+};
+
+/* What the outside has to do. `conn` is the driver's own pointer, as given to core_open(). */
+struct core_callbacks {
+    void *context;
+
+    /* ---- sockets ---- */
+    /* Send these frames, in this order. The driver owns one reference to each; the array is the core's. Once per
+     * connection and turn. The driver reports progress with core_written(). */
+    void (*write)(void *context, void *conn, struct frame *const *frames, size_t count);
+    /* Close this connection: `flush` = once all frames have been written (the driver limits how long), else at once.
+     * At most once per connection, after its last write. Answered by core_closed(). */
+    void (*close)(void *context, void *conn, bool flush);
+    /* Stop or resume reading from this connection. Bytes that arrive after a stop are taken in all the same. */
+    void (*reading)(void *context, void *conn, bool on);
+
+    /* ---- consensus ---- */
+    /* Get this encoded batch (command.h) committed; it comes back through core_committed(), or is sent again. */
+    void (*submit)(void *context, struct bytes batch);
+    /* This node has applied up to `index`. At most once per turn. Consensus tells its log, and the links tell the
+     * other nodes (APPLIED), which hold SUBACKs for it. */
+    void (*applied)(void *context, uint64_t index);
+    /* The hash of the whole state as of `index`, to be compared with the other nodes'. */
+    void (*checkpoint)(void *context, uint64_t index, const uint64_t hash[2]);
+
+    /* ---- other nodes ---- */
+    /* Send these QoS 0 messages (core's own encoding) to `node` over the bulk link, or drop them. */
+    void (*send_qos0)(void *context, uint32_t node, struct bytes messages);
+
+    /* ---- */
+    /* This node cannot go on: say `why` and stop. */
+    void (*fatal)(void *context, enum status status, const char *why);
+    /* For the log: one line per event worth one. `level`: 0 debug, 1 info, 2 warning. May be NULL. */
+    void (*note)(void *context, int level, const char *text);
+};
+
+/* Borrows `state` until core_free(). All three structs are copied; texts in `options` are copied too. */
+struct core *core_new(const struct core_options *options, const struct core_callbacks *callbacks, struct state *state,
+                      uint64_t now_ms);
+void core_free(struct core *core);
+
+/* ---- events from sockets ---- */
+
+/* What is known of a connection before its first byte. */
+struct core_origin {
+    const char *listener;      /* its name in the configuration; must outlive the core */
+    const char *address;       /* of the client, host:port; copied */
+};
+
+/* A connection was accepted. Returns its number (never 0), unique for the life of the core. */
+uint64_t core_open(struct core *core, void *conn, const struct core_origin *origin, uint64_t now_ms);
+/* Bytes have arrived; borrowed for the call. Ignored for a connection that the core is closing. */
+void core_received(struct core *core, uint64_t connection, struct bytes bytes, uint64_t now_ms);
+/* So many bytes of what write() was given have left for the kernel. */
+void core_written(struct core *core, uint64_t connection, size_t bytes, uint64_t now_ms);
+/* The connection is closed, whoever began; `conn` will not be used again. Exactly once per core_open(). */
+void core_closed(struct core *core, uint64_t connection, uint64_t now_ms);
+
+/* ---- events from consensus ---- */
+
+/* The committed entry at `index`, in order; `entry` is empty for entries without a command. Borrowed for the call.
+ * It is applied at once. */
+void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
+
+/* What this node knows of the cluster's ability to commit. Call on every change, and at least every 100 ms. */
+struct core_health {
+    uint32_t leader;           /* node id; 0 = none known */
+    uint64_t leader_heard_ms;  /* when the leader was last heard (this node, if it leads: when a majority was) */
+    bool caught_up;            /* this node has applied what was committed when it started or reconnected */
+};
+void core_health(struct core *core, const struct core_health *health, uint64_t now_ms);
+
+/* The leader's consensus has not heard `node` for node_timeout: propose its NODE_DOWN. Again if nothing came of it. */
+void core_node_silent(struct core *core, uint32_t node, uint64_t now_ms);
+
+/* A snapshot was installed: `state` replaces the former one (already closed by the caller). All clients are closed,
+ * and the node starts a new life. */
+void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms);
+
+/* ---- events from other nodes ---- */
+
+void core_linked(struct core *core, uint32_t node, bool up, uint64_t now_ms);         /* its bulk link is up, or down */
+void core_peer_applied(struct core *core, uint32_t node, uint64_t index, uint64_t now_ms);
+void core_peer_qos0(struct core *core, uint32_t node, struct bytes messages, uint64_t now_ms);
+
+/* ---- turns ---- */
+
+/* Does what is due and makes the callbacks. */
+void core_turn(struct core *core, uint64_t now_ms);
+/* When core_turn() wants to be called next though no event comes; UINT64_MAX = never. */
+uint64_t core_deadline(const struct core *core);
+
+/* The node is about to stop: refuses new connections and closes all clients (0x8B). Go on calling core_turn() until
+ * core_idle(), or until patience ends. */
+void core_stop(struct core *core, uint64_t now_ms);
+bool core_idle(const struct core *core);       /* no client, and no command of this node on its way */
+
+/* May this node take new clients now? The readiness endpoint asks; *why is a text when not. */
+bool core_ready(const struct core *core, const char **why);
+
+struct state *core_state(struct core *core);
+
+/* ---- numbers ---- */
+
+enum core_drop {               /* why a message did not reach a client */
+    DROP_SLOW_CONSUMER,        /* QoS 0, output_bytes_max */
+    DROP_MEMORY,               /* QoS 0, memory_bytes_max */
+    DROP_TOO_LARGE,            /* beyond the client's Maximum Packet Size */
+    DROP_EXPIRED,
+    DROP_NO_LINK,              /* QoS 0 for a node that is not linked */
+    DROP_COUNT,
+};
+
+enum core_connect {            /* how CONNECTs ended */
+    CONNECT_ACCEPTED,
+    CONNECT_MALFORMED,         /* or not a CONNECT, or none in time */
+    CONNECT_REFUSED_VERSION,
+    CONNECT_REFUSED_IDENTIFIER,
+    CONNECT_REFUSED_AUTHENTICATION,
+    CONNECT_REFUSED_QUOTA,
+    CONNECT_REFUSED_UNAVAILABLE,   /* nothing can be committed: 0x88, 0x9C */
+    CONNECT_RESULTS,
+};
+
+/* Counters only grow; gauges say so. */
+struct core_stats {
+    uint64_t connections;                  /* gauge: open sockets */
+    uint64_t clients;                      /* gauge: of them, those with a CONNACK */
+    uint64_t connects[CONNECT_RESULTS];
+    uint64_t taken_over;
+    uint64_t keep_alive_timeouts;
+    uint64_t protocol_errors;
+    uint64_t messages_in[3], messages_out[3];   /* PUBLISH packets by QoS */
+    uint64_t bytes_in, bytes_out;
+    uint64_t packets_in, packets_out;
+    uint64_t qos0_from_peers, qos0_to_peers;
+    uint64_t drops[DROP_COUNT];
+    uint64_t redelivered;                  /* PUBLISH with DUP */
+    uint64_t commands_pending, commands_pending_bytes;    /* gauge: proposed, not applied */
+    uint64_t output_bytes, input_bytes;    /* gauge: held for clients */
+    uint64_t paused_clients;               /* gauge: not read, by back-pressure */
+    uint64_t turn_longest_us;              /* set by the driver, if it measures */
+};
+void core_stats(const struct core *core, struct core_stats *stats);
+
+/* One line per client for operators. Calls `each` for every connection whose client id begins with `prefix`. */
+struct core_client_facts {
+    struct bytes client_id;
+    const char *address, *listener;
+    uint64_t connection, connected_ms, session_id;
+    uint32_t in_flight, output_bytes;
+    uint8_t protocol_level;
+    uint16_t keep_alive_s;
+};
+void core_each_client(const struct core *core, struct bytes prefix,
+                      bool (*each)(void *context, const struct core_client_facts *facts), void *context);
+/* Closes the connection of this client (0x98). STATUS_NOT_FOUND: it is not held here. */
+enum status core_disconnect(struct core *core, struct bytes client_id, uint64_t now_ms);
+
+#endif
