@@ -80,7 +80,7 @@ struct core_callbacks {
     void (*checkpoint)(void *context, uint64_t index, const uint64_t hash[2]);
 
     /* ---- other nodes ---- */
-    /* Send these QoS 0 messages (core's own encoding) to `node` over the bulk link, or drop them. */
+    /* Send these QoS 0 messages (body of a WIRE_MESSAGES frame, wire.h) to `node` over the bulk link, or drop them. */
     void (*send_qos0)(void *context, uint32_t node, struct bytes messages);
 
     /* ---- */
@@ -121,6 +121,8 @@ void core_committed(struct core *core, uint64_t index, uint64_t term, struct byt
 /* What this node knows of the cluster's ability to commit. Call on every change, and at least every 100 ms. */
 struct core_health {
     uint32_t leader;           /* node id; 0 = none known */
+    uint64_t term;             /* in which it leads */
+    uint64_t route;            /* grows with each new connection to the leader: what was on the old one may be lost */
     uint64_t leader_heard_ms;  /* when the leader was last heard (this node, if it leads: when a majority was) */
     bool caught_up;            /* this node has applied what was committed when it started or reconnected */
 };

@@ -1,0 +1,41 @@
+/* actions.h — what one packet, outcome or timeout leads to, as data.
+ *
+ *   client_receive, client_outcome, ... ──actions──▶ core: encoded bytes to the connection, commands to the proposer,
+ *                                                    a QoS 0 message to routing, close
+ *
+ * One struct is reused for every call (actions_clear). What commands and the message borrow is the packet's, or lives
+ * in `text`; so whoever called carries the actions out before the packet's bytes go. */
+#ifndef COTERIE_ACTIONS_H
+#define COTERIE_ACTIONS_H
+
+#include "command.h"
+
+#define ACTIONS_COMMANDS_MAX 2
+
+enum close_how {
+    CLOSE_NO = 0,
+    CLOSE_FLUSH,         /* once what was sent before has left */
+    CLOSE_NOW,
+};
+
+struct actions {
+    struct buffer out;                               /* encoded packets for this client, in order */
+    uint32_t packets_out;                            /* how many */
+    struct command commands[ACTIONS_COMMANDS_MAX];   /* to propose, in order */
+    uint16_t packet_ids[ACTIONS_COMMANDS_MAX];       /* come back with the outcome; 0 = none */
+    uint32_t command_count;
+    bool publish;                                    /* route `message` (QoS 0) at once */
+    struct message message;
+    uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
+    bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
+    uint64_t subscribed_index;                       /* hold `out`, a SUBACK, until the others have applied this; or 0 */
+    enum close_how close;
+    struct buffer text;                              /* what the commands borrow, if it is not the packet's */
+};
+
+void actions_clear(struct actions *actions);         /* nothing to do; keeps the memory */
+void actions_release(struct actions *actions);
+/* Adds a command; the caller fills it in. */
+struct command *actions_propose(struct actions *actions, enum command_type type, uint16_t packet_id);
+
+#endif
