@@ -1,0 +1,162 @@
+/* consensus.h — one node's part in agreeing on the log: a pure object that the runtime and the simulator drive.
+ *
+ *   links ----frames---> +-----------+ ----frames----------> links
+ *   core  ----batches--> | consensus | ----committed entries, in order----> core
+ *   log   ----flushed--> +-----------+ ----writes----------> log
+ *
+ * Inside: replica (raft, its log), forwarding of batches to the leader, cluster time, snapshots to peers, comparison of
+ * state hashes, and what this node knows of its own health.
+ *
+ * A turn of the loop: consensus_advance(now) first, then any events, then consensus_flush() last. Callbacks come from
+ * inside any of these calls; they must not call back into this object (put what they bring into a queue). No clock, no
+ * socket, no random source: time comes with consensus_advance, chance with the seed.
+ *
+ * Nothing here blocks but reads of old entries and of snapshot chunks from disk, a bounded number per turn. */
+#ifndef COTERIE_CONSENSUS_H
+#define COTERIE_CONSENSUS_H
+
+#include "base/status.h"
+#include "entry.h"
+#include "wire.h"
+
+struct consensus;
+struct disk;
+struct log;
+
+enum consensus_role {
+    CONSENSUS_STARTING,
+    CONSENSUS_FOLLOWER,
+    CONSENSUS_CANDIDATE,
+    CONSENSUS_LEADER,
+};
+
+/* What this node believes. Beliefs, not proof: two nodes can think that they lead, so nothing is answered on it (S10). */
+struct consensus_status {
+    enum consensus_role role;
+    uint32_t leader;             /* 0 = none known */
+    uint64_t term;
+    uint64_t route;              /* grows with each change of leader, term or bulk connection to the leader:
+                                  * feed leader, term and this to proposer_route() */
+    uint64_t last, durable, commit, applied;   /* log indexes */
+    bool majority;               /* leader: a majority answers; follower: it hears a leader */
+    bool caught_up;              /* has applied, since its start, all that was committed when it first heard a leader;
+                                  * cleared while it lags far behind */
+    uint64_t leader_heard_ms;    /* now_ms when it last heard a leader; as leader: when it last heard a majority. For G8 */
+    uint64_t cluster_ms;         /* cluster time by its own reckoning; 0 = unknown yet */
+    uint64_t linked;             /* bit per node: the bulk link to it is up */
+    uint64_t silent;             /* as leader, bit per node: not heard for node_timeout */
+    bool damaged;                /* does not vote until it has been rebuilt from its peers */
+    bool flush_slow;             /* its disk has not flushed for 2 s */
+    bool transferring;           /* it is handing leadership over */
+    uint64_t silence_count_ms;   /* since when silence is counted (a paused leader starts anew) */
+};
+
+struct consensus_snapshot {
+    uint64_t index, term;        /* of the last entry that it contains; index 0 = none */
+    uint64_t configuration_index;
+    struct bytes configuration;  /* members as of `index`, in raft's encoding; see consensus_configuration() */
+    const char *path;            /* the verified file */
+};
+
+/* What consensus asks of its surroundings. Each gets the `context` of consensus_new. */
+struct consensus_calls {
+    /* Send a frame (malloc'd; the callee owns it) on that link. Frames of one link go out in the order of the calls. */
+    void (*send)(void *context, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size);
+    /* This connection has broken its rules: close it (then consensus_link_down). */
+    void (*disconnect)(void *context, uint32_t peer, enum link_kind kind, uint64_t generation, const char *reason);
+    /* The next committed entry; the callee owns the reference. Answer with consensus_applied(). */
+    void (*commit)(void *context, struct entry *entry);
+    /* Anything in the status but its counters has changed. */
+    void (*changed)(void *context, const struct consensus_status *status);
+    /* A leader's snapshot lies at `path`, flushed: verify it, close all clients, make it this node's state, then call
+     * consensus_installed(). Until then no entry is committed. */
+    void (*install)(void *context, const char *path, uint64_t index, uint64_t term);
+    /* QoS 0 messages from a peer: read them with wire_message_next. */
+    void (*messages)(void *context, uint32_t peer, struct bytes messages);
+    /* `peer` has applied up to `index` (for SUBACK, DESIGN 5). */
+    void (*peer_applied)(void *context, uint32_t peer, uint64_t index);
+    /* This node cannot go on. Say why and exit; call nothing here again but consensus_free. */
+    void (*fatal)(void *context, enum status status, const char *reason);
+    /* For the log file: something an operator might want to know. */
+    void (*note)(void *context, const char *text);
+};
+
+struct consensus_settings {
+    uint32_t self;
+    const uint32_t *bootstrap;   /* node ids of a new cluster, the same list on all of them; NULL = not a new one. Only
+                                  * for an empty log: a directory that is empty by accident must not start a cluster */
+    uint32_t bootstrap_count;
+    uint32_t election_ms;        /* 0 = 300 */
+    uint32_t heartbeat_ms;       /* 0 = 50 */
+    uint64_t node_timeout_ms;    /* 0 = 2,000 */
+    uint64_t seed;               /* random */
+    bool damaged;                /* the log is known to have lost what this node acknowledged (STATUS_DAMAGED) */
+    struct disk *disk;           /* for snapshot files; borrowed */
+    const char *incoming_path;   /* where a leader's snapshot is collected; its directory exists */
+    size_t log_bytes_max;        /* beyond it the log is trimmed below the older verified snapshot; 0 = 1 GiB */
+};
+
+/* `log` is open and recovered, and borrowed. `snapshot`: the newest verified one (index 0: none). `applied_index`,
+ * `applied_term`: what the store holds; `clock_ms`: state_clock_ms(). */
+struct consensus *consensus_new(const struct consensus_settings *settings, const struct consensus_calls *calls,
+                                void *context, struct log *log, const struct consensus_snapshot *snapshot,
+                                uint64_t applied_index, uint64_t applied_term, uint64_t clock_ms);
+void consensus_free(struct consensus *consensus);
+
+/* Starts to take part. STATUS_CORRUPT, STATUS_DAMAGED: log, snapshot and store do not belong together; STATUS_INVALID:
+ * bootstrap of a log that is not empty, or an empty one without it (then `note` says how to go on). */
+enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms);
+
+/* First call of each turn. `now_ms`: CLOCK_BOOTTIME, never back. `wall_ms`: used only after a gap in which no node ran. */
+void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms);
+uint64_t consensus_deadline(const struct consensus *consensus);   /* now_ms of the next advance that is needed */
+/* Last call of each turn: group commit, forwarding, pushed commits. */
+void consensus_flush(struct consensus *consensus);
+
+/* ---- links ---- */
+/* `in`: the generation in the peer's HELLO, `out`: ours. A link that comes up replaces the one before. */
+void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out);
+void consensus_link_down(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in);
+/* A whole frame that is not a HELLO. Frames of another generation than the link's are dropped. */
+void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kind kind, struct bytes frame);
+
+/* ---- core ---- */
+/* A batch of this node's proposer (copied). It is appended, forwarded, or lost: the proposer sends again. */
+void consensus_submit(struct consensus *consensus, struct bytes batch);
+/* Core has applied the entry at `index`; `clock_ms` is state_clock_ms() after it. Calls may skip indexes. */
+void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms);
+/* QoS 0 messages for clients of `peer` (wire_message_put), at most once per turn and peer. false: the link is down. */
+bool consensus_messages(struct consensus *consensus, uint32_t peer, struct bytes messages);
+/* From EFFECT_CHECKPOINT: this node's hash. Compared with the others'. */
+void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t hash[2]);
+
+/* ---- snapshots ---- */
+/* Members as of the applied entry `index`, for the head of a snapshot of it; borrowed until the next call. */
+struct bytes consensus_configuration(const struct consensus *consensus, uint64_t index, uint64_t *configuration_index);
+/* Whether the log has grown so much since the last snapshot that core should take one. */
+bool consensus_wants_snapshot(const struct consensus *consensus);
+/* A snapshot of the applied state has been written, flushed and verified. Copied. The file stays until
+ * consensus_snapshot_in_use() says no: keep the two newest, and those in use. */
+void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot);
+bool consensus_snapshot_in_use(const struct consensus *consensus, uint64_t index);
+/* The answer to `install`. STATUS_OK: the state is as of `index`, clock_ms its clock, and `path` where the file lives now
+ * (it may have been moved). Else: it was not valid; it will be asked for again. */
+void consensus_installed(struct consensus *consensus, enum status status, uint64_t index, uint64_t clock_ms,
+                         const char *path);
+
+/* ---- operation ---- */
+/* Hands leadership to `node` (0 = whoever is best); also before stopping. STATUS_NOT_LEADER, STATUS_BUSY, STATUS_NOT_FOUND. */
+enum status consensus_transfer(struct consensus *consensus, uint32_t node);
+/* The disk of this node is full or has failed outside the log: stop acknowledging, hand over leadership. */
+void consensus_resign(struct consensus *consensus, const char *reason);
+void consensus_status(const struct consensus *consensus, struct consensus_status *status);
+
+/* Numbers for /metrics. */
+struct consensus_counts {
+    uint64_t batches_appended, batches_forwarded, batches_dropped;
+    uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;
+    uint64_t elections, snapshots_sent, snapshots_received, pushes;
+};
+void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts);
+
+#endif
