@@ -59,7 +59,7 @@ bool topic_next_level(struct topic_levels *levels, struct bytes *level);
 size_t topic_level_count(struct bytes text);
 
 /* The key of a topic or filter in the store. '/' becomes 0x00, which occurs in no valid topic, so that keys sort level
- * by level: everything under "a/" lies between the keys of "a/" and "a0". A text of more than TOPIC_KEY_PLAIN_MAX
+ * by level: "a" and everything under "a/" are neighbours, before "a b" and "ab". A text of more than TOPIC_KEY_PLAIN_MAX
  * bytes becomes its first TOPIC_KEY_PREFIX bytes (encoded likewise) and the SHA-256 of the whole text, which makes
  * TOPIC_KEY_MAX bytes: no plain key has that length, so the two kinds cannot meet. */
 #define TOPIC_KEY_MAX 511       /* where LMDB's keys end */
