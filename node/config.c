@@ -1,0 +1,743 @@
+/* config.c — the options, and how they are read.
+ *
+ *   file --libcyaml, schema built from `options`--> raw values --> option_set (range) --> struct config --> config_check
+ *   environment ------------------------------------------------^
+ *
+ * To add an option: its field in config.h and a row in `options`. Everything else follows from the row. libcyaml reads
+ * whole numbers and texts into `struct raw`, one pointer per option (NULL: not in the file), so that a default is never
+ * mistaken for a value. Where libcyaml's message names no usable line (unknown keys) or we find the fault ourselves
+ * (ranges), the file is walked again with libyaml, on which libcyaml stands, to find the line of a key. */
+#include "config.h"
+
+#include "base/memory.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <cyaml/cyaml.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define LINK_BYTES_PER_MS (100 * 1024)   /* what a link between nodes surely moves */
+#define PATH_LENGTH_MAX 128
+
+enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_LEVEL, OPTION_FORMAT };
+
+struct option {
+    const char *section, *key;
+    enum option_type type;
+    size_t offset;
+    int64_t min, max;            /* of a number, or of the length of a text */
+    const char *fallback;        /* the default, as one would write it */
+    const char *meaning;
+};
+
+#define AT(member) offsetof(struct config, member)
+#define KIB 1024ll
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define ANY_U32 UINT32_MAX
+#define ANY_U64 INT64_MAX
+
+static const struct option options[] = {
+    /* section     key                      type         field                               min       max        default     meaning */
+    {"node",     "id",                    OPTION_U32,  AT(node.id),                          1,       63,        "1",        "number of this node in its cluster"},
+    {"node",     "data_dir",              OPTION_TEXT, AT(node.data_dir),                    1,       3072,      "./coterie-data", "directory of everything this node remembers"},
+    {"node",     "client_address",        OPTION_TEXT, AT(node.client_address),              0,       255,       "",         "host:port told to clients in a Server Reference"},
+    {"node",     "io_threads",            OPTION_U32,  AT(node.io_threads),                  0,       0,         "0",        "threads for sockets; 0: they share the core's"},
+    {"cluster",  "name",                  OPTION_TEXT, AT(cluster.name),                     1,       64,        "coterie",  "nodes of another name are refused"},
+    {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},
+    {"cluster",  "listen",                OPTION_TEXT, AT(cluster.listen),                   0,       255,       "",         "host:port to bind for the other nodes; default: the own member's link"},
+    {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
+    {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},
+    {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
+    {"limits",   "connections_max",       OPTION_U32,  AT(limits.connections_max),           1,       10000000,  "1000000",  "clients connected to this node"},
+    {"limits",   "receive_maximum",       OPTION_U32,  AT(limits.receive_maximum),           1,       65535,     "100",      "QoS 1 and 2 publishes one client may have open"},
+    {"limits",   "output_bytes_max",      OPTION_U64,  AT(limits.output_bytes_max),          4 * KIB, ANY_U64,   "1048576",  "unsent bytes per client; beyond, QoS 0 is dropped"},
+    {"limits",   "hold_bytes_max",        OPTION_U64,  AT(limits.hold_bytes_max),            MIB,     ANY_U64,   "67108864", "publishes held while there is no leader"},
+    {"limits",   "memory_bytes_max",      OPTION_U64,  AT(limits.memory_bytes_max),          16 * MIB, ANY_U64,  "1073741824", "buffers of all clients together"},
+    {"limits",   "log_bytes_max",         OPTION_U64,  AT(limits.log_bytes_max),             16 * MIB, ANY_U64,  "1073741824", "length of the log at which a snapshot replaces its front"},
+    {"limits",   "store_map_bytes",       OPTION_U64,  AT(limits.store_map_bytes),           16 * MIB, ANY_U64,  "68719476736", "address space of the database"},
+    {"limits",   "queue_messages_max",    OPTION_U64,  AT(limits.state.queue_messages_max),  1,       ANY_U64,   "100000",   "messages per queue; a full one drops its oldest"},
+    {"limits",   "queue_bytes_max",       OPTION_U64,  AT(limits.state.queue_bytes_max),     KIB,     ANY_U64,   "1073741824", "payload bytes per queue"},
+    {"limits",   "subscriptions_max",     OPTION_U64,  AT(limits.state.subscriptions_max),   1,       ANY_U64,   "10000",    "per session"},
+    {"limits",   "sessions_max",          OPTION_U64,  AT(limits.state.sessions_max),        1,       ANY_U64,   "10000000", "in the cluster"},
+    {"limits",   "retained_messages_max", OPTION_U64,  AT(limits.state.retained_messages_max), 0,     ANY_U64,   "10000000", "in the cluster"},
+    {"limits",   "retained_bytes_max",    OPTION_U64,  AT(limits.state.retained_bytes_max),  0,       ANY_U64,   "4294967296", "in the cluster"},
+    {"limits",   "store_bytes_max",       OPTION_U64,  AT(limits.state.store_bytes_max),     MIB,     ANY_U64,   "34359738368", "in the cluster; a full store refuses publishes"},
+    {"limits",   "session_expiry_max_s",  OPTION_U32,  AT(limits.state.session_expiry_max_s), 0,      ANY_U32,   "4294967295", "longest session expiry; 4294967295: no limit"},
+    {"limits",   "in_flight_max",         OPTION_U32,  AT(limits.state.in_flight_max),       1,       1000,      "100",      "messages in flight to one session"},
+    {"timeouts", "election_ms",           OPTION_U32,  AT(timeouts.election_ms),             50,      60000,     "300",      "silence of the leader that starts an election"},
+    {"timeouts", "heartbeat_ms",          OPTION_U32,  AT(timeouts.heartbeat_ms),            5,       10000,     "50",       "how often a leader is heard at rest"},
+    {"timeouts", "node_timeout_ms",       OPTION_U32,  AT(timeouts.node_timeout_ms),         500,     3600000,   "2000",     "silence after which a node's clients are given up"},
+    {"timeouts", "connect_ms",            OPTION_U32,  AT(timeouts.connect_ms),              100,     600000,    "10000",    "time for a new connection to send CONNECT"},
+    {"timeouts", "close_ms",              OPTION_U32,  AT(timeouts.close_ms),                10,      600000,    "5000",     "time to flush a connection that is being closed"},
+    {"timeouts", "hold_ms",               OPTION_U32,  AT(timeouts.hold_ms),                 0,       600000,    "10000",    "how long clients wait for a leader"},
+    {"timeouts", "keep_alive_max_s",      OPTION_U32,  AT(timeouts.keep_alive_max_s),        0,       65535,     "0",        "longer keep-alives are lowered (MQTT 5.0); 0: no limit"},
+    {"log",      "level",                 OPTION_LEVEL, AT(log.level),                       0,       0,         "info",     "error, warning, info or debug"},
+    {"log",      "format",                OPTION_FORMAT, AT(log.format),                     0,       0,         "text",     "text (key=value) or json"},
+};
+
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "log"};
+#define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
+
+static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}};
+
+/* Where a fault was found, and the sentence about it. */
+struct fault {
+    const char *file;      /* NULL: the environment */
+    char *out;             /* CONFIG_ERROR_MAX */
+};
+
+/* ---- the line of a key, for messages ---- */
+
+static int node_below(yaml_document_t *document, int number, const char *step)
+{
+    yaml_node_t *node = yaml_document_get_node(document, number);
+    if (node == NULL)
+        return 0;
+    if (node->type == YAML_SEQUENCE_NODE) {
+        long index = strtol(step, NULL, 10);
+        long count = node->data.sequence.items.top - node->data.sequence.items.start;
+        return index >= 0 && index < count ? node->data.sequence.items.start[index] : 0;
+    }
+    if (node->type != YAML_MAPPING_NODE)
+        return 0;
+    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
+        yaml_node_t *key = yaml_document_get_node(document, pair->key);
+        if (key->type == YAML_SCALAR_NODE && strcmp((const char *)key->data.scalar.value, step) == 0)
+            return pair->value;
+    }
+    return 0;
+}
+
+/* Line of the value at `path` ("cluster.members.0.id"), 1 for the first; of the deepest part that exists otherwise. */
+static unsigned line_of(const char *file, const char *path)
+{
+    unsigned line = 1;
+    FILE *stream = fopen(file, "r");
+    yaml_parser_t parser;
+    yaml_document_t document;
+    if (stream == NULL)
+        return line;
+    yaml_parser_initialize(&parser);
+    yaml_parser_set_input_file(&parser, stream);
+    if (yaml_parser_load(&parser, &document)) {
+        char steps[PATH_LENGTH_MAX], *rest = steps, *step;
+        snprintf(steps, sizeof(steps), "%s", path);
+        int number = 1;
+        while (number != 0 && (step = strsep(&rest, ".")) != NULL) {
+            number = node_below(&document, number, step);
+            if (number != 0)
+                line = (unsigned)yaml_document_get_node(&document, number)->start_mark.line + 1;
+        }
+        yaml_document_delete(&document);
+    }
+    yaml_parser_delete(&parser);
+    fclose(stream);
+    return line;
+}
+
+/* ---- messages ---- */
+
+static void option_variable(const char *section, const char *key, char out[PATH_LENGTH_MAX])
+{
+    snprintf(out, PATH_LENGTH_MAX, "COTERIE_%s%s%s", section, key[0] != '\0' ? "_" : "", key);
+    for (char *c = out; *c != '\0'; c++)
+        if (*c >= 'a' && *c <= 'z')
+            *c = (char)(*c - 'a' + 'A');
+}
+
+/* "FILE:LINE: node.id: " or "COTERIE_NODE_ID: ", then the sentence. Always returns STATUS_INVALID. */
+static enum status fault_at(const struct fault *fault, const char *section, const char *key, const char *sentence)
+{
+    char path[PATH_LENGTH_MAX], variable[PATH_LENGTH_MAX];
+    snprintf(path, sizeof(path), "%s%s%s", section, key[0] != '\0' ? "." : "", key);
+    option_variable(section, key, variable);
+    if (fault->file != NULL)
+        snprintf(fault->out, CONFIG_ERROR_MAX, "%s:%u: %s: %s", fault->file, line_of(fault->file, path), path, sentence);
+    else
+        snprintf(fault->out, CONFIG_ERROR_MAX, "%s: %s", variable, sentence);
+    return STATUS_INVALID;
+}
+
+static void option_expectation(const struct option *option, char *out, size_t size)
+{
+    switch (option->type) {
+    case OPTION_U32:
+    case OPTION_U64:
+        if (option->max == ANY_U64)
+            snprintf(out, size, "a whole number, at least %lld", (long long)option->min);
+        else
+            snprintf(out, size, "a whole number from %lld to %lld", (long long)option->min, (long long)option->max);
+        return;
+    case OPTION_BOOL: snprintf(out, size, "true or false"); return;
+    case OPTION_TEXT: snprintf(out, size, "a text of %lld to %lld bytes", (long long)option->min,
+                               (long long)option->max); return;
+    case OPTION_LEVEL: snprintf(out, size, "error, warning, info or debug"); return;
+    case OPTION_FORMAT: snprintf(out, size, "text or json"); return;
+    }
+}
+
+static enum status option_refused(const struct fault *fault, const struct option *option, const char *got)
+{
+    char expected[128], sentence[320];
+    option_expectation(option, expected, sizeof(expected));
+    snprintf(sentence, sizeof(sentence), "expected %s, got '%.100s'", expected, got);
+    return fault_at(fault, option->section, option->key, sentence);
+}
+
+/* ---- one option ---- */
+
+static bool number_of(const char *text, int64_t *number)
+{
+    char *end;
+    errno = 0;
+    *number = strtoll(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0';
+}
+
+static bool bool_of(const char *text, bool *value)
+{
+    for (size_t i = 0; i < sizeof(bool_names) / sizeof(bool_names[0]); i++)
+        if (strcmp(text, bool_names[i].str) == 0) {
+            *value = bool_names[i].val != 0;
+            return true;
+        }
+    return false;
+}
+
+/* Sets the option from text: the one place where ranges are checked, whatever the source. */
+static enum status option_set(struct config *config, const struct option *option, const char *text,
+                              const struct fault *fault)
+{
+    void *field = (char *)config + option->offset;
+    int64_t number = 0;
+    bool valid = false;
+    switch (option->type) {
+    case OPTION_U32:
+    case OPTION_U64:
+        valid = number_of(text, &number) && number >= option->min && number <= option->max;
+        if (valid && option->type == OPTION_U32)
+            *(uint32_t *)field = (uint32_t)number;
+        else if (valid)
+            *(uint64_t *)field = (uint64_t)number;
+        break;
+    case OPTION_BOOL: valid = bool_of(text, field); break;
+    case OPTION_TEXT:
+        valid = strlen(text) >= (size_t)option->min && strlen(text) <= (size_t)option->max;
+        if (valid) {
+            free(*(char **)field);
+            *(char **)field = memory_text(text);
+        }
+        break;
+    case OPTION_LEVEL: valid = log_level_of(text, field); break;
+    case OPTION_FORMAT: valid = log_format_of(text, field); break;
+    }
+    return valid ? STATUS_OK : option_refused(fault, option, text);
+}
+
+static void options_set_defaults(struct config *config)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        enum status status = option_set(config, &options[i], options[i].fallback, NULL);
+        assert(status == STATUS_OK);
+        (void)status;
+    }
+}
+
+/* ---- the file ---- */
+
+/* What libcyaml fills: a pointer per option, and the two lists. */
+struct raw {
+    void *values[OPTION_COUNT];
+    struct config_member *members;
+    unsigned members_count;
+    struct config_listener *listeners;
+    unsigned listeners_count;
+};
+
+static const cyaml_schema_field_t member_fields[] = {
+    CYAML_FIELD_UINT("id", CYAML_FLAG_DEFAULT, struct config_member, id),
+    CYAML_FIELD_STRING_PTR("link", CYAML_FLAG_POINTER, struct config_member, link, 1, 255),
+    CYAML_FIELD_STRING_PTR("admin", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_member, admin, 0, 255),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t member_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_member, member_fields),
+};
+static const cyaml_schema_field_t listener_fields[] = {
+    CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, struct config_listener, kind, 1, 32),
+    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER, struct config_listener, address, 1, 255),
+    CYAML_FIELD_UINT("port", CYAML_FLAG_DEFAULT, struct config_listener, port),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t listener_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_listener, listener_fields),
+};
+
+struct schema {
+    cyaml_schema_field_t fields[SECTION_COUNT][OPTION_COUNT + 2];
+    cyaml_schema_field_t top[SECTION_COUNT + 2];
+    cyaml_schema_value_t root;
+};
+
+static cyaml_schema_field_t option_schema(size_t number)
+{
+    const struct option *option = &options[number];
+    cyaml_schema_field_t field = {
+        .key = option->key,
+        .data_offset = offsetof(struct raw, values) + number * sizeof(void *),
+        .value = {.flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL},
+    };
+    if (option->type == OPTION_U32 || option->type == OPTION_U64) {
+        field.value.type = CYAML_INT;   /* signed: libcyaml lets a negative number wrap in an unsigned one */
+        field.value.data_size = sizeof(int64_t);
+    } else if (option->type == OPTION_BOOL) {
+        field.value.type = CYAML_ENUM;  /* not CYAML_BOOL, which takes any text for true */
+        field.value.flags |= CYAML_FLAG_STRICT;
+        field.value.data_size = sizeof(int64_t);
+        field.value.enumeration.strings = bool_names;
+        field.value.enumeration.count = sizeof(bool_names) / sizeof(bool_names[0]);
+    } else {
+        field.value.type = CYAML_STRING;
+        field.value.data_size = 1;
+        field.value.string.max = CYAML_UNLIMITED;
+    }
+    return field;
+}
+
+static void schema_init(struct schema *schema)
+{
+    memset(schema, 0, sizeof(*schema));
+    for (size_t s = 0; s < SECTION_COUNT; s++) {
+        size_t count = 0;
+        for (size_t i = 0; i < OPTION_COUNT; i++)
+            if (strcmp(options[i].section, sections[s]) == 0)
+                schema->fields[s][count++] = option_schema(i);
+        if (strcmp(sections[s], "cluster") == 0)
+            schema->fields[s][count++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+                "members", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, members, &member_schema, 0,
+                CONFIG_MEMBERS_MAX);
+        schema->top[s] = (cyaml_schema_field_t){
+            .key = sections[s],
+            .value = {.type = CYAML_MAPPING, .flags = CYAML_FLAG_OPTIONAL, .data_size = sizeof(struct raw),
+                      .mapping = {.fields = schema->fields[s]}},
+        };
+    }
+    schema->top[SECTION_COUNT] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
+        "listeners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, listeners, &listener_schema, 0,
+        CONFIG_LISTENERS_MAX);
+    schema->root = (cyaml_schema_value_t){.type = CYAML_MAPPING, .flags = CYAML_FLAG_POINTER,
+                                          .data_size = sizeof(struct raw), .mapping = {.fields = schema->top}};
+}
+
+/* libcyaml's complaint: the first line says what, the backtrace says where, innermost first. */
+struct complaint {
+    char what[192];
+    char path[PATH_LENGTH_MAX];
+    unsigned line;
+};
+
+static void complaint_prepend(struct complaint *complaint, const char *step)
+{
+    char path[PATH_LENGTH_MAX];
+    snprintf(path, sizeof(path), "%.60s%s%.60s", step, complaint->path[0] != '\0' ? "." : "", complaint->path);
+    memcpy(complaint->path, path, sizeof(path));
+}
+
+static void complaint_hear(cyaml_log_t level, void *context, const char *format, va_list arguments)
+{
+    struct complaint *complaint = context;
+    char text[256], step[64];
+    unsigned line = 0, number = 0;
+    if (level < CYAML_LOG_ERROR)
+        return;
+    vsnprintf(text, sizeof(text), format, arguments);
+    text[strcspn(text, "\n")] = '\0';
+    const char *at = strstr(text, "(line: ");
+    if (at != NULL && complaint->line == 0 && sscanf(at, "(line: %u", &line) == 1)
+        complaint->line = line;
+    if (sscanf(text, "  in mapping field '%63[^']'", step) == 1) {
+        complaint_prepend(complaint, step);
+    } else if (sscanf(text, "  in sequence entry '%u'", &number) == 1) {
+        snprintf(step, sizeof(step), "%u", number > 0 ? number - 1 : 0);
+        complaint_prepend(complaint, step);
+    } else if (strncmp(text, "Load: ", 6) == 0 && complaint->what[0] == '\0') {
+        snprintf(complaint->what, sizeof(complaint->what), "%s", text + 6);
+    }
+}
+
+static const struct option *option_at(const char *path)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char own[PATH_LENGTH_MAX];
+        snprintf(own, sizeof(own), "%s.%s", options[i].section, options[i].key);
+        if (strcmp(own, path) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* Says libcyaml's complaint in our form. */
+static void complaint_tell(struct complaint *complaint, cyaml_err_t error, const char *file, char *out)
+{
+    char unknown[64], expected[128];
+    const struct option *option = option_at(complaint->path);
+    if (complaint->what[0] == '\0')
+        snprintf(complaint->what, sizeof(complaint->what), "%s", cyaml_strerror(error));
+    if (sscanf(complaint->what, "Unexpected key: %63s", unknown) == 1) {
+        char path[PATH_LENGTH_MAX * 2];
+        snprintf(path, sizeof(path), "%s%s%s", complaint->path, complaint->path[0] != '\0' ? "." : "", unknown);
+        snprintf(out, CONFIG_ERROR_MAX, "%s:%u: %s: unknown key; `coterie --help-config` lists those that exist", file,
+                 line_of(file, path), path);
+    } else if (option != NULL && error != CYAML_ERR_LIBYAML_PARSER) {
+        option_expectation(option, expected, sizeof(expected));
+        snprintf(out, CONFIG_ERROR_MAX, "%s:%u: %s: expected %s (%s)", file, complaint->line, complaint->path, expected,
+                 complaint->what);
+    } else if (complaint->line != 0) {
+        snprintf(out, CONFIG_ERROR_MAX, "%s:%u: %s%s%s", file, complaint->line, complaint->path,
+                 complaint->path[0] != '\0' ? ": " : "", complaint->what);
+    } else {
+        snprintf(out, CONFIG_ERROR_MAX, "%s: %s", file, complaint->what);
+    }
+}
+
+static enum status take_value(struct config *config, size_t number, const void *value, const struct fault *fault)
+{
+    char text[32];
+    const struct option *option = &options[number];
+    if (option->type == OPTION_U32 || option->type == OPTION_U64 || option->type == OPTION_BOOL) {
+        int64_t integer;
+        memcpy(&integer, value, sizeof(integer));
+        if (option->type == OPTION_BOOL)
+            snprintf(text, sizeof(text), "%s", integer != 0 ? "true" : "false");
+        else
+            snprintf(text, sizeof(text), "%lld", (long long)integer);
+        value = text;
+    }
+    return option_set(config, option, value, fault);
+}
+
+static void members_add(struct config *config, uint32_t id, const char *link, const char *admin)
+{
+    uint32_t count = config->cluster.member_count++;
+    config->cluster.members = memory_resize(config->cluster.members, (count + 1) * sizeof(struct config_member));
+    config->cluster.members[count] =
+        (struct config_member){.id = id, .link = memory_text(link), .admin = memory_text(admin != NULL ? admin : "")};
+}
+
+static void listeners_add(struct config *config, const char *kind, const char *address, uint32_t port)
+{
+    uint32_t count = config->listener_count++;
+    config->listeners = memory_resize(config->listeners, (count + 1) * sizeof(struct config_listener));
+    config->listeners[count] =
+        (struct config_listener){.kind = memory_text(kind), .address = memory_text(address), .port = port};
+}
+
+static void members_clear(struct config *config)
+{
+    for (uint32_t i = 0; i < config->cluster.member_count; i++) {
+        free(config->cluster.members[i].link);
+        free(config->cluster.members[i].admin);
+    }
+    config->cluster.member_count = 0;
+}
+
+static void listeners_clear(struct config *config)
+{
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        free(config->listeners[i].kind);
+        free(config->listeners[i].address);
+    }
+    config->listener_count = 0;
+}
+
+static enum status take_raw(struct config *config, const struct raw *raw, const struct fault *fault)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        enum status status = raw->values[i] != NULL ? take_value(config, i, raw->values[i], fault) : STATUS_OK;
+        if (status != STATUS_OK)
+            return status;
+    }
+    for (unsigned i = 0; i < raw->members_count; i++)
+        members_add(config, raw->members[i].id, raw->members[i].link, raw->members[i].admin);
+    for (unsigned i = 0; i < raw->listeners_count; i++)
+        listeners_add(config, raw->listeners[i].kind, raw->listeners[i].address, raw->listeners[i].port);
+    return STATUS_OK;
+}
+
+static enum status load_file(struct config *config, const char *file, char *error)
+{
+    struct schema *schema = memory_allocate(sizeof(*schema));
+    struct complaint complaint = {0};
+    struct raw *raw = NULL;
+    cyaml_config_t settings = {.log_fn = complaint_hear, .log_ctx = &complaint, .log_level = CYAML_LOG_ERROR,
+                               .mem_fn = cyaml_mem};
+    enum status status = STATUS_INVALID;
+    schema_init(schema);
+    errno = 0;
+    cyaml_err_t result = cyaml_load_file(file, &settings, &schema->root, (cyaml_data_t **)&raw, NULL);
+    if (result == CYAML_ERR_FILE_OPEN)
+        snprintf(error, CONFIG_ERROR_MAX, "%s: %s", file, strerror(errno != 0 ? errno : ENOENT));
+    else if (result != CYAML_OK)
+        complaint_tell(&complaint, result, file, error);
+    else if (raw == NULL)
+        status = STATUS_OK;    /* an empty file */
+    else
+        status = take_raw(config, raw, &(struct fault){.file = file, .out = error});
+    cyaml_free(&settings, &schema->root, raw, 0);
+    free(schema);
+    return status;
+}
+
+/* ---- the environment ---- */
+
+bool config_split_address(const char *text, char *host, size_t size, uint32_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    int64_t number;
+    if (colon == NULL || colon == text || !number_of(colon + 1, &number) || number < 0 || number > 65535)
+        return false;
+    size_t length = (size_t)(colon - text);
+    bool brackets = text[0] == '[' && colon[-1] == ']' && length > 2;
+    if (!brackets && memchr(text, ':', length) != NULL)
+        return false;
+    text += brackets ? 1 : 0;
+    length -= brackets ? 2 : 0;
+    if (length == 0 || length >= size)
+        return false;
+    memcpy(host, text, length);
+    host[length] = '\0';
+    *port = (uint32_t)number;
+    return true;
+}
+
+/* "1=host:port/admin:port,2=..." */
+static enum status set_members(struct config *config, const char *text, const struct fault *fault)
+{
+    char *copy = memory_text(text), *rest = copy, *item;
+    enum status status = STATUS_OK;
+    members_clear(config);
+    while (status == STATUS_OK && (item = strsep(&rest, ",")) != NULL) {
+        char *link = strchr(item, '=');
+        int64_t id = 0;
+        if (link != NULL)
+            *link++ = '\0';
+        char *admin = link != NULL ? strchr(link, '/') : NULL;
+        if (admin != NULL)
+            *admin++ = '\0';
+        if (link == NULL || !number_of(item, &id) || id < 1 || id > 63)
+            status = fault_at(fault, "cluster", "members", "expected ID=HOST:PORT[/ADMIN_HOST:PORT], several with commas");
+        else
+            members_add(config, (uint32_t)id, link, admin);
+    }
+    free(copy);
+    return status;
+}
+
+/* "tcp:0.0.0.0:1883,..." */
+static enum status set_listeners(struct config *config, const char *text, const struct fault *fault)
+{
+    char *copy = memory_text(text), *rest = copy, *item;
+    enum status status = STATUS_OK;
+    listeners_clear(config);
+    while (status == STATUS_OK && (item = strsep(&rest, ",")) != NULL) {
+        char *kind = strsep(&item, ":"), host[256];
+        uint32_t port;
+        if (item == NULL || !config_split_address(item, host, sizeof(host), &port))
+            status = fault_at(fault, "listeners", "", "expected KIND:ADDRESS:PORT, several with commas");
+        else
+            listeners_add(config, kind, host, port);
+    }
+    free(copy);
+    return status;
+}
+
+static enum status set_variable(struct config *config, const char *name, const char *value, const struct fault *fault)
+{
+    if (strcmp(name, "COTERIE_CLUSTER_MEMBERS") == 0)
+        return set_members(config, value, fault);
+    if (strcmp(name, "COTERIE_LISTENERS") == 0)
+        return set_listeners(config, value, fault);
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char own[PATH_LENGTH_MAX];
+        option_variable(options[i].section, options[i].key, own);
+        if (strcmp(name, own) == 0)
+            return option_set(config, &options[i], value, fault);
+    }
+    /* Only what looks like one of our sections: COTERIE_BIN and the like belong to others. */
+    for (size_t s = 0; s < SECTION_COUNT; s++) {
+        char prefix[PATH_LENGTH_MAX];
+        option_variable(sections[s], "", prefix);
+        size_t length = strlen(prefix);
+        if (strncmp(name, prefix, length) == 0 && name[length] == '_') {
+            snprintf(fault->out, CONFIG_ERROR_MAX, "%s: no such option; `coterie --help-config` lists those that exist", name);
+            return STATUS_INVALID;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status load_environment(struct config *config, const char *const *environment, char *error)
+{
+    const struct fault fault = {.file = NULL, .out = error};
+    enum status status = STATUS_OK;
+    for (; environment != NULL && *environment != NULL && status == STATUS_OK; environment++) {
+        const char *equals = strchr(*environment, '=');
+        char name[PATH_LENGTH_MAX];
+        if (strncmp(*environment, "COTERIE_", 8) != 0 || equals == NULL ||
+            (size_t)(equals - *environment) >= sizeof(name))
+            continue;
+        memcpy(name, *environment, (size_t)(equals - *environment));
+        name[equals - *environment] = '\0';
+        status = set_variable(config, name, equals + 1, &fault);
+    }
+    return status;
+}
+
+/* ---- do the values fit together? ---- */
+
+static enum status check_members(const struct config *config, const struct fault *fault)
+{
+    char where[PATH_LENGTH_MAX], host[256];
+    uint32_t port;
+    for (uint32_t i = 0; i < config->cluster.member_count; i++) {
+        const struct config_member *member = &config->cluster.members[i];
+        snprintf(where, sizeof(where), "members.%u", i);
+        if (member->id < 1 || member->id >= 64)
+            return fault_at(fault, "cluster", where, "expected an id from 1 to 63");
+        if (!config_split_address(member->link, host, sizeof(host), &port) || port == 0)
+            return fault_at(fault, "cluster", where, "link: expected host:port");
+        if (member->admin[0] != '\0' && !config_split_address(member->admin, host, sizeof(host), &port))
+            return fault_at(fault, "cluster", where, "admin: expected host:port");
+        for (uint32_t k = 0; k < i; k++) {
+            if (config->cluster.members[k].id == member->id)
+                return fault_at(fault, "cluster", where, "this id is another member's");
+            if (strcmp(config->cluster.members[k].link, member->link) == 0)
+                return fault_at(fault, "cluster", where, "this link is another member's");
+        }
+    }
+    if (config->cluster.member_count > 0 && config_self(config) == NULL)
+        return fault_at(fault, "cluster", "members", "this node's id (node.id) is not among the members");
+    return STATUS_OK;
+}
+
+static bool is_literal_address(const char *text)
+{
+    uint8_t address[sizeof(struct in6_addr)];
+    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+}
+
+static enum status check_listeners(const struct config *config, const struct fault *fault)
+{
+    char where[PATH_LENGTH_MAX];
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        snprintf(where, sizeof(where), "%u", i);
+        if (strcmp(listener->kind, "tcp") != 0)
+            return fault_at(fault, "listeners", where, "kind: expected tcp");
+        if (!is_literal_address(listener->address))
+            return fault_at(fault, "listeners", where, "address: expected a literal IPv4 or IPv6 address");
+        if (listener->port > 65535)
+            return fault_at(fault, "listeners", where, "port: expected 0 to 65535");
+        for (uint32_t k = 0; k < i; k++)
+            if (listener->port != 0 && config->listeners[k].port == listener->port &&
+                strcmp(config->listeners[k].address, listener->address) == 0)
+                return fault_at(fault, "listeners", where, "this address and port are another listener's");
+    }
+    return STATUS_OK;
+}
+
+static enum status config_check(const struct config *config, const struct fault *fault)
+{
+    char host[256], sentence[256];
+    uint32_t port;
+    enum status status = check_members(config, fault);
+    if (status == STATUS_OK)
+        status = check_listeners(config, fault);
+    if (status != STATUS_OK)
+        return status;
+    if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))
+        return fault_at(fault, "cluster", "listen", "expected host:port");
+    if (config->node.client_address[0] != '\0' &&
+        !config_split_address(config->node.client_address, host, sizeof(host), &port))
+        return fault_at(fault, "node", "client_address", "expected host:port");
+    if (!is_literal_address(config->admin.address))
+        return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
+    if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)
+        return fault_at(fault, "timeouts", "heartbeat_ms", "expected at most a third of timeouts.election_ms");
+    if (config->timeouts.node_timeout_ms < config->timeouts.election_ms * 3)
+        return fault_at(fault, "timeouts", "node_timeout_ms", "expected at least three times timeouts.election_ms");
+    if (config->limits.packet_bytes_max > (uint64_t)config->timeouts.election_ms * LINK_BYTES_PER_MS) {
+        snprintf(sentence, sizeof(sentence),
+                 "expected at most %llu: a larger packet would hold a link for an election timeout of %u ms",
+                 (unsigned long long)config->timeouts.election_ms * LINK_BYTES_PER_MS, config->timeouts.election_ms);
+        return fault_at(fault, "limits", "packet_bytes_max", sentence);
+    }
+    if (config->limits.hold_bytes_max > config->limits.memory_bytes_max)
+        return fault_at(fault, "limits", "hold_bytes_max", "expected at most limits.memory_bytes_max");
+    return STATUS_OK;
+}
+
+const struct config_member *config_self(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->cluster.member_count; i++)
+        if (config->cluster.members[i].id == config->node.id)
+            return &config->cluster.members[i];
+    return NULL;
+}
+
+enum status config_load(const char *path, const char *const *environment, struct config **out, char error[CONFIG_ERROR_MAX])
+{
+    struct config *config = memory_zeroed(1, sizeof(*config));
+    error[0] = '\0';
+    options_set_defaults(config);
+    enum status status = path != NULL ? load_file(config, path, error) : STATUS_OK;
+    if (status == STATUS_OK)
+        status = load_environment(config, environment, error);
+    if (status == STATUS_OK && config->listener_count == 0)
+        listeners_add(config, "tcp", "127.0.0.1", 1883);
+    if (status == STATUS_OK)
+        status = config_check(config, &(struct fault){.file = path, .out = error});
+    if (status != STATUS_OK) {
+        config_free(config);
+        config = NULL;
+    }
+    *out = config;
+    return status;
+}
+
+void config_free(struct config *config)
+{
+    if (config == NULL)
+        return;
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (options[i].type == OPTION_TEXT)
+            free(*(char **)((char *)config + options[i].offset));
+    members_clear(config);
+    listeners_clear(config);
+    free(config->cluster.members);
+    free(config->listeners);
+    free(config);
+}
+
+void config_describe(struct buffer *out)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        char path[PATH_LENGTH_MAX], line[512];
+        snprintf(path, sizeof(path), "%s.%s", options[i].section, options[i].key);
+        snprintf(line, sizeof(line), "%-30s %-16s %s\n", path,
+                 options[i].fallback[0] != '\0' ? options[i].fallback : "\"\"", options[i].meaning);
+        buffer_put(out, line, strlen(line));
+    }
+    static const char lists[] =
+        "cluster.members                none             list of {id, link: host:port, admin: host:port}\n"
+        "listeners                      tcp 127.0.0.1:1883  list of {kind: tcp, address, port}\n"
+        "\nEach key can be set by environment: limits.packet_bytes_max is COTERIE_LIMITS_PACKET_BYTES_MAX;\n"
+        "COTERIE_CLUSTER_MEMBERS=1=host:port[/admin-host:port],...  COTERIE_LISTENERS=tcp:address:port,...\n";
+    buffer_put(out, lists, sizeof(lists) - 1);
+}

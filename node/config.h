@@ -1,0 +1,98 @@
+/* config.h — what an operator can set: a YAML file, overridden by the environment.
+ *
+ *   defaults -> FILE (checked against a schema) -> environment -> ranges -> do the values fit together?
+ *
+ * The options are one table in config.c: key, type, range, default, what it means. From it come the YAML schema, the
+ * environment names and `--check-config`. The key `limits.packet_bytes_max` is COTERIE_LIMITS_PACKET_BYTES_MAX; the two
+ * lists have a short form there:
+ *
+ *   COTERIE_CLUSTER_MEMBERS=1=host:port,2=host:port,3=host:port/admin-host:admin-port
+ *   COTERIE_LISTENERS=tcp:0.0.0.0:1883,tcp:[::1]:1884
+ *
+ * A fault is one sentence: file and line (or the variable), the key, what was expected, what was there. */
+#ifndef COTERIE_CONFIG_H
+#define COTERIE_CONFIG_H
+
+#include "base/logger.h"
+#include "base/status.h"
+#include "command.h"
+
+#define CONFIG_MEMBERS_MAX 7       /* voters; more only make every commit slower */
+#define CONFIG_LISTENERS_MAX 16
+
+struct config_member {
+    uint32_t id;
+    char *link;                    /* host:port where the others reach this node */
+    char *admin;                   /* host:port of its admin HTTP; "" = not known */
+};
+
+struct config_listener {
+    char *kind;                    /* a name in the table of node/net/listener.c */
+    char *address;                 /* literal IPv4 or IPv6 address */
+    uint32_t port;                 /* 0 = the kernel's choice, for tests */
+};
+
+struct config {
+    struct {
+        uint32_t id;
+        char *data_dir;
+        char *client_address;      /* host:port told to clients in a Server Reference; "" = none */
+        uint32_t io_threads;       /* 0: sockets share the thread of the core */
+    } node;
+    struct {
+        char *name;                /* becomes the cluster id: nodes of another name are refused */
+        bool bootstrap;            /* this start may create the cluster if there is nothing in data_dir */
+        char *listen;              /* host:port to bind for links; "" = the own member's `link` */
+        struct config_member *members;
+        uint32_t member_count;     /* 0 in the file: a cluster of this one node */
+    } cluster;
+    struct config_listener *listeners;
+    uint32_t listener_count;
+    struct {
+        char *address;
+        uint32_t port;             /* 0 = no admin HTTP */
+    } admin;
+    struct {
+        struct command_settings state;   /* replicated: the leader's count */
+        uint32_t packet_bytes_max;
+        uint32_t connections_max;
+        uint32_t receive_maximum;        /* QoS 1 and 2 publishes a client may have open towards us */
+        uint64_t output_bytes_max;       /* per connection; beyond: QoS 0 is dropped, QoS 1 and 2 wait in the store */
+        uint64_t hold_bytes_max;         /* per node: commands that wait for a leader */
+        uint64_t memory_bytes_max;       /* per node: all buffers of clients together */
+        uint64_t log_bytes_max;          /* the log is trimmed behind a snapshot beyond this */
+        uint64_t store_map_bytes;        /* address space for the database, sized once */
+    } limits;
+    struct {
+        uint32_t election_ms;
+        uint32_t heartbeat_ms;
+        uint32_t node_timeout_ms;
+        uint32_t connect_ms;             /* from accept to CONNECT */
+        uint32_t close_ms;               /* to flush what is left to a connection that is being closed */
+        uint32_t hold_ms;                /* how long clients wait for a leader before they are turned away */
+        uint32_t keep_alive_max_s;       /* longer ones are lowered (5.0); 0 = no limit */
+    } timeouts;
+    struct {
+        enum log_level level;
+        enum log_format format;
+    } log;
+};
+
+#define CONFIG_ERROR_MAX 512
+
+/* Reads `path` (NULL: no file) and the environment `environ` (as main's; NULL: none). STATUS_INVALID: `error` says
+ * what and where; *config is NULL then. */
+enum status config_load(const char *path, const char *const *environment, struct config **config,
+                        char error[CONFIG_ERROR_MAX]);
+void config_free(struct config *config);
+
+/* The member entry of this node; NULL in a cluster of one without members. */
+const struct config_member *config_self(const struct config *config);
+
+/* Splits "host:port" or "[v6]:port"; false if it is neither. `host` gets at most `size` bytes. */
+bool config_split_address(const char *text, char *host, size_t size, uint32_t *port);
+
+/* Writes the table of options for --help-config: key, default, meaning. */
+void config_describe(struct buffer *out);
+
+#endif
