@@ -14,6 +14,7 @@
 #include "effects.h"
 
 struct client;
+struct mqtt_fault;
 struct mqtt_packet;
 
 enum client_phase {
@@ -38,8 +39,10 @@ enum client_end {
 
 /* One packet. The client is NEW or CONNECTED. */
 void client_receive(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms, struct actions *out);
-/* Bytes that are no packet (`status` of mqtt_decode). */
-void client_receive_bad(struct client *client, enum status status, struct actions *out);
+/* Bytes that are no packet; `fault` as mqtt_decode said. */
+void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out);
+/* A CONNECT that cannot be taken, because nothing can be committed (0x9C with a Server Reference, or 0x88). */
+void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out);
 /* The outcome of a command that this client proposed with `packet_id`. */
 void client_outcome(struct client *client, const struct effect *effect, uint16_t packet_id, uint64_t now_ms,
                     struct actions *out);

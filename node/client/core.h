@@ -1,9 +1,9 @@
 /* core.h — everything one node decides about its clients: their protocol state, the state machine, and delivery.
  *
- *                    core_received, core_written, core_closed        core_committed, core_health
+ *                    core_received, core_written, core_closed        core_committed, core_health ...
  *   io (sockets) ──────────────────────────────────────────▶ core ◀────────────────────────────── consensus, links
  *                ◀──────────────────────────────────────────      ──────────────────────────────▶
- *                    write, close, reading                            submit, send_qos0, send_applied, ...
+ *                    write, close, reading                            submit, applied, messages ...
  *
  * Pure: no sockets, no clock, no random source. Single-threaded.
  *
@@ -16,6 +16,7 @@
 #ifndef COTERIE_CORE_H
 #define COTERIE_CORE_H
 
+#include "cluster/consensus.h"
 #include "frame.h"
 #include "state.h"
 
@@ -29,7 +30,6 @@ struct core_limits {
     uint16_t receive_maximum;        /* QoS 1 and 2 of one client unanswered at once, told to clients [1,000] */
     uint16_t in_flight_max;          /* QoS 1 and 2 to one client unanswered at once, if its own maximum is larger [100] */
     uint16_t keep_alive_max_s;       /* clients asking for more, or none, get this (Server Keep Alive) [0: no limit] */
-    uint16_t topic_levels_max;       /* [128] */
     uint32_t connect_timeout_ms;     /* from the connection to a whole CONNECT [10,000] */
     uint32_t output_bytes_max;       /* waiting for one socket: QoS 0 beyond it is dropped, QoS 1 and 2 wait [1 MiB] */
     uint32_t client_commands_max;    /* commands of one client on their way; then it is not read [2,000] */
@@ -44,7 +44,6 @@ struct core_limits {
     uint32_t collision_ms;           /* a packet id that is not free for so long closes the connection [30,000] */
     uint32_t commit_ms;              /* the store's transaction is committed after so long [10] */
     uint32_t commit_commands;        /* or after so many commands [1,000] */
-    uint32_t checkpoint_ms;          /* the leader has all nodes compare hashes that often [1,000] */
 };
 
 struct core_options {
@@ -53,7 +52,8 @@ struct core_options {
     uint8_t boot_nonce[16];            /* random per start */
     const char *client_address;        /* host:port that Server References name; may be "" */
     struct core_limits limits;
-    struct command_settings settings;  /* what this node's configuration wants; the leader proposes it if it differs */
+    const struct command_settings *settings;   /* what this node's configuration wants; the leader proposes it if it
+                                                * differs. NULL: leave the limits as they are */
 };
 
 /* What the outside has to do. `conn` is the driver's own pointer, as given to core_open(). */
@@ -71,19 +71,16 @@ struct core_callbacks {
     void (*reading)(void *context, void *conn, bool on);
 
     /* ---- consensus ---- */
-    /* Get this encoded batch (command.h) committed; it comes back through core_committed(), or is sent again. */
+    /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is sent again. */
     void (*submit)(void *context, struct bytes batch);
-    /* This node has applied up to `index`. At most once per turn. Consensus tells its log, and the links tell the
-     * other nodes (APPLIED), which hold SUBACKs for it. */
-    void (*applied)(void *context, uint64_t index);
-    /* The hash of the whole state as of `index`, to be compared with the other nodes'. */
+    /* This node has applied up to `index`: consensus_applied(). At most once per turn. */
+    void (*applied)(void *context, uint64_t index, uint64_t clock_ms);
+    /* The hash of the whole state as of `index`, to be compared with the other nodes': consensus_hash(). */
     void (*checkpoint)(void *context, uint64_t index, const uint64_t hash[2]);
 
-    /* ---- other nodes ---- */
-    /* Send these QoS 0 messages (body of a WIRE_MESSAGES frame, wire.h) to `node` over the bulk link, or drop them. */
-    void (*send_qos0)(void *context, uint32_t node, struct bytes messages);
+    /* QoS 0 messages for clients of `node`: consensus_messages(). At most once per turn and node. */
+    void (*messages)(void *context, uint32_t node, struct bytes messages);
 
-    /* ---- */
     /* This node cannot go on: say `why` and stop. */
     void (*fatal)(void *context, enum status status, const char *why);
     /* For the log: one line per event worth one. `level`: 0 debug, 1 info, 2 warning. May be NULL. */
@@ -118,18 +115,9 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms);
  * It is applied at once. */
 void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
 
-/* What this node knows of the cluster's ability to commit. Call on every change, and at least every 100 ms. */
-struct core_health {
-    uint32_t leader;           /* node id; 0 = none known */
-    uint64_t term;             /* in which it leads */
-    uint64_t route;            /* grows with each new connection to the leader: what was on the old one may be lost */
-    uint64_t leader_heard_ms;  /* when the leader was last heard (this node, if it leads: when a majority was) */
-    bool caught_up;            /* this node has applied what was committed when it started or reconnected */
-};
-void core_health(struct core *core, const struct core_health *health, uint64_t now_ms);
-
-/* The leader's consensus has not heard `node` for node_timeout: propose its NODE_DOWN. Again if nothing came of it. */
-void core_node_silent(struct core *core, uint32_t node, uint64_t now_ms);
+/* What consensus knows: who leads, which nodes are linked or silent, whether anything can be committed (G8). Hand in a
+ * fresh one (consensus_status) in each turn, before core_turn(); after a pause of the process before any other event. */
+void core_health(struct core *core, const struct consensus_status *status, uint64_t now_ms);
 
 /* A snapshot was installed: `state` replaces the former one (already closed by the caller). All clients are closed,
  * and the node starts a new life. */
@@ -137,9 +125,8 @@ void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms
 
 /* ---- events from other nodes ---- */
 
-void core_linked(struct core *core, uint32_t node, bool up, uint64_t now_ms);         /* its bulk link is up, or down */
-void core_peer_applied(struct core *core, uint32_t node, uint64_t index, uint64_t now_ms);
-void core_peer_qos0(struct core *core, uint32_t node, struct bytes messages, uint64_t now_ms);
+void core_peer_applied(struct core *core, uint32_t node, uint64_t index);
+void core_peer_messages(struct core *core, uint32_t node, struct bytes messages, uint64_t now_ms);
 
 /* ---- turns ---- */
 

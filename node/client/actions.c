@@ -1,0 +1,36 @@
+/* actions.c — see actions.h. */
+#include "actions.h"
+
+#include <assert.h>
+#include <string.h>
+
+void actions_clear(struct actions *actions)
+{
+    buffer_clear(&actions->out);
+    buffer_clear(&actions->text);
+    actions->packets_out = 0;
+    actions->command_count = 0;
+    actions->publish = false;
+    actions->delivered = false;
+    actions->subscribed_index = 0;
+    actions->close = CLOSE_NO;
+}
+
+void actions_release(struct actions *actions)
+{
+    buffer_release(&actions->out);
+    buffer_release(&actions->text);
+}
+
+struct command *actions_propose(struct actions *actions, enum command_type type, uint16_t packet_id)
+{
+    struct command *command;
+
+    assert(actions->command_count < ACTIONS_COMMANDS_MAX);
+    command = &actions->commands[actions->command_count];
+    memset(command, 0, sizeof(*command));
+    command->type = type;
+    actions->packet_ids[actions->command_count] = packet_id;
+    actions->command_count++;
+    return command;
+}
