@@ -16,12 +16,10 @@
 #define COTERIE_CONSENSUS_H
 
 #include "base/status.h"
-#include "entry.h"
+#include "log.h"
 #include "wire.h"
 
 struct consensus;
-struct disk;
-struct log;
 
 enum consensus_role {
     CONSENSUS_STARTING,
@@ -45,7 +43,7 @@ struct consensus_status {
     uint64_t cluster_ms;         /* cluster time by its own reckoning; 0 = unknown yet */
     uint64_t linked;             /* bit per node: the bulk link to it is up */
     uint64_t silent;             /* as leader, bit per node: not heard for node_timeout */
-    bool damaged;                /* does not vote until it has been rebuilt from its peers */
+    bool damaged;                /* log_owed(): does not vote until it has been rebuilt from its peers */
     bool flush_slow;             /* its disk has not flushed for 2 s */
     bool transferring;           /* it is handing leadership over */
     uint64_t silence_count_ms;   /* since when silence is counted (a paused leader starts anew) */
@@ -55,7 +53,6 @@ struct consensus_snapshot {
     uint64_t index, term;        /* of the last entry that it contains; index 0 = none */
     uint64_t configuration_index;
     struct bytes configuration;  /* members as of `index`, in raft's encoding; see consensus_configuration() */
-    const char *path;            /* the verified file */
 };
 
 /* What consensus asks of its surroundings. Each gets the `context` of consensus_new. */
@@ -65,12 +62,24 @@ struct consensus_calls {
     /* This connection has broken its rules: close it (then consensus_link_down). */
     void (*disconnect)(void *context, uint32_t peer, enum link_kind kind, uint64_t generation, const char *reason);
     /* The next committed entry; the callee owns the reference. Answer with consensus_applied(). */
-    void (*commit)(void *context, struct entry *entry);
+    void (*commit)(void *context, uint64_t index, struct log_entry *entry);
     /* Anything in the status but its counters has changed. */
     void (*changed)(void *context, const struct consensus_status *status);
-    /* A leader's snapshot lies at `path`, flushed: verify it, close all clients, make it this node's state, then call
-     * consensus_installed(). Until then no entry is committed. */
-    void (*install)(void *context, const char *path, uint64_t index, uint64_t term);
+
+    /* Snapshot files (snapshot.h). Open one to read it for a peer (there can be several openings, also of the same);
+     * quick reads; close. Its size is for the offer. */
+    enum status (*snapshot_open)(void *context, uint64_t index, uint64_t *size);
+    enum status (*snapshot_read)(void *context, uint64_t index, uint64_t offset, void *data, size_t size);
+    void (*snapshot_close)(void *context, uint64_t index);
+    /* A snapshot from the leader arrives: begin a file (the remains of an earlier one go), append, and at the end flush
+     * and verify it on a worker: then call consensus_received(). */
+    enum status (*incoming_open)(void *context);
+    enum status (*incoming_write)(void *context, uint64_t offset, struct bytes chunk);
+    void (*incoming_finish)(void *context);
+    /* The snapshot at `index`, which was received and verified, becomes this node's state: close all clients, replace
+     * the store, then call consensus_installed(). Until then no entry is committed. */
+    void (*install)(void *context, uint64_t index, uint64_t term);
+
     /* QoS 0 messages from a peer: read them with wire_message_next. */
     void (*messages)(void *context, uint32_t peer, struct bytes messages);
     /* `peer` has applied up to `index` (for SUBACK, DESIGN 5). */
@@ -83,28 +92,25 @@ struct consensus_calls {
 
 struct consensus_settings {
     uint32_t self;
-    const uint32_t *bootstrap;   /* node ids of a new cluster, the same list on all of them; NULL = not a new one. Only
-                                  * for an empty log: a directory that is empty by accident must not start a cluster */
+    const uint32_t *bootstrap;   /* node ids of a new cluster, the same list on all of them; copied. NULL: not a new one,
+                                  * then an empty log waits for a leader. Ignored if the log is not empty */
     uint32_t bootstrap_count;
     uint32_t election_ms;        /* 0 = 300 */
     uint32_t heartbeat_ms;       /* 0 = 50 */
     uint64_t node_timeout_ms;    /* 0 = 2,000 */
     uint64_t seed;               /* random */
-    bool damaged;                /* the log is known to have lost what this node acknowledged (STATUS_DAMAGED) */
-    struct disk *disk;           /* for snapshot files; borrowed */
-    const char *incoming_path;   /* where a leader's snapshot is collected; its directory exists */
     size_t log_bytes_max;        /* beyond it the log is trimmed below the older verified snapshot; 0 = 1 GiB */
 };
 
-/* `log` is open and recovered, and borrowed. `snapshot`: the newest verified one (index 0: none). `applied_index`,
- * `applied_term`: what the store holds; `clock_ms`: state_clock_ms(). */
+/* `log` is open and recovered, and borrowed; its `flushed` leads to consensus_flushed(). `snapshot`: the newest verified
+ * one (index 0: none). `applied_index`, `applied_term`: what the store holds; `clock_ms`: state_clock_ms(). */
 struct consensus *consensus_new(const struct consensus_settings *settings, const struct consensus_calls *calls,
                                 void *context, struct log *log, const struct consensus_snapshot *snapshot,
                                 uint64_t applied_index, uint64_t applied_term, uint64_t clock_ms);
 void consensus_free(struct consensus *consensus);
 
-/* Starts to take part. STATUS_CORRUPT, STATUS_DAMAGED: log, snapshot and store do not belong together; STATUS_INVALID:
- * bootstrap of a log that is not empty, or an empty one without it (then `note` says how to go on). */
+/* Starts to take part. STATUS_CORRUPT, STATUS_DAMAGED: log, snapshot and store do not belong together (`note` says
+ * why); STATUS_IO_ERROR, STATUS_NO_SPACE. */
 enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms);
 
 /* First call of each turn. `now_ms`: CLOCK_BOOTTIME, never back. `wall_ms`: used only after a gap in which no node ran. */
@@ -112,6 +118,8 @@ void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wa
 uint64_t consensus_deadline(const struct consensus *consensus);   /* now_ms of the next advance that is needed */
 /* Last call of each turn: group commit, forwarding, pushed commits. */
 void consensus_flush(struct consensus *consensus);
+/* From the log's `flushed`. May be called outside of a turn (then follow it with consensus_flush). */
+void consensus_flushed(struct consensus *consensus, enum status status, uint64_t durable);
 
 /* ---- links ---- */
 /* `in`: the generation in the peer's HELLO, `out`: ours. A link that comes up replaces the one before. */
@@ -135,14 +143,12 @@ void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t 
 struct bytes consensus_configuration(const struct consensus *consensus, uint64_t index, uint64_t *configuration_index);
 /* Whether the log has grown so much since the last snapshot that core should take one. */
 bool consensus_wants_snapshot(const struct consensus *consensus);
-/* A snapshot of the applied state has been written, flushed and verified. Copied. The file stays until
- * consensus_snapshot_in_use() says no: keep the two newest, and those in use. */
+/* A snapshot of the applied state has been written, flushed and verified. Copied. Keep the two newest files. */
 void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot);
-bool consensus_snapshot_in_use(const struct consensus *consensus, uint64_t index);
-/* The answer to `install`. STATUS_OK: the state is as of `index`, clock_ms its clock, and `path` where the file lives now
- * (it may have been moved). Else: it was not valid; it will be asked for again. */
-void consensus_installed(struct consensus *consensus, enum status status, uint64_t index, uint64_t clock_ms,
-                         const char *path);
+/* The answer to `incoming_finish`: STATUS_OK if the file is whole, verified and has its name. */
+void consensus_received(struct consensus *consensus, enum status status);
+/* The answer to `install`. STATUS_OK: state and store are as of `index`, durably, clock_ms its clock. Else fatal(). */
+void consensus_installed(struct consensus *consensus, enum status status, uint64_t index, uint64_t clock_ms);
 
 /* ---- operation ---- */
 /* Hands leadership to `node` (0 = whoever is best); also before stopping. STATUS_NOT_LEADER, STATUS_BUSY, STATUS_NOT_FOUND. */
@@ -158,5 +164,11 @@ struct consensus_counts {
     uint64_t elections, snapshots_sent, snapshots_received, pushes;
 };
 void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts);
+
+/* What state_apply wants of a committed entry: the batch, or nothing if it holds no command. */
+static inline struct bytes consensus_entry_batch(const struct log_entry *entry)
+{
+    return entry->type == LOG_COMMAND ? log_entry_bytes(entry) : bytes_of(NULL, 0);
+}
 
 #endif
