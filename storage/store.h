@@ -49,18 +49,31 @@ struct store;
 
 struct store_options {
     const char *path;        /* directory, made if missing; NULL = memory */
-    uint64_t map_bytes_max;  /* address space for LMDB; a store beyond it is STATUS_NO_SPACE */
+    uint64_t map_bytes_max;  /* address space for LMDB; a store beyond it is STATUS_NO_SPACE; 0 = STORE_MAP_BYTES */
+    const char *boot_id;     /* NULL: the kernel's; a test may pretend that the machine has booted again */
 };
+
+#define STORE_MAP_BYTES (256ull << 30)
 
 struct row {
     struct bytes key, value; /* borrowed until the next write, commit or close of this store */
 };
 
-/* Opens or makes the store and begins the write transaction. STATUS_CORRUPT: not a store of this format (the reason
- * was logged); STATUS_IO_ERROR, STATUS_NO_SPACE. */
+/* Opens or makes the store and begins the write transaction. The reason of a failure was logged.
+ *   STATUS_DAMAGED      it cannot be trusted (a boot without a clean close in between, or poisoned) and was deleted.
+ *                       Restore the newest snapshot in its place, or open again, which makes an empty one.
+ *   STATUS_UNSUPPORTED  a format that this version does not know; left alone
+ *   STATUS_BUSY         another process has it open
+ *   STATUS_IO_ERROR, STATUS_NO_SPACE, STATUS_CORRUPT */
 enum status store_open(const struct store_options *options, struct store **store);
-/* Closes without committing what is open. */
+/* Closes without committing what is open. What was committed is flushed to the disk first, and may then be trusted
+ * after a boot as well. */
 void store_close(struct store *store);
+/* Whether the process that had it before did not close it. It is probably whole (no boot in between), but have a
+ * worker check: store_view_verify. */
+bool store_unclean(const struct store *store);
+
+const char *store_table_name(enum table table);
 
 enum status store_status(const struct store *store);      /* STATUS_OK, or why it is poisoned */
 const char *store_trouble(const struct store *store);     /* the same as a sentence for the log; "" if none */
@@ -72,6 +85,8 @@ bool store_first_at(struct store *store, enum table table, struct bytes from, st
 bool store_first_after(struct store *store, enum table table, struct bytes key, struct row *row);
 bool store_last_before(struct store *store, enum table table, struct bytes key, struct row *row);
 
+/* Keys and values given may themselves be borrowed from the store. A row should be well below 2 KB: larger ones make LMDB
+ * look for contiguous free pages. */
 void store_insert(struct store *store, enum table table, struct bytes key, struct bytes value); /* key is not there yet */
 void store_put(struct store *store, enum table table, struct bytes key, struct bytes value);    /* insert or replace */
 bool store_delete(struct store *store, enum table table, struct bytes key);                     /* false: was not there */
@@ -83,8 +98,10 @@ void store_hash(const struct store *store, uint64_t hash[2]);
 enum status store_commit(struct store *store);
 
 /* Learns of write errors that the kernel found after we wrote: fdatasync of the data file. Safe on another thread
- * while the owner goes on. An error: poison the store (store_poison), mark it unclean, stop. */
+ * while the owner goes on. After an error the store is deleted at its next opening; tell the owner, who calls
+ * store_poison. */
 enum status store_sync(struct store *store);
+/* From now on nothing is read or written. STATUS_CORRUPT and STATUS_IO_ERROR also delete it at its next opening. */
 void store_poison(struct store *store, enum status status, const char *why);
 
 uint64_t store_bytes(const struct store *store);          /* size on disk, or in memory */

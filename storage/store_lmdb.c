@@ -1,0 +1,634 @@
+/* store_lmdb.c — the tables in LMDB: one directory with data.mdb, lock.mdb and a marker.
+ *
+ *   write → pages of the open transaction → commit: pwrite, no flush → the kernel writes back when it likes
+ *                                           store_sync, on a worker: fdatasync, only to hear of write errors
+ *
+ * Why MDB_NOSYNC. What is in here can be rebuilt from a snapshot and the log, so it need not survive a power loss; it
+ * must only never be believed when it did not. MDB_NOMETASYNC would survive, but costs an fdatasync per commit on the
+ * thread that commits: measured 0.1 to 3.5 ms every 5 to 10 ms on the core thread, and each one competes with the
+ * flushes of the log, which clients do wait for. Without flushing, a power loss leaves half of the databases wrong with
+ * no error from LMDB, and so does a spell of write errors; hence three rules:
+ *
+ *   1. The marker says which boot has the database open, and is flushed before the first write. A database that was
+ *      open in another boot, or whose marker cannot be read, is deleted: STATUS_DAMAGED. A clean close flushes the
+ *      data and then says so.
+ *   2. Write errors are looked for (store_sync) and, once found by anyone, noted in the marker: deleted when next opened.
+ *   3. After a process died without closing, in the same boot, store_unclean() asks for the rows to be hashed again and
+ *      compared with the hash that was committed with them (store_view_verify).
+ *
+ * Never MDB_WRITEMAP: a full disk would be a SIGBUS, and a stray pointer of ours could write into the database. The map
+ * is sized once, at opening, and never while a view reads it; address space is free.
+ *
+ * Each table has one cursor, opened when first needed in a transaction and gone with it. Rows of TABLE_MESSAGES mostly
+ * come in ascending order and are then appended, which fills pages to the brim. The hash of all rows, and the format
+ * version, are a row of the database "about", written in the same transaction as the rows. */
+#include "store_backend.h"
+
+#include "base/logger.h"
+#include "base/memory.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STORE_FORMAT 1
+#define PATH_SIZE 4096
+#define MARKER_SIZE 128
+#define MARKER_MAGIC "coterie store "
+#define BOOT_ID_SIZE 64
+#define ABOUT_KEY "about"
+#define ABOUT_SIZE 20 /* u32 format, u64 hash[2] */
+
+struct lmdb_store {
+    struct store base;
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi tables[TABLE_COUNT];
+    MDB_dbi about;
+    MDB_cursor *cursors[TABLE_COUNT]; /* of txn; NULL until needed */
+    uint8_t append_bound[STORE_KEY_MAX]; /* no key of TABLE_MESSAGES is larger */
+    size_t append_bound_size;
+    int marker;                       /* file descriptor; locked as long as the store is open */
+    int data;                         /* of data.mdb; belongs to env */
+    char boot_id[BOOT_ID_SIZE];
+    char path[PATH_SIZE];
+};
+
+struct lmdb_view {
+    struct store_view base;
+    const struct lmdb_store *store;
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    enum table table;                 /* of cursor */
+};
+
+/* ---- small translations ---- */
+
+static struct lmdb_store *lmdb_of(struct store *store)
+{
+    return (struct lmdb_store *)store;
+}
+
+static MDB_val val_of(struct bytes bytes)
+{
+    return (MDB_val){bytes.size, (void *)(uintptr_t)bytes.data};
+}
+
+static struct bytes bytes_of_val(MDB_val val)
+{
+    return bytes_of(val.mv_data, val.mv_size);
+}
+
+static enum status status_of(int code)
+{
+    switch (code) {
+    case MDB_SUCCESS: return STATUS_OK;
+    case MDB_NOTFOUND: return STATUS_NOT_FOUND;
+    case MDB_MAP_FULL:
+    case ENOSPC:
+    case EDQUOT: return STATUS_NO_SPACE;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_PANIC: return STATUS_CORRUPT;
+    case MDB_VERSION_MISMATCH: return STATUS_UNSUPPORTED;
+    default: return STATUS_IO_ERROR;
+    }
+}
+
+/* The status of a call on rows; poisons the store unless it is one of the two that are no trouble. */
+static enum status settle(struct lmdb_store *self, int code)
+{
+    enum status status = status_of(code);
+
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND)
+        store_poison(&self->base, status, mdb_strerror(code));
+    return status;
+}
+
+static enum status report(const char *path, const char *what, enum status status, int error)
+{
+    log_event(LOG_ERROR, "store-failed", log_text("path", path), log_text("what", what), log_status(status),
+              log_text("error", mdb_strerror(error)));
+    return status;
+}
+
+static enum status report_errno(const char *path, const char *what)
+{
+    int error = errno;
+    return report(path, what, status_of(error), error);
+}
+
+static void path_join(char out[PATH_SIZE], const char *directory, const char *name)
+{
+    int size = snprintf(out, PATH_SIZE, "%s/%s", directory, name);
+    assert(size > 0 && size < PATH_SIZE);
+}
+
+static bool sync_directory(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool done = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+/* ---- the marker ----
+ *
+ * MARKER_SIZE bytes, one line of text padded with blanks: "coterie store 1 <state> <boot id>". It is overwritten in place;
+ * half of a write is a marker that cannot be read, which is what an untrusted one should be. */
+
+static const char *const marker_open = "open";
+static const char *const marker_closed = "closed";
+static const char *const marker_poisoned = "poisoned";
+
+static void marker_image(char out[MARKER_SIZE], const char *state, const char *boot_id)
+{
+    char line[MARKER_SIZE + BOOT_ID_SIZE];
+    int size = snprintf(line, sizeof line, MARKER_MAGIC "%d %s %s", STORE_FORMAT, state, boot_id);
+
+    assert(size > 0 && size < MARKER_SIZE);
+    memset(out, ' ', MARKER_SIZE);
+    memcpy(out, line, (size_t)size);
+    out[MARKER_SIZE - 1] = '\n';
+}
+
+/* Any thread. */
+static bool marker_write(const struct lmdb_store *self, const char *state)
+{
+    char image[MARKER_SIZE];
+
+    marker_image(image, state, self->boot_id);
+    return pwrite(self->marker, image, MARKER_SIZE, 0) == MARKER_SIZE && fdatasync(self->marker) == 0;
+}
+
+enum trust {
+    TRUST_NEW,      /* no marker, no data */
+    TRUST_WHOLE,    /* closed cleanly */
+    TRUST_UNCLEAN,  /* left open in this boot */
+    TRUST_NONE,     /* left open in another boot, poisoned, or unreadable */
+    TRUST_OTHER_FORMAT,
+};
+
+static enum trust marker_judge(const struct lmdb_store *self, bool has_data)
+{
+    char found[MARKER_SIZE] = {0}, closed[MARKER_SIZE], open_now[MARKER_SIZE];
+    size_t closed_part = strlen(MARKER_MAGIC) + 1 + 1 + strlen(marker_closed) + 1;
+    ssize_t size = pread(self->marker, found, MARKER_SIZE, 0);
+
+    if (!has_data)
+        return TRUST_NEW;
+    if (size != MARKER_SIZE || memcmp(found, MARKER_MAGIC, strlen(MARKER_MAGIC)) != 0)
+        return TRUST_NONE;
+    marker_image(closed, marker_closed, self->boot_id);
+    marker_image(open_now, marker_open, self->boot_id);
+    if (memcmp(found, closed, strlen(MARKER_MAGIC) + 2) != 0)
+        return TRUST_OTHER_FORMAT;
+    if (memcmp(found, closed, closed_part) == 0)
+        return TRUST_WHOLE; /* in whatever boot */
+    return memcmp(found, open_now, MARKER_SIZE) == 0 ? TRUST_UNCLEAN : TRUST_NONE;
+}
+
+static bool read_boot_id(char out[BOOT_ID_SIZE], const char *pretended)
+{
+    FILE *file;
+    bool done;
+
+    if (pretended != NULL) {
+        snprintf(out, BOOT_ID_SIZE, "%s", pretended);
+        return true;
+    }
+    file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (file == NULL)
+        return false;
+    done = fgets(out, BOOT_ID_SIZE, file) != NULL;
+    fclose(file);
+    if (done)
+        out[strcspn(out, "\n")] = '\0';
+    return done;
+}
+
+/* ---- rows ---- */
+
+/* The cursor of a table in the open transaction, or NULL after poisoning. */
+static MDB_cursor *cursor_of(struct lmdb_store *self, enum table table)
+{
+    assert(table < TABLE_COUNT);
+    if (self->cursors[table] == NULL &&
+        settle(self, mdb_cursor_open(self->txn, self->tables[table], &self->cursors[table])) != STATUS_OK)
+        return NULL;
+    return self->cursors[table];
+}
+
+static enum status lmdb_find(struct store *store, enum table table, struct bytes key, struct bytes *value)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    MDB_cursor *cursor = cursor_of(self, table);
+    MDB_val k = val_of(key), v;
+    enum status status;
+
+    if (cursor == NULL)
+        return store->status;
+    status = settle(self, mdb_cursor_get(cursor, &k, &v, MDB_SET));
+    if (status == STATUS_OK)
+        *value = bytes_of_val(v);
+    return status;
+}
+
+/* Moves `cursor` as `how` says; the code of LMDB. */
+static int cursor_seek(MDB_cursor *cursor, enum seek how, struct bytes key, MDB_val *k, MDB_val *v)
+{
+    int code;
+
+    *k = val_of(key);
+    code = key.size == 0 ? mdb_cursor_get(cursor, k, v, MDB_FIRST) : mdb_cursor_get(cursor, k, v, MDB_SET_RANGE);
+    switch (how) {
+    case SEEK_AT: return code;
+    case SEEK_AFTER:
+        if (code == MDB_SUCCESS && bytes_equal(bytes_of_val(*k), key))
+            return mdb_cursor_get(cursor, k, v, MDB_NEXT);
+        return code;
+    case SEEK_BEFORE:
+        if (code == MDB_SUCCESS)
+            return mdb_cursor_get(cursor, k, v, MDB_PREV);
+        return code == MDB_NOTFOUND ? mdb_cursor_get(cursor, k, v, MDB_LAST) : code;
+    }
+    return MDB_NOTFOUND;
+}
+
+static enum status lmdb_seek(struct store *store, enum table table, enum seek how, struct bytes key, struct row *row)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    MDB_cursor *cursor = cursor_of(self, table);
+    MDB_val k, v;
+    enum status status;
+
+    if (cursor == NULL)
+        return store->status;
+    status = settle(self, cursor_seek(cursor, how, key, &k, &v));
+    if (status == STATUS_OK)
+        *row = (struct row){bytes_of_val(k), bytes_of_val(v)};
+    return status;
+}
+
+static void raise_append_bound(struct lmdb_store *self, struct bytes key)
+{
+    memcpy(self->append_bound, key.data, key.size);
+    self->append_bound_size = key.size;
+}
+
+static enum status lmdb_insert(struct store *store, enum table table, struct bytes key, struct bytes value)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    MDB_cursor *cursor = cursor_of(self, table);
+    MDB_val k = val_of(key), v = val_of(value);
+    unsigned flags = MDB_NOOVERWRITE;
+    int code;
+
+    if (cursor == NULL)
+        return store->status;
+    if (table == TABLE_MESSAGES && bytes_compare(key, bytes_of(self->append_bound, self->append_bound_size)) > 0) {
+        flags = MDB_APPEND;
+        raise_append_bound(self, key);
+    }
+    code = mdb_cursor_put(cursor, &k, &v, flags);
+    assert(code != MDB_KEYEXIST); /* store_insert: the key is new */
+    return settle(self, code);
+}
+
+static enum status lmdb_replace_found(struct store *store, enum table table, struct bytes key, struct bytes value)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    MDB_val k = val_of(key), v = val_of(value);
+
+    return settle(self, mdb_cursor_put(self->cursors[table], &k, &v, MDB_CURRENT));
+}
+
+static enum status lmdb_delete_found(struct store *store, enum table table)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    return settle(self, mdb_cursor_del(self->cursors[table], 0));
+}
+
+/* ---- transactions ---- */
+
+static int begin(struct lmdb_store *self)
+{
+    memset(self->cursors, 0, sizeof self->cursors); /* LMDB closed them with their transaction */
+    return mdb_txn_begin(self->env, NULL, 0, &self->txn);
+}
+
+static int put_about(struct lmdb_store *self)
+{
+    struct buffer about = {0};
+    MDB_val key = {strlen(ABOUT_KEY), (void *)(uintptr_t)ABOUT_KEY}, value;
+    int code;
+
+    buffer_put_u32(&about, STORE_FORMAT);
+    buffer_put_u64(&about, self->base.hash[0]);
+    buffer_put_u64(&about, self->base.hash[1]);
+    value = val_of(buffer_bytes(&about));
+    code = mdb_put(self->txn, self->about, &key, &value, 0);
+    buffer_release(&about);
+    return code;
+}
+
+static int get_about(MDB_txn *txn, MDB_dbi dbi, uint32_t *format, uint64_t hash[2])
+{
+    MDB_val key = {strlen(ABOUT_KEY), (void *)(uintptr_t)ABOUT_KEY}, value;
+    struct reader reader;
+    int code = mdb_get(txn, dbi, &key, &value);
+
+    if (code != MDB_SUCCESS)
+        return code;
+    reader = reader_of(bytes_of_val(value));
+    *format = reader_u32(&reader);
+    hash[0] = reader_u64(&reader);
+    hash[1] = reader_u64(&reader);
+    return reader_done(&reader) ? MDB_SUCCESS : MDB_CORRUPTED;
+}
+
+static enum status lmdb_commit(struct store *store)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    MDB_txn *txn = self->txn;
+    int code = put_about(self);
+
+    if (code == MDB_SUCCESS) {
+        self->txn = NULL; /* freed by the commit, whether it succeeds or not */
+        code = mdb_txn_commit(txn);
+    }
+    if (code == MDB_SUCCESS)
+        code = begin(self);
+    return settle(self, code);
+}
+
+static enum status lmdb_sync(struct store *store)
+{
+    struct lmdb_store *self = lmdb_of(store);
+
+    if (fdatasync(self->data) == 0)
+        return STATUS_OK;
+    report_errno(self->path, "flushing pages that were written before");
+    marker_write(self, marker_poisoned);
+    return STATUS_IO_ERROR;
+}
+
+static void lmdb_poisoned(struct store *store, enum status status)
+{
+    struct lmdb_store *self = lmdb_of(store);
+
+    log_event(LOG_ERROR, "store-poisoned", log_text("path", self->path), log_text("why", store->trouble));
+    if (status != STATUS_NO_SPACE)
+        marker_write(self, marker_poisoned); /* if that fails too: in this boot rule 3 catches it, else rule 1 */
+}
+
+static uint64_t lmdb_bytes(const struct store *store)
+{
+    const struct lmdb_store *self = (const struct lmdb_store *)store;
+    MDB_envinfo info;
+    MDB_stat stat;
+
+    if (mdb_env_info(self->env, &info) != MDB_SUCCESS || mdb_env_stat(self->env, &stat) != MDB_SUCCESS)
+        return 0;
+    return ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+}
+
+/* Undoes what lmdb_open did, as far as it came. */
+static void discard(struct lmdb_store *self)
+{
+    if (self->txn != NULL)
+        mdb_txn_abort(self->txn);
+    if (self->env != NULL)
+        mdb_env_close(self->env);
+    if (self->marker >= 0)
+        close(self->marker); /* and with it the lock */
+    free(self);
+}
+
+static void lmdb_close(struct store *store)
+{
+    struct lmdb_store *self = lmdb_of(store);
+
+    if (self->txn != NULL)
+        mdb_txn_abort(self->txn);
+    self->txn = NULL;
+    if (store->status == STATUS_OK && lmdb_sync(store) == STATUS_OK)
+        marker_write(self, marker_closed);
+    discard(self);
+}
+
+/* ---- views ---- */
+
+static enum status lmdb_view_open(struct store *store, struct store_view **view)
+{
+    struct lmdb_store *self = lmdb_of(store);
+    struct lmdb_view *opened = memory_zeroed(1, sizeof *opened);
+    uint32_t format;
+    int code = mdb_txn_begin(self->env, NULL, MDB_RDONLY, &opened->txn);
+
+    if (code == MDB_SUCCESS)
+        code = get_about(opened->txn, self->about, &format, opened->base.hash);
+    if (code != MDB_SUCCESS) {
+        mdb_txn_abort(opened->txn);
+        free(opened);
+        return report(self->path, "reading the last commit", status_of(code), code);
+    }
+    opened->base.backend = store->backend;
+    opened->store = self;
+    *view = &opened->base;
+    return STATUS_OK;
+}
+
+/* Whether the cursor stands on `key`, so that one step is enough. */
+static bool cursor_is_at(MDB_cursor *cursor, struct bytes key)
+{
+    MDB_val k, v;
+    return mdb_cursor_get(cursor, &k, &v, MDB_GET_CURRENT) == MDB_SUCCESS && bytes_equal(bytes_of_val(k), key);
+}
+
+static bool lmdb_view_next(struct store_view *view, enum table table, struct bytes key, struct row *row)
+{
+    struct lmdb_view *self = (struct lmdb_view *)view;
+    MDB_val k, v;
+    int code;
+
+    if (self->cursor == NULL || self->table != table) {
+        if (self->cursor != NULL)
+            mdb_cursor_close(self->cursor);
+        self->cursor = NULL;
+        self->table = table;
+        if (mdb_cursor_open(self->txn, self->store->tables[table], &self->cursor) != MDB_SUCCESS)
+            return false;
+    }
+    if (key.size > 0 && cursor_is_at(self->cursor, key))
+        code = mdb_cursor_get(self->cursor, &k, &v, MDB_NEXT);
+    else
+        code = cursor_seek(self->cursor, key.size == 0 ? SEEK_AT : SEEK_AFTER, key, &k, &v);
+    if (code != MDB_SUCCESS)
+        return false; /* an error ends the table early, and the hash over the rows will not agree */
+    *row = (struct row){bytes_of_val(k), bytes_of_val(v)};
+    return true;
+}
+
+static void lmdb_view_close(struct store_view *view)
+{
+    struct lmdb_view *self = (struct lmdb_view *)view;
+
+    if (self->cursor != NULL)
+        mdb_cursor_close(self->cursor);
+    mdb_txn_abort(self->txn);
+    free(self);
+}
+
+static const struct store_backend lmdb_backend = {
+    .find = lmdb_find,
+    .seek = lmdb_seek,
+    .insert = lmdb_insert,
+    .replace_found = lmdb_replace_found,
+    .delete_found = lmdb_delete_found,
+    .commit = lmdb_commit,
+    .sync = lmdb_sync,
+    .poisoned = lmdb_poisoned,
+    .bytes = lmdb_bytes,
+    .close = lmdb_close,
+    .view_open = lmdb_view_open,
+    .view_next = lmdb_view_next,
+    .view_close = lmdb_view_close,
+};
+
+/* ---- opening ---- */
+
+/* Rule 1: makes sure that nothing is opened that cannot be believed. Leaves the marker saying "open in this boot". */
+static enum status take_directory(struct lmdb_store *self, const char *boot_id)
+{
+    char marker[PATH_SIZE], data[PATH_SIZE], lock[PATH_SIZE];
+    enum trust trust;
+
+    path_join(marker, self->path, "marker");
+    path_join(data, self->path, "data.mdb");
+    path_join(lock, self->path, "lock.mdb");
+    if (mkdir(self->path, 0700) != 0 && errno != EEXIST)
+        return report_errno(self->path, "making the directory");
+    if (!read_boot_id(self->boot_id, boot_id))
+        return report_errno(self->path, "reading the boot id");
+    self->marker = open(marker, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (self->marker < 0)
+        return report_errno(marker, "opening the marker");
+    if (flock(self->marker, LOCK_EX | LOCK_NB) != 0)
+        return report(self->path, "another process has this store open", STATUS_BUSY, errno);
+
+    trust = marker_judge(self, access(data, F_OK) == 0);
+    if (trust == TRUST_OTHER_FORMAT)
+        return report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
+    if (trust == TRUST_NONE) {
+        if (unlink(data) != 0 || (unlink(lock) != 0 && errno != ENOENT) || !sync_directory(self->path))
+            return report_errno(data, "deleting a store that cannot be trusted");
+        log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),
+                  log_text("why", "poisoned, or not closed before the machine went down; rebuilding from snapshot and log"));
+        return STATUS_DAMAGED;
+    }
+    self->base.unclean = trust == TRUST_UNCLEAN;
+    if (!marker_write(self, marker_open) || !sync_directory(self->path))
+        return report_errno(marker, "writing the marker");
+    return STATUS_OK;
+}
+
+static int open_environment(struct lmdb_store *self, uint64_t map_bytes)
+{
+    int code = mdb_env_create(&self->env);
+
+    if (code == MDB_SUCCESS)
+        code = mdb_env_set_maxdbs(self->env, TABLE_COUNT + 1);
+    if (code == MDB_SUCCESS)
+        code = mdb_env_set_mapsize(self->env, map_bytes);
+    /* NOTLS: a view is opened by the owner, beside its write transaction, and read by a worker. */
+    if (code == MDB_SUCCESS)
+        code = mdb_env_open(self->env, self->path, MDB_NOSYNC | MDB_NOTLS, 0600);
+    if (code == MDB_SUCCESS)
+        code = mdb_env_get_fd(self->env, &self->data);
+    return code;
+}
+
+/* Opens or makes every table, and reads or writes the row "about". */
+static int open_tables(struct lmdb_store *self, uint32_t *format)
+{
+    int code = begin(self);
+
+    for (unsigned table = 0; code == MDB_SUCCESS && table < TABLE_COUNT; table++)
+        code = mdb_dbi_open(self->txn, store_table_name((enum table)table), MDB_CREATE, &self->tables[table]);
+    if (code == MDB_SUCCESS)
+        code = mdb_dbi_open(self->txn, "about", MDB_CREATE, &self->about);
+    if (code == MDB_SUCCESS)
+        code = get_about(self->txn, self->about, format, self->base.hash);
+    if (code == MDB_NOTFOUND) {
+        *format = STORE_FORMAT;
+        code = put_about(self);
+    }
+    if (code != MDB_SUCCESS)
+        return code;
+    code = mdb_txn_commit(self->txn);
+    self->txn = NULL;
+    return code == MDB_SUCCESS ? begin(self) : code;
+}
+
+static void find_append_bound(struct lmdb_store *self)
+{
+    MDB_val k, v;
+    MDB_cursor *cursor = cursor_of(self, TABLE_MESSAGES);
+
+    if (cursor != NULL && settle(self, mdb_cursor_get(cursor, &k, &v, MDB_LAST)) == STATUS_OK)
+        raise_append_bound(self, bytes_of_val(k));
+}
+
+enum status store_lmdb_open(const struct store_options *options, struct store **store)
+{
+    struct lmdb_store *self = memory_zeroed(1, sizeof *self);
+    uint64_t map_bytes = options->map_bytes_max == 0 ? STORE_MAP_BYTES : options->map_bytes_max;
+    uint32_t format = 0;
+    enum status status;
+    int code;
+
+    self->base.backend = &lmdb_backend;
+    self->marker = -1;
+    if (strlen(options->path) > PATH_SIZE - 16) {
+        status = STATUS_INVALID;
+        goto fail;
+    }
+    strcpy(self->path, options->path);
+    status = take_directory(self, options->boot_id);
+    if (status != STATUS_OK)
+        goto fail;
+    code = open_environment(self, map_bytes);
+    if (code == MDB_SUCCESS)
+        code = open_tables(self, &format);
+    if (code != MDB_SUCCESS) {
+        status = report(self->path, "opening the database", status_of(code), code);
+        if (status == STATUS_CORRUPT)
+            marker_write(self, marker_poisoned);
+        goto fail;
+    }
+    if (format != STORE_FORMAT) {
+        status = report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
+        goto fail;
+    }
+    find_append_bound(self);
+    status = self->base.status;
+    if (status != STATUS_OK)
+        goto fail;
+    *store = &self->base;
+    return STATUS_OK;
+
+fail:
+    discard(self);
+    return status;
+}
