@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "base/memory.h"
+#include "net/listener.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -367,7 +368,7 @@ static void complaint_hear(cyaml_log_t level, void *context, const char *format,
         snprintf(step, sizeof(step), "%u", number > 0 ? number - 1 : 0);
         complaint_prepend(complaint, step);
     } else if (strncmp(text, "Load: ", 6) == 0 && complaint->what[0] == '\0') {
-        snprintf(complaint->what, sizeof(complaint->what), "%s", text + 6);
+        snprintf(complaint->what, sizeof(complaint->what), "%.190s", text + 6);
     }
 }
 
@@ -638,8 +639,8 @@ static enum status check_listeners(const struct config *config, const struct fau
     for (uint32_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         snprintf(where, sizeof(where), "%u", i);
-        if (strcmp(listener->kind, "tcp") != 0)
-            return fault_at(fault, "listeners", where, "kind: expected tcp");
+        if (!listener_kind_exists(listener->kind))
+            return fault_at(fault, "listeners", where, "kind: there is no such kind of listener");
         if (!is_literal_address(listener->address))
             return fault_at(fault, "listeners", where, "address: expected a literal IPv4 or IPv6 address");
         if (listener->port > 65535)

@@ -1,0 +1,476 @@
+/* conn.c — see conn.h for the flow.
+ *
+ *   OPEN --conn_close(flush)--> FLUSHING --queue empty--> LINGERING (FIN sent) --peer's FIN--> CLOSING --> freed
+ *     └── error, peer's FIN, conn_close(at once) ────────────┴──── close_ms ──────────────────────┘
+ *
+ * LINGERING exists because closing a socket with unread input resets it, and a reset can overtake the last packet we
+ * sent: the client would never read why we closed.
+ *
+ * Writing: uv_try_write() is the fast path and needs no memory. What the kernel does not take goes into `queue`, and one
+ * uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
+ * libuv only copies the array of pointers into them. */
+#include "conn.h"
+
+#include "base/memory.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_BYTES (64 * 1024)     /* the shared buffer */
+#define WRITE_FRAMES 512           /* in one writev; IOV_MAX is 1,024 */
+#define WRITE_BYTES (256 * 1024)   /* in one queued write, so that progress is reported */
+#define LINGER_MS 1000             /* for the peer's FIN after ours */
+
+enum conn_phase { CONN_OPEN, CONN_FLUSHING, CONN_LINGERING, CONN_CLOSING };
+
+/* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
+struct queue {
+    uv_write_t request;
+    struct conn *conn;
+    size_t first, count, capacity;
+    size_t offset;
+    size_t under_way;              /* bytes of the uv_write that is out; 0 = none */
+    struct frame **frames;
+};
+
+struct conn {
+    uv_tcp_t socket;
+    struct conns *conns;
+    struct conn *next, *previous;          /* in conns->all */
+    struct conn *next_report;              /* in conns->reports, if `reporting` */
+    struct conn *next_closing, *previous_closing;   /* in conns->closing, ordered by nothing: it is short */
+    struct queue *queue;                   /* NULL: everything is written */
+    uint64_t number;
+    uint64_t deadline_ms;                  /* FLUSHING, LINGERING */
+    size_t written;                        /* since the last report */
+    enum conn_phase phase : 8;
+    bool reporting, reading, shut_down;
+};
+
+struct conns {
+    uv_loop_t *loop;
+    struct conn_calls calls;
+    uint32_t close_ms;
+    uint32_t count;
+    struct conn *all, *reports, *closing;
+    uv_timer_t *timer;                     /* runs while `closing` is not empty */
+    char buffer[READ_BYTES];
+};
+
+static void conn_continue(struct conn *conn);
+
+/* ---- the set ---- */
+
+struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_t close_ms)
+{
+    struct conns *conns = memory_zeroed(1, sizeof(*conns));
+    conns->loop = loop;
+    conns->calls = *calls;
+    conns->close_ms = close_ms;
+    conns->timer = memory_zeroed(1, sizeof(*conns->timer));
+    uv_timer_init(loop, conns->timer);
+    conns->timer->data = conns;
+    return conns;
+}
+
+static void free_handle(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+void conns_free(struct conns *conns)
+{
+    assert(conns->count == 0);
+    uv_close((uv_handle_t *)conns->timer, free_handle);
+    free(conns);
+}
+
+uint32_t conns_count(const struct conns *conns)
+{
+    return conns->count;
+}
+
+void conns_report(struct conns *conns)
+{
+    while (conns->reports != NULL) {
+        struct conn *conn = conns->reports;
+        size_t written = conn->written;
+        conns->reports = conn->next_report;
+        conn->reporting = false;
+        conn->written = 0;
+        if (conn->phase != CONN_CLOSING)
+            conns->calls.written(conns->calls.context, conn, written);
+    }
+}
+
+void conns_close_all(struct conns *conns)
+{
+    for (struct conn *conn = conns->all; conn != NULL; conn = conn->next)
+        conn_close(conn, false);
+}
+
+/* ---- closing ---- */
+
+static void forget_report(struct conn *conn)
+{
+    struct conn **place = &conn->conns->reports;
+    while (*place != NULL && *place != conn)
+        place = &(*place)->next_report;
+    if (*place == conn)
+        *place = conn->next_report;
+}
+
+static void closing_remove(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    if (conn->deadline_ms == 0)
+        return;
+    if (conn->previous_closing != NULL)
+        conn->previous_closing->next_closing = conn->next_closing;
+    else
+        conns->closing = conn->next_closing;
+    if (conn->next_closing != NULL)
+        conn->next_closing->previous_closing = conn->previous_closing;
+    conn->deadline_ms = 0;
+    if (conns->closing == NULL)
+        uv_timer_stop(conns->timer);
+}
+
+static void queue_free(struct conn *conn)
+{
+    struct queue *queue = conn->queue;
+    if (queue == NULL)
+        return;
+    for (size_t i = queue->first; i < queue->count; i++)
+        frame_release(queue->frames[i]);
+    free(queue->frames);
+    free(queue);
+    conn->queue = NULL;
+}
+
+static void conn_closed(uv_handle_t *handle)
+{
+    struct conn *conn = handle->data;
+    struct conns *conns = conn->conns;
+    if (conn->reporting)
+        forget_report(conn);
+    queue_free(conn);
+    if (conn->previous != NULL)
+        conn->previous->next = conn->next;
+    else
+        conns->all = conn->next;
+    if (conn->next != NULL)
+        conn->next->previous = conn->previous;
+    conns->count--;
+    conns->calls.closed(conns->calls.context, conn);
+    free(conn);
+}
+
+static void conn_close_now(struct conn *conn)
+{
+    if (conn->phase == CONN_CLOSING)
+        return;
+    closing_remove(conn);
+    conn->phase = CONN_CLOSING;
+    uv_close((uv_handle_t *)&conn->socket, conn_closed);
+}
+
+static void closing_check(uv_timer_t *timer)
+{
+    struct conns *conns = timer->data;
+    uint64_t now = uv_now(conns->loop);
+    for (struct conn *conn = conns->closing, *next; conn != NULL; conn = next) {
+        next = conn->next_closing;
+        if (now >= conn->deadline_ms)
+            conn_close_now(conn);
+    }
+}
+
+static void closing_add(struct conn *conn, uint32_t patience_ms)
+{
+    struct conns *conns = conn->conns;
+    closing_remove(conn);
+    conn->deadline_ms = uv_now(conns->loop) + patience_ms;
+    conn->previous_closing = NULL;
+    conn->next_closing = conns->closing;
+    if (conns->closing != NULL)
+        conns->closing->previous_closing = conn;
+    conns->closing = conn;
+    if (!uv_is_active((uv_handle_t *)conns->timer))
+        uv_timer_start(conns->timer, closing_check, 50, 50);
+}
+
+static void conn_shut_down(uv_shutdown_t *request, int status)
+{
+    (void)status;    /* the peer has gone: reading will say so */
+    free(request);
+}
+
+/* All is written: say that nothing follows, and wait a moment for the peer to do the same. */
+static void conn_linger(struct conn *conn)
+{
+    uv_shutdown_t *request = memory_allocate(sizeof(*request));
+    conn->phase = CONN_LINGERING;
+    closing_add(conn, conn->conns->close_ms < LINGER_MS ? conn->conns->close_ms : LINGER_MS);
+    if (uv_shutdown(request, (uv_stream_t *)&conn->socket, conn_shut_down) != 0) {
+        free(request);
+        conn_close_now(conn);
+        return;
+    }
+    conn->reading = false;
+    conn_read(conn, true);
+}
+
+void conn_close(struct conn *conn, bool flush)
+{
+    if (conn->phase == CONN_CLOSING)
+        return;
+    if (!flush) {
+        conn_close_now(conn);
+    } else if (conn->phase == CONN_OPEN) {
+        conn->phase = CONN_FLUSHING;
+        if (conn->queue == NULL)
+            conn_linger(conn);
+        else
+            closing_add(conn, conn->conns->close_ms);
+    }
+}
+
+/* ---- reading ---- */
+
+static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct conn *conn = handle->data;
+    (void)suggested;
+    *buffer = uv_buf_init(conn->conns->buffer, READ_BYTES);
+}
+
+static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
+{
+    struct conn *conn = stream->data;
+    struct conns *conns = conn->conns;
+    if (size < 0)
+        conn_close_now(conn);
+    else if (size > 0 && conn->phase == CONN_OPEN)
+        conns->calls.received(conns->calls.context, conn, bytes_of(buffer->base, (size_t)size));
+}
+
+void conn_read(struct conn *conn, bool on)
+{
+    if (conn->phase == CONN_CLOSING || conn->reading == on)
+        return;
+    conn->reading = on;
+    if (!on)
+        uv_read_stop((uv_stream_t *)&conn->socket);
+    else if (uv_read_start((uv_stream_t *)&conn->socket, lend_buffer, conn_readable) != 0)
+        conn_close_now(conn);
+}
+
+/* ---- writing ---- */
+
+static void note_written(struct conn *conn, size_t size)
+{
+    conn->written += size;
+    if (!conn->reporting && size > 0) {
+        conn->reporting = true;
+        conn->next_report = conn->conns->reports;
+        conn->conns->reports = conn;
+    }
+}
+
+/* Drops `size` bytes from the front of the queue. */
+static void queue_advance(struct queue *queue, size_t size)
+{
+    while (size > 0) {
+        struct frame *frame = queue->frames[queue->first];
+        size_t left = frame->size - queue->offset;
+        if (size < left) {
+            queue->offset += size;
+            return;
+        }
+        size -= left;
+        queue->offset = 0;
+        queue->first++;
+        frame_release(frame);
+    }
+}
+
+static size_t queue_buffers(const struct queue *queue, uv_buf_t *buffers, size_t count_max, size_t *bytes)
+{
+    size_t count = 0;
+    *bytes = 0;
+    for (size_t i = queue->first; i < queue->count && count < count_max && *bytes < WRITE_BYTES; i++) {
+        size_t skip = i == queue->first ? queue->offset : 0;
+        buffers[count++] = uv_buf_init((char *)queue->frames[i]->data + skip, queue->frames[i]->size - (unsigned)skip);
+        *bytes += queue->frames[i]->size - skip;
+    }
+    return count;
+}
+
+static void queue_written(uv_write_t *request, int status)
+{
+    struct queue *queue = request->data;
+    struct conn *conn = queue->conn;
+    size_t size = queue->under_way;
+    queue->under_way = 0;
+    if (conn->phase == CONN_CLOSING)
+        return;
+    if (status != 0) {
+        conn_close_now(conn);
+        return;
+    }
+    queue_advance(queue, size);
+    note_written(conn, size);
+    conn_continue(conn);
+}
+
+/* Goes on with the queue, if no write of it is under way. */
+static void conn_continue(struct conn *conn)
+{
+    uv_buf_t buffers[WRITE_FRAMES];
+    struct queue *queue = conn->queue;
+    if (queue == NULL || queue->under_way > 0)
+        return;
+    size_t bytes, count = queue_buffers(queue, buffers, WRITE_FRAMES, &bytes);
+    if (count == 0) {
+        queue_free(conn);
+        if (conn->phase == CONN_FLUSHING)
+            conn_linger(conn);
+        return;
+    }
+    queue->under_way = bytes;
+    queue->request.data = queue;
+    if (uv_write(&queue->request, (uv_stream_t *)&conn->socket, buffers, (unsigned)count, queue_written) != 0) {
+        queue->under_way = 0;
+        conn_close_now(conn);
+    }
+}
+
+static void queue_add(struct conn *conn, struct frame *const *frames, size_t count)
+{
+    struct queue *queue = conn->queue;
+    if (queue == NULL) {
+        queue = conn->queue = memory_zeroed(1, sizeof(*queue));
+        queue->conn = conn;
+    }
+    if (queue->first > 0 && queue->first == queue->count)
+        queue->first = queue->count = 0;
+    if (queue->count + count > queue->capacity && queue->first > queue->capacity / 2) {
+        memmove(queue->frames, queue->frames + queue->first, (queue->count - queue->first) * sizeof(*frames));
+        queue->count -= queue->first;
+        queue->first = 0;
+    }
+    if (queue->count + count > queue->capacity) {
+        queue->capacity = queue->capacity * 2 > queue->count + count ? queue->capacity * 2 : queue->count + count;
+        queue->frames = memory_resize(queue->frames, queue->capacity * sizeof(*frames));
+    }
+    memcpy(queue->frames + queue->count, frames, count * sizeof(*frames));
+    queue->count += count;
+}
+
+/* How many of `frames` the kernel took whole; *partial bytes of the next one. -1: the connection is broken. */
+static ssize_t try_write(struct conn *conn, struct frame *const *frames, size_t count, size_t *partial)
+{
+    uv_buf_t buffers[WRITE_FRAMES];
+    size_t done = 0;
+    *partial = 0;
+    while (done < count) {
+        size_t batch = count - done < WRITE_FRAMES ? count - done : WRITE_FRAMES, wanted = 0;
+        for (size_t i = 0; i < batch; i++) {
+            buffers[i] = uv_buf_init((char *)frames[done + i]->data, frames[done + i]->size);
+            wanted += frames[done + i]->size;
+        }
+        int result = uv_try_write((uv_stream_t *)&conn->socket, buffers, (unsigned)batch);
+        if (result == UV_EAGAIN)
+            return (ssize_t)done;
+        if (result < 0)
+            return -1;
+        note_written(conn, (size_t)result);
+        size_t left = (size_t)result;
+        size_t end = done + batch;
+        while (done < end && left >= frames[done]->size)
+            left -= frames[done++]->size;
+        if ((size_t)result < wanted) {
+            *partial = left;
+            return (ssize_t)done;
+        }
+    }
+    return (ssize_t)done;
+}
+
+void conn_write(struct conn *conn, struct frame *const *frames, size_t count)
+{
+    size_t partial = 0;
+    ssize_t done = 0;
+    bool open = conn->phase == CONN_OPEN;
+    if (open && conn->queue == NULL)
+        done = try_write(conn, frames, count, &partial);
+    if (!open || done < 0) {
+        for (size_t i = 0; i < count; i++)
+            frame_release(frames[i]);
+        if (done < 0)
+            conn_close_now(conn);
+        return;
+    }
+    for (ssize_t i = 0; i < done; i++)
+        frame_release(frames[i]);
+    if ((size_t)done == count)
+        return;
+    bool fresh = conn->queue == NULL;
+    queue_add(conn, frames + done, count - (size_t)done);
+    if (fresh)
+        conn->queue->offset = partial;
+    conn_continue(conn);
+}
+
+/* ---- accepting ---- */
+
+struct conn *conn_accept(struct conns *conns, uv_stream_t *server)
+{
+    struct conn *conn = memory_zeroed(1, sizeof(*conn));
+    uv_tcp_init(conns->loop, &conn->socket);
+    conn->socket.data = conn;
+    conn->conns = conns;
+    conn->next = conns->all;
+    if (conns->all != NULL)
+        conns->all->previous = conn;
+    conns->all = conn;
+    conns->count++;
+    if (uv_accept(server, (uv_stream_t *)&conn->socket) != 0) {
+        conn_close_now(conn);
+        return NULL;
+    }
+    conn_read(conn, true);
+    return conn;
+}
+
+void conn_set_number(struct conn *conn, uint64_t number)
+{
+    conn->number = number;
+}
+
+uint64_t conn_number(const struct conn *conn)
+{
+    return conn->number;
+}
+
+void conn_peer(const struct conn *conn, char address[CONN_ADDRESS_MAX])
+{
+    struct sockaddr_storage peer;
+    int size = sizeof(peer);
+    char host[INET6_ADDRSTRLEN];
+    address[0] = '\0';
+    if (uv_tcp_getpeername(&conn->socket, (struct sockaddr *)&peer, &size) != 0)
+        return;
+    if (peer.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&peer;
+        uv_ip6_name(v6, host, sizeof(host));
+        snprintf(address, CONN_ADDRESS_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
+    } else if (peer.ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)&peer;
+        uv_ip4_name(v4, host, sizeof(host));
+        snprintf(address, CONN_ADDRESS_MAX, "%s:%u", host, ntohs(v4->sin_port));
+    }
+}
