@@ -1,8 +1,8 @@
 /* packet.h — the control packets of MQTT 3.1, 3.1.1 and 5.0 as structs: one per packet.
  *
  * decode.h fills those that a client sends, encode.h writes those that a server sends. Everything of type `struct
- * bytes` borrows: from the bytes that were decoded, or from whoever wants a packet encoded. Fields that a version
- * lacks have the value that means the same (no properties, reason 0x00), so most readers need not ask for the version. */
+ * bytes` borrows: from the bytes that were decoded, or from whoever wants a packet encoded. Fields that a version lacks
+ * have the value that means the same (no properties, reason 0x00), so most readers need not ask for the version. */
 #ifndef COTERIE_MQTT_PACKET_H
 #define COTERIE_MQTT_PACKET_H
 
@@ -93,7 +93,7 @@ struct mqtt_properties {
     uint8_t subscription_ids_available;
     uint8_t shared_available;
     struct bytes content_type;
-    struct bytes response_topic;        /* received: a valid topic name */
+    struct bytes response_topic;        /* received: not empty, no wildcard */
     struct bytes correlation_data;
     struct bytes assigned_client_id;
     struct bytes authentication_method;

@@ -23,6 +23,9 @@ size_t mqtt_properties_size(const struct mqtt_properties *properties);
 /* Appends all that is present, then properties->block as it is. */
 void mqtt_properties_encode(const struct mqtt_properties *properties, struct buffer *out);
 
+/* Whether a server may send all of these in `where`. The encoder asserts it. */
+bool mqtt_properties_from_server(const struct mqtt_properties *properties, uint32_t where);
+
 /* The received properties of a PUBLISH or a will that travel with the message, in the order received: without message
  * expiry, topic alias, subscription ids and will delay (struct message.properties). Borrowed from the packet if nothing
  * was to be left out; else written to `scratch`, which is cleared first and has to live as long as the result. */

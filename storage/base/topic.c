@@ -1,5 +1,5 @@
-/* topic.c — see topic.h. Everything is a single walk from left to right; only matching looks at two texts at once, and
- * since '#' can only stand at the end and '+' takes exactly one level, it never has to go back. */
+/* topic.c — see topic.h. All is a single walk from left to right; only matching looks at two texts at once, and since
+ * '#' can only stand at the end and '+' takes exactly one level, it never has to go back. */
 #include "topic.h"
 
 #include "utf8.h"

@@ -11,7 +11,7 @@
 #define TOPIC_BYTES_MAX 65535 /* what a length of two bytes can say */
 
 /* Levels of a topic or filter, `a/b` has 2; more is refused. The standard sets no limit, but a topic of 65,535 slashes
- * costs the subscription index as many steps and nodes, and serves nobody. FlashMQ has the same limit, mosquitto 200. */
+ * costs the subscription index as many steps and nodes, and serves nobody. (FlashMQ: 128, mosquitto: 200.) */
 #define TOPIC_LEVELS_MAX 128
 
 /* Whether clients may publish to `name`. STATUS_MALFORMED: empty, too long, not UTF-8, or with U+0000;
@@ -59,8 +59,8 @@ bool topic_next_level(struct topic_levels *levels, struct bytes *level);
 size_t topic_level_count(struct bytes text);
 
 /* The key of a topic or filter in the store. '/' becomes 0x00, which occurs in no valid topic, so that keys sort level
- * by level: "a" and everything under "a/" are neighbours, before "a b" and "ab". A text of more than TOPIC_KEY_PLAIN_MAX
- * bytes becomes its first TOPIC_KEY_PREFIX bytes (encoded likewise) and the SHA-256 of the whole text, which makes
+ * by level: "a" and all under "a/" are neighbours, before "a b" and "ab". A text of more than TOPIC_KEY_PLAIN_MAX bytes
+ * becomes its first TOPIC_KEY_PREFIX bytes (encoded likewise) and the SHA-256 of the whole text, which makes
  * TOPIC_KEY_MAX bytes: no plain key has that length, so the two kinds cannot meet. */
 #define TOPIC_KEY_MAX 511       /* where LMDB's keys end */
 #define TOPIC_KEY_PLAIN_MAX 510
