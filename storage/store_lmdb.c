@@ -115,7 +115,7 @@ static enum status settle(struct lmdb_store *self, int code)
 
 static enum status report(const char *path, const char *what, enum status status, int error)
 {
-    log_event(LOG_ERROR, "store-failed", log_text("path", path), log_text("what", what), log_status(status),
+    log_event(LOG_ERROR, "store-failed", log_text("path", path), log_text("what", what), log_result(status),
               log_text("error", mdb_strerror(error)));
     return status;
 }

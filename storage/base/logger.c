@@ -62,7 +62,7 @@ struct log_field log_bool(const char *key, bool value)
     return (struct log_field){.key = key, .type = LOG_FIELD_BOOL, .u64 = value};
 }
 
-struct log_field log_status(enum status status)
+struct log_field log_result(enum status status)
 {
     return log_text("status", status_text(status));
 }

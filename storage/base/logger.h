@@ -47,7 +47,7 @@ struct log_field log_bytes(const char *key, struct bytes text);
 struct log_field log_u64(const char *key, uint64_t value);
 struct log_field log_i64(const char *key, int64_t value);
 struct log_field log_bool(const char *key, bool value);
-struct log_field log_status(enum status status);                         /* status="no space" */
+struct log_field log_result(enum status status);                         /* status="no space" */
 struct log_field log_errno(int number);                                  /* error="Permission denied" */
 
 /* Writes one event with any number of fields. The array begins with an empty field, so that there may be none. */
