@@ -44,10 +44,8 @@ enum status wire_frame_decode(struct bytes in, struct wire_frame *frame)
         return STATUS_MALFORMED;
     if (reserved8 != 0 || reserved16 != 0 || generation == 0)
         return STATUS_MALFORMED;
-    if (!type_is_known(type))
-        return STATUS_UNSUPPORTED;
     *frame = (struct wire_frame){(enum wire_type)type, generation, sequence, reader.rest};
-    return STATUS_OK;
+    return type_is_known(type) ? STATUS_OK : STATUS_UNSUPPORTED;
 }
 
 size_t wire_frame_begin(struct buffer *out, enum wire_type type, uint64_t generation, uint64_t sequence)

@@ -68,7 +68,8 @@ struct wire_frame {
  * STATUS_TOO_LARGE (beyond `limit`). */
 enum status wire_frame_size(struct bytes in, size_t limit, size_t *size);
 
-/* Reads a whole frame: header and body. STATUS_MALFORMED; STATUS_UNSUPPORTED: well formed, of a type unknown here. */
+/* Reads a whole frame: header and body. STATUS_MALFORMED; STATUS_UNSUPPORTED: well formed, of a type unknown here
+ * (*frame is filled in all the same). */
 enum status wire_frame_decode(struct bytes in, struct wire_frame *frame);
 
 /* Starts a frame: appends a header to `out` and returns its offset; append the body; then wire_frame_end. */

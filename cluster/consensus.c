@@ -1,0 +1,970 @@
+/* consensus.c — one node's part in agreeing on the log. See consensus.h.
+ *
+ *   proposer (ours, or a peer's FORWARD) -> pending -> stamped, submitted to the replica at the end of the turn
+ *   replica: committed -> deliver() -> core, at most AHEAD_ENTRIES before it has applied them
+ *
+ * The leader stamps batches with cluster time: clock_ms was true at clock_at_ms, and time goes on at rate 1 from there.
+ * The wall clock comes in at one place only, take_over_clock(). */
+#include "consensus.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "command.h"
+#include "consensus_private.h"
+
+#define ELECTION_MS 300
+#define HEARTBEAT_MS 50
+#define NODE_TIMEOUT_MS 2000
+#define LOG_BYTES_MAX (1024ull * 1024 * 1024)
+#define IN_FLIGHT_ENTRIES 4096                     /* raft's limit of unacknowledged entries per peer */
+#define UNCOMMITTED_ENTRIES 2048                   /* as leader, batches wait in `pending` beyond this */
+#define SUBMIT_ENTRIES 256                         /* in one turn */
+#define PENDING_BYTES_MAX (256u * 1024 * 1024)     /* dropped beyond; their origins send again */
+#define DELIVER_ENTRIES 256                        /* to core in one turn */
+#define DELIVER_BYTES (8u * 1024 * 1024)
+#define FAR_BEHIND 10000                           /* entries; not caught up */
+
+/* ---- small things that transfer.c uses as well ---- */
+
+void consensus_fail(struct consensus *consensus, enum status status, const char *reason)
+{
+    if (consensus->failed)
+        return;
+    consensus->failed = true;
+    consensus->calls.fatal(consensus->context, status, reason);
+}
+
+void consensus_note(struct consensus *consensus, const char *format, ...)
+{
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    consensus->calls.note(consensus->context, text);
+}
+
+void consensus_break(struct consensus *consensus, uint32_t peer, enum link_kind kind, const char *reason)
+{
+    struct peer_link *link = &consensus->peers[peer].links[kind];
+    if (!link->up || link->broken)
+        return;
+    link->broken = true;
+    consensus->counts.frames_dropped++;
+    consensus->calls.disconnect(consensus->context, peer, kind, link->in, reason);
+}
+
+struct buffer *consensus_frame(struct consensus *consensus, uint32_t peer, enum wire_type type)
+{
+    struct peer_link *link = &consensus->peers[peer].links[wire_kind(type)];
+    if (!link->up || link->broken)
+        return NULL;
+    assert(consensus->frame.size == 0);
+    wire_frame_begin(&consensus->frame, type, link->out, ++link->sent);
+    return &consensus->frame;
+}
+
+void consensus_frame_send(struct consensus *consensus, uint32_t peer, enum wire_type type)
+{
+    struct buffer frame = consensus->frame;
+    consensus->frame = (struct buffer){0};
+    wire_frame_end(&frame, 0);
+    consensus->counts.frames_out++;
+    consensus->counts.bytes_out += frame.size;
+    consensus->calls.send(consensus->context, peer, wire_kind(type), frame.data, frame.size);
+}
+
+/* ---- the replica's callbacks ---- */
+
+static void replica_sends(void *context, const struct raft_message *message, struct log_entry *const *entries,
+                          uint32_t count)
+{
+    struct consensus *consensus = context;
+    uint32_t peer = (uint32_t)message->server_id;
+    enum wire_type type = wire_raft_type(message);
+    struct buffer *frame = consensus_frame(consensus, peer, type);
+    if (frame == NULL)
+        return; /* raft sends again */
+    if (message->type == RAFT_APPEND_ENTRIES) {
+        size_t size = 64;
+        for (uint32_t i = 0; i < count; i++)
+            size += wire_append_entry_size(entries[i]);
+        buffer_reserve(frame, size);
+        wire_append_put(frame, &message->append_entries, entries, count);
+    } else {
+        wire_raft_put(frame, message, bytes_of(NULL, 0));
+    }
+    consensus_frame_send(consensus, peer, type);
+}
+
+static void replica_needs_snapshot(void *context, uint32_t peer)
+{
+    transfer_wanted(context, peer);
+}
+
+static void replica_installs(void *context, const struct replica_snapshot *snapshot)
+{
+    struct consensus *consensus = context;
+    /* Kept until consensus_installed(): from then on it is the newest that is verified here. */
+    buffer_clear(&consensus->older_configuration);
+    buffer_put_bytes(&consensus->older_configuration, snapshot->configuration);
+    consensus->older = (struct consensus_snapshot){snapshot->index, snapshot->term, snapshot->configuration_index,
+                                                   buffer_bytes(&consensus->older_configuration)};
+    transfer_install(consensus, snapshot);
+}
+
+static void replica_fails(void *context, enum status status, const char *reason)
+{
+    consensus_fail(context, status, reason);
+}
+
+/* ---- construction and start ---- */
+
+static void keep_snapshot(struct consensus *consensus, const struct consensus_snapshot *snapshot)
+{
+    struct buffer old = consensus->older_configuration;
+    consensus->older = consensus->newest;
+    consensus->older_configuration = consensus->newest_configuration;
+    consensus->newest_configuration = (struct buffer){0};
+    buffer_put_bytes(&consensus->newest_configuration, snapshot->configuration);
+    buffer_release(&old); /* last: `snapshot` may borrow from it */
+    consensus->newest = *snapshot;
+    consensus->newest.configuration = buffer_bytes(&consensus->newest_configuration);
+    consensus->older.configuration = buffer_bytes(&consensus->older_configuration);
+}
+
+struct consensus *consensus_new(const struct consensus_settings *settings, const struct consensus_calls *calls,
+                                void *context, struct log *log, const struct consensus_snapshot *snapshot,
+                                uint64_t applied_index, uint64_t applied_term, uint64_t clock_ms)
+{
+    static const struct replica_calls replica_calls = {replica_sends, replica_needs_snapshot, replica_installs,
+                                                       replica_fails};
+    struct consensus *consensus = memory_zeroed(1, sizeof *consensus);
+    struct consensus_settings *own = &consensus->settings;
+    *own = *settings;
+    own->election_ms = own->election_ms != 0 ? own->election_ms : ELECTION_MS;
+    own->heartbeat_ms = own->heartbeat_ms != 0 ? own->heartbeat_ms : HEARTBEAT_MS;
+    own->node_timeout_ms = own->node_timeout_ms != 0 ? own->node_timeout_ms : NODE_TIMEOUT_MS;
+    own->log_bytes_max = own->log_bytes_max != 0 ? own->log_bytes_max : LOG_BYTES_MAX;
+    own->bootstrap = NULL; /* encoded below */
+    if (settings->bootstrap != NULL)
+        replica_bootstrap_configuration(settings->bootstrap, settings->bootstrap_count, &consensus->bootstrap);
+
+    consensus->calls = *calls;
+    consensus->context = context;
+    consensus->log = log;
+    consensus->start_applied = consensus->applied = applied_index;
+    consensus->start_applied_term = applied_term;
+    consensus->next = applied_index + 1;
+    consensus->clock_ms = clock_ms;
+    if (snapshot->index != 0)
+        keep_snapshot(consensus, snapshot);
+
+    struct replica_settings replica = {
+        .self = own->self,
+        .election_ms = own->election_ms,
+        .heartbeat_ms = own->heartbeat_ms,
+        .in_flight_max = IN_FLIGHT_ENTRIES,
+        .seed = (unsigned)(own->seed ^ own->seed >> 32) | 1,
+    };
+    consensus->replica = replica_new(&replica, &replica_calls, consensus, log);
+    return consensus;
+}
+
+static void drop_pending(struct consensus *consensus)
+{
+    for (size_t i = 0; i < consensus->pending_count; i++)
+        log_entry_release(consensus->pending[i]);
+    consensus->counts.batches_dropped += consensus->pending_count;
+    consensus->pending_count = 0;
+    consensus->pending_bytes = 0;
+}
+
+void consensus_free(struct consensus *consensus)
+{
+    if (consensus == NULL)
+        return;
+    transfer_free(consensus);
+    drop_pending(consensus);
+    free(consensus->pending);
+    replica_free(consensus->replica);
+    buffer_release(&consensus->bootstrap);
+    buffer_release(&consensus->newest_configuration);
+    buffer_release(&consensus->older_configuration);
+    buffer_release(&consensus->frame);
+    free(consensus);
+}
+
+static bool batch_stamp(const struct log_entry *entry, uint64_t *stamp_ms)
+{
+    struct batch_header header;
+    struct bytes commands;
+    if (entry->type != LOG_COMMAND || batch_decode(log_entry_bytes(entry), &header, &commands) != STATUS_OK)
+        return false;
+    *stamp_ms = header.stamp_ms;
+    return true;
+}
+
+/* Stamps never run backwards: what the log already holds is the floor. */
+static void raise_floor(struct consensus *consensus, struct log_entry *const *entries, uint32_t count)
+{
+    uint64_t stamp = 0;
+    while (count > 0 && !batch_stamp(entries[count - 1], &stamp))
+        count--;
+    if (stamp > consensus->stamp_floor)
+        consensus->stamp_floor = stamp;
+}
+
+static enum status raise_floor_from_log(struct consensus *consensus)
+{
+    uint64_t index = log_last(consensus->log);
+    consensus->stamp_floor = consensus->clock_ms;
+    for (int tries = 0; tries < 64 && index >= log_first(consensus->log) && index > 0; tries++, index--) {
+        struct log_entry *entry = NULL;
+        enum status status = log_get(consensus->log, index, &entry);
+        if (status != STATUS_OK)
+            return status;
+        bool found = entry->type == LOG_COMMAND;
+        raise_floor(consensus, &entry, 1);
+        log_entry_release(entry);
+        if (found)
+            break;
+    }
+    return STATUS_OK;
+}
+
+static enum status start_replica(struct consensus *consensus)
+{
+    const struct consensus_snapshot *newest = &consensus->newest;
+    struct replica_snapshot snapshot = {newest->index, newest->term, newest->configuration_index,
+                                        newest->configuration};
+    enum status status = raise_floor_from_log(consensus);
+    if (status != STATUS_OK)
+        return status;
+    consensus->start_last = log_last(consensus->log);
+    status = replica_start(consensus->replica, consensus->now, &snapshot, consensus->start_applied,
+                           consensus->start_applied_term);
+    if (status == STATUS_OK && consensus->next < log_first(consensus->log))
+        status = STATUS_DAMAGED;
+    if (status != STATUS_OK)
+        consensus_note(consensus, "log (%llu to %llu), snapshot (%llu) and store (%llu) do not belong together: %s",
+                       (unsigned long long)log_first(consensus->log), (unsigned long long)log_last(consensus->log),
+                       (unsigned long long)newest->index, (unsigned long long)consensus->start_applied,
+                       status_text(status));
+    return status;
+}
+
+enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms)
+{
+    struct log *log = consensus->log;
+    consensus->now = now_ms;
+    consensus->wall = wall_ms;
+    consensus->clock_at_ms = consensus->leader_heard_ms = consensus->silence_from_ms = now_ms;
+    bool empty = log_last(log) == 0 && consensus->newest.index == 0 && consensus->applied == 0;
+    if (!empty || consensus->bootstrap.size == 0)
+        return start_replica(consensus);
+
+    /* The first entry is the same on all nodes of a new cluster: its members, of term 1. */
+    enum status status = log_set_term(log, 1, 0);
+    if (status != STATUS_OK)
+        return status;
+    struct log_entry *members =
+        log_entry_new(1, LOG_CHANGE, consensus->bootstrap.data, consensus->bootstrap.size);
+    status = log_append(log, &members, 1);
+    log_entry_release(members);
+    if (status == STATUS_OK)
+        status = log_flush(log);
+    consensus->bootstrapping = true;
+    return status;
+}
+
+/* ---- cluster time ---- */
+
+static uint64_t reckon(const struct consensus *consensus)
+{
+    uint64_t reckoned = consensus->clock_ms + (consensus->now - consensus->clock_at_ms);
+    return reckoned > consensus->stamp_floor ? reckoned : consensus->stamp_floor;
+}
+
+static void set_clock(struct consensus *consensus, uint64_t clock_ms)
+{
+    consensus->clock_ms = clock_ms;
+    consensus->clock_at_ms = consensus->now;
+}
+
+/* A new leader that has applied entries of this run goes on from them. One that has not does not know how long nothing
+ * was committed: peers that were there know, and if there are none, no node ran, and the wall clock bridges the gap. */
+static void take_over_clock(struct consensus *consensus)
+{
+    uint64_t best = 0;
+    if (consensus->clock_live) {
+        set_clock(consensus, reckon(consensus));
+        return;
+    }
+    for (uint32_t node = 1; node < NODES; node++) {
+        const struct peer *peer = &consensus->peers[node];
+        if (peer->clock_ms != 0 && peer->clock_ms + (consensus->now - peer->clock_at_ms) > best)
+            best = peer->clock_ms + (consensus->now - peer->clock_at_ms);
+    }
+    if (best == 0)
+        best = consensus->wall;
+    set_clock(consensus, best > consensus->stamp_floor ? best : consensus->stamp_floor);
+    consensus->clock_live = true;
+}
+
+static uint64_t next_stamp(struct consensus *consensus)
+{
+    consensus->stamp_floor = reckon(consensus);
+    return consensus->stamp_floor;
+}
+
+void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms)
+{
+    if (index <= consensus->applied || index >= consensus->next)
+        return;
+    for (uint64_t i = consensus->applied + 1; i <= index; i++)
+        consensus->ahead_bytes -= consensus->ahead_sizes[i % AHEAD_ENTRIES];
+    consensus->applied = index;
+    bool leads = replica_role(consensus->replica) == RAFT_LEADER;
+    if (clock_ms != 0 && (!leads || clock_ms > reckon(consensus))) {
+        set_clock(consensus, clock_ms);
+        consensus->clock_live = consensus->clock_live || index > consensus->start_last;
+    }
+}
+
+/* ---- batches ---- */
+
+static void append_batch(struct consensus *consensus, struct bytes batch)
+{
+    if (consensus->pending_bytes + batch.size > PENDING_BYTES_MAX || consensus->resigned) {
+        consensus->counts.batches_dropped++;
+        return;
+    }
+    if (consensus->pending_count == consensus->pending_capacity) {
+        consensus->pending_capacity = consensus->pending_capacity == 0 ? 64 : 2 * consensus->pending_capacity;
+        consensus->pending =
+            memory_resize(consensus->pending, consensus->pending_capacity * sizeof *consensus->pending);
+    }
+    consensus->pending[consensus->pending_count++] =
+        log_entry_new(replica_term(consensus->replica), LOG_COMMAND, batch.data, batch.size);
+    consensus->pending_bytes += batch.size;
+}
+
+void consensus_submit(struct consensus *consensus, struct bytes batch)
+{
+    uint32_t leader = replica_leader(consensus->replica);
+    if (consensus->failed || batch.size > WIRE_ENTRY_BYTES_MAX) {
+        consensus->counts.batches_dropped++;
+        return;
+    }
+    if (leader == consensus->settings.self) {
+        append_batch(consensus, batch);
+        return;
+    }
+    struct buffer *frame = leader == 0 ? NULL : consensus_frame(consensus, leader, WIRE_FORWARD);
+    if (frame == NULL) {
+        consensus->counts.batches_dropped++;
+        return;
+    }
+    buffer_put_bytes(frame, batch);
+    consensus_frame_send(consensus, leader, WIRE_FORWARD);
+    consensus->counts.batches_forwarded++;
+}
+
+static void receive_forward(struct consensus *consensus, uint32_t peer, struct bytes batch)
+{
+    struct batch_header header;
+    struct bytes commands;
+    if (batch_decode(batch, &header, &commands) != STATUS_OK || header.origin_node != peer ||
+        batch.size > WIRE_ENTRY_BYTES_MAX) {
+        consensus_break(consensus, peer, LINK_BULK, "forwards something that is not a batch of its own");
+        return;
+    }
+    if (replica_role(consensus->replica) != RAFT_LEADER)
+        consensus->counts.batches_dropped++; /* it will hear who leads, and send again */
+    else
+        append_batch(consensus, batch);
+}
+
+/* One RAFT_SUBMIT for all that came in this turn: the group commit. */
+static void submit_pending(struct consensus *consensus)
+{
+    struct replica *replica = consensus->replica;
+    if (consensus->pending_count == 0)
+        return;
+    if (replica_role(replica) != RAFT_LEADER || consensus->pending[0]->term != replica_term(replica) ||
+        consensus->resigned) {
+        drop_pending(consensus);
+        return;
+    }
+    if (replica_transferring(replica) || log_last(consensus->log) >= replica_commit(replica) + UNCOMMITTED_ENTRIES)
+        return;
+    size_t count = consensus->pending_count < SUBMIT_ENTRIES ? consensus->pending_count : SUBMIT_ENTRIES;
+    for (size_t i = 0; i < count; i++)
+        batch_set_stamp(consensus->pending[i]->data, next_stamp(consensus));
+    if (replica_submit(replica, consensus->pending, (uint32_t)count) != STATUS_OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        consensus->pending_bytes -= consensus->pending[i]->size;
+        log_entry_release(consensus->pending[i]);
+    }
+    consensus->counts.batches_appended += count;
+    consensus->pending_count -= count;
+    memmove(consensus->pending, consensus->pending + count, consensus->pending_count * sizeof *consensus->pending);
+}
+
+/* ---- committed entries ---- */
+
+static bool may_deliver(const struct consensus *consensus)
+{
+    return consensus->next <= replica_commit(consensus->replica) && !replica_installing(consensus->replica) &&
+           consensus->next - consensus->applied <= AHEAD_ENTRIES && consensus->ahead_bytes < AHEAD_BYTES;
+}
+
+static void deliver(struct consensus *consensus)
+{
+    struct log_entry *entries[DELIVER_ENTRIES];
+    if (consensus->failed || !may_deliver(consensus))
+        return;
+    uint64_t room = consensus->applied + AHEAD_ENTRIES + 1 - consensus->next;
+    uint64_t committed = replica_commit(consensus->replica) + 1 - consensus->next;
+    uint64_t wanted = committed < room ? committed : room;
+    size_t count = 0;
+    enum status status = log_get_many(consensus->log, consensus->next, wanted < DELIVER_ENTRIES ? wanted : DELIVER_ENTRIES,
+                                      DELIVER_BYTES, entries, &count);
+    if (status != STATUS_OK) {
+        consensus_fail(consensus, status, log_trouble(consensus->log));
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t index = consensus->next++;
+        consensus->ahead_sizes[index % AHEAD_ENTRIES] = entries[i]->size;
+        consensus->ahead_bytes += entries[i]->size;
+        consensus->bytes_since_snapshot += entries[i]->size + 64;
+        consensus->calls.commit(consensus->context, index, entries[i]);
+    }
+}
+
+/* ---- frames ---- */
+
+/* A leader speaks to us. */
+static void heard_leader(struct consensus *consensus, uint32_t peer, uint64_t term, uint64_t commit)
+{
+    if (replica_leader(consensus->replica) != peer || replica_term(consensus->replica) != term)
+        return;
+    consensus->leader_heard_ms = consensus->now;
+    if (commit > consensus->known_commit)
+        consensus->known_commit = commit;
+    if (consensus->caught_up_target == 0)
+        consensus->caught_up_target = consensus->known_commit;
+}
+
+static void receive_append(struct consensus *consensus, uint32_t peer, struct bytes body)
+{
+    struct raft_message message = {.type = RAFT_APPEND_ENTRIES};
+    struct log_entry **entries = NULL;
+    uint32_t count = 0;
+    if (wire_append_get(body, &message.append_entries, &entries, &count) != STATUS_OK) {
+        consensus_break(consensus, peer, LINK_RAFT, "malformed AppendEntries");
+        return;
+    }
+    uint64_t term = message.append_entries.term, commit = message.append_entries.leader_commit;
+    if (term >= replica_term(consensus->replica))
+        raise_floor(consensus, entries, count);
+    replica_receive(consensus->replica, peer, &message, entries, count, bytes_of(NULL, 0));
+    heard_leader(consensus, peer, term, commit);
+    for (uint32_t i = 0; i < count; i++)
+        log_entry_release(entries[i]);
+    free(entries);
+}
+
+static void receive_raft(struct consensus *consensus, uint32_t peer, const struct wire_frame *frame)
+{
+    struct raft_message message;
+    struct bytes configuration = {NULL, 0};
+    if (frame->type == WIRE_APPEND) {
+        receive_append(consensus, peer, frame->body);
+        return;
+    }
+    if (wire_raft_get(frame->type, frame->body, &message, &configuration) != STATUS_OK) {
+        consensus_break(consensus, peer, LINK_RAFT, "malformed raft message");
+        return;
+    }
+    if (message.type == RAFT_INSTALL_SNAPSHOT &&
+        !transfer_is_stored(consensus, message.install_snapshot.last_index, message.install_snapshot.last_term))
+        return; /* of an earlier attempt */
+    replica_receive(consensus->replica, peer, &message, NULL, 0, configuration);
+}
+
+static void check_hash(struct consensus *consensus, uint32_t node, uint64_t index, const uint64_t hash[2])
+{
+    uint64_t differing = 0;
+    switch (hashes_add(&consensus->hashes, index, node, hash, consensus->settings.self,
+                       replica_voters(consensus->replica), &differing)) {
+    case HASHES_OPEN:
+        return;
+    case HASHES_OTHER:
+        consensus_note(consensus, "state differs at index %llu on node(s) with mask %llx", (unsigned long long)index,
+                       (unsigned long long)differing);
+        return;
+    case HASHES_SELF:
+        consensus_fail(consensus, STATUS_CORRUPT, "the state of this node differs from that of the majority");
+        return;
+    }
+}
+
+static void receive_applied(struct consensus *consensus, uint32_t node, const struct wire_applied *applied)
+{
+    struct peer *peer = &consensus->peers[node];
+    peer->applied = applied->index;
+    peer->clock_ms = applied->clock_ms;
+    peer->clock_at_ms = consensus->now;
+    consensus->calls.peer_applied(consensus->context, node, applied->index);
+}
+
+static void receive_bulk(struct consensus *consensus, uint32_t peer, const struct wire_frame *frame)
+{
+    struct wire_applied applied;
+    struct wire_hash hash;
+    struct wire_snapshot_offer offer;
+    struct wire_snapshot_chunk chunk;
+    struct wire_snapshot_ack ack;
+    enum status status = STATUS_OK;
+    switch ((int)frame->type) {
+    case WIRE_FORWARD:
+        receive_forward(consensus, peer, frame->body);
+        break;
+    case WIRE_APPLIED:
+        if ((status = wire_applied_get(frame->body, &applied)) == STATUS_OK)
+            receive_applied(consensus, peer, &applied);
+        break;
+    case WIRE_MESSAGES:
+        consensus->calls.messages(consensus->context, peer, frame->body);
+        break;
+    case WIRE_HASH:
+        if ((status = wire_hash_get(frame->body, &hash)) == STATUS_OK)
+            check_hash(consensus, peer, hash.index, hash.hash);
+        break;
+    case WIRE_SNAPSHOT_OFFER:
+        if ((status = wire_snapshot_offer_get(frame->body, &offer)) == STATUS_OK)
+            transfer_receive_offer(consensus, peer, &offer);
+        break;
+    case WIRE_SNAPSHOT_CHUNK:
+        if ((status = wire_snapshot_chunk_get(frame->body, &chunk)) == STATUS_OK)
+            transfer_receive_chunk(consensus, peer, &chunk);
+        break;
+    case WIRE_SNAPSHOT_ACK:
+        if ((status = wire_snapshot_ack_get(frame->body, &ack)) == STATUS_OK)
+            transfer_receive_ack(consensus, peer, &ack);
+        break;
+    default:
+        status = STATUS_MALFORMED;
+    }
+    if (status != STATUS_OK)
+        consensus_break(consensus, peer, LINK_BULK, "malformed frame");
+}
+
+/* S7: only frames of this connection, and each of them once and in order. false: dropped. */
+static bool frame_is_next(struct consensus *consensus, uint32_t peer, enum link_kind kind,
+                          const struct wire_frame *frame)
+{
+    struct peer_link *link = &consensus->peers[peer].links[kind];
+    if (!link->up || link->broken || frame->generation != link->in || frame->sequence <= link->received) {
+        consensus->counts.frames_dropped++;
+        return false;
+    }
+    if (frame->sequence != link->received + 1) {
+        consensus_break(consensus, peer, kind, "a frame is missing");
+        return false;
+    }
+    link->received++;
+    return true;
+}
+
+void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kind kind, struct bytes bytes)
+{
+    struct wire_frame frame;
+    if (consensus->failed || peer == 0 || peer >= NODES || peer == consensus->settings.self)
+        return;
+    enum status status = wire_frame_decode(bytes, &frame);
+    if (status != STATUS_OK && status != STATUS_UNSUPPORTED) {
+        consensus_break(consensus, peer, kind, "malformed frame");
+        return;
+    }
+    if (!frame_is_next(consensus, peer, kind, &frame))
+        return;
+    consensus->counts.frames_in++;
+    consensus->counts.bytes_in += bytes.size;
+    consensus->peers[peer].heard_ms = consensus->now;
+    if (status == STATUS_UNSUPPORTED || !replica_started(consensus->replica))
+        return; /* a newer version's, or we are not ready: raft and proposers send again */
+    if (frame.type == WIRE_HELLO || wire_kind(frame.type) != kind)
+        consensus_break(consensus, peer, kind, "a frame on the wrong link");
+    else if (kind == LINK_RAFT)
+        receive_raft(consensus, peer, &frame);
+    else
+        receive_bulk(consensus, peer, &frame);
+}
+
+/* ---- links ---- */
+
+static void link_reset(struct consensus *consensus, uint32_t peer, enum link_kind kind)
+{
+    if (kind == LINK_RAFT) {
+        replica_peer_reset(consensus->replica, peer);
+    } else {
+        transfer_link_down(consensus, peer);
+        consensus->peers[peer].told_applied = UINT64_MAX;
+    }
+}
+
+void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out)
+{
+    assert(peer > 0 && peer < NODES && peer != consensus->settings.self && in != 0 && out != 0);
+    consensus->peers[peer].links[kind] = (struct peer_link){.up = true, .in = in, .out = out};
+    consensus->peers[peer].heard_ms = consensus->now;
+    link_reset(consensus, peer, kind);
+    if (kind == LINK_BULK && peer == replica_leader(consensus->replica))
+        consensus->route++;
+}
+
+void consensus_link_down(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in)
+{
+    assert(peer > 0 && peer < NODES);
+    struct peer_link *link = &consensus->peers[peer].links[kind];
+    if (!link->up || link->in != in)
+        return; /* replaced by a newer one */
+    *link = (struct peer_link){0};
+    link_reset(consensus, peer, kind);
+}
+
+bool consensus_messages(struct consensus *consensus, uint32_t peer, struct bytes messages)
+{
+    struct buffer *frame = NULL;
+    if (!consensus->failed && messages.size <= WIRE_FRAME_BYTES_MAX - WIRE_HEADER_SIZE)
+        frame = consensus_frame(consensus, peer, WIRE_MESSAGES);
+    if (frame == NULL)
+        return false;
+    buffer_put_bytes(frame, messages);
+    consensus_frame_send(consensus, peer, WIRE_MESSAGES);
+    return true;
+}
+
+void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t hash[2])
+{
+    for (uint32_t peer = 1; peer < NODES && !consensus->failed; peer++) {
+        struct buffer *frame = consensus_frame(consensus, peer, WIRE_HASH);
+        if (frame == NULL)
+            continue;
+        wire_hash_put(frame, &(struct wire_hash){index, {hash[0], hash[1]}});
+        consensus_frame_send(consensus, peer, WIRE_HASH);
+    }
+    if (!consensus->failed)
+        check_hash(consensus, consensus->settings.self, index, hash);
+}
+
+static void tell_applied(struct consensus *consensus)
+{
+    uint64_t clock = consensus->clock_live ? reckon(consensus) : 0;
+    for (uint32_t peer = 1; peer < NODES; peer++) {
+        if (consensus->peers[peer].told_applied == consensus->applied || !consensus->peers[peer].links[LINK_BULK].up)
+            continue;
+        struct buffer *frame = consensus_frame(consensus, peer, WIRE_APPLIED);
+        if (frame == NULL)
+            continue;
+        wire_applied_put(frame, &(struct wire_applied){consensus->applied, clock});
+        consensus_frame_send(consensus, peer, WIRE_APPLIED);
+        consensus->peers[peer].told_applied = consensus->applied;
+    }
+}
+
+/* ---- health ---- */
+
+static int compare_descending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* The last moment at which a majority of the voters, this node included, had been heard. */
+static uint64_t majority_heard(const struct consensus *consensus)
+{
+    uint64_t voters = replica_voters(consensus->replica);
+    uint64_t heard[NODES];
+    size_t count = 0;
+    for (uint32_t node = 1; node < NODES; node++)
+        if (voters & NODE_BIT(node))
+            heard[count++] = node == consensus->settings.self ? consensus->now : consensus->peers[node].heard_ms;
+    if (count == 0)
+        return 0;
+    qsort(heard, count, sizeof heard[0], compare_descending);
+    return heard[count / 2];
+}
+
+static uint64_t silent_nodes(const struct consensus *consensus)
+{
+    uint64_t members = replica_members(consensus->replica), silent = 0;
+    for (uint32_t node = 1; node < NODES; node++) {
+        uint64_t since = consensus->peers[node].heard_ms;
+        if (!(members & NODE_BIT(node)) || node == consensus->settings.self)
+            continue;
+        if (since < consensus->silence_from_ms)
+            since = consensus->silence_from_ms;
+        if (consensus->now - since >= consensus->settings.node_timeout_ms)
+            silent |= NODE_BIT(node);
+    }
+    return silent;
+}
+
+static enum consensus_role role_of(enum raft_state state)
+{
+    switch (state) {
+    case RAFT_UNAVAILABLE: return CONSENSUS_STARTING;
+    case RAFT_FOLLOWER: return CONSENSUS_FOLLOWER;
+    case RAFT_CANDIDATE: return CONSENSUS_CANDIDATE;
+    case RAFT_LEADER: return CONSENSUS_LEADER;
+    }
+    return CONSENSUS_STARTING;
+}
+
+void consensus_status(const struct consensus *consensus, struct consensus_status *status)
+{
+    const struct replica *replica = consensus->replica;
+    memset(status, 0, sizeof *status); /* compared as bytes */
+    status->role = role_of(replica_role(replica));
+    status->leader = replica_leader(replica);
+    status->term = replica_term(replica);
+    status->route = consensus->route;
+    status->last = log_last(consensus->log);
+    status->durable = log_durable(consensus->log);
+    status->commit = replica_commit(replica);
+    status->applied = consensus->applied;
+    status->leader_heard_ms = consensus->leader_heard_ms;
+    status->majority = status->leader != 0 &&
+                       consensus->now - consensus->leader_heard_ms < 2 * (uint64_t)consensus->settings.election_ms;
+    status->caught_up = consensus->caught_up;
+    status->cluster_ms = consensus->clock_live ? reckon(consensus) : 0;
+    for (uint32_t peer = 1; peer < NODES; peer++)
+        if (consensus->peers[peer].links[LINK_BULK].up)
+            status->linked |= NODE_BIT(peer);
+    if (status->role == CONSENSUS_LEADER && status->majority)
+        status->silent = silent_nodes(consensus);
+    status->damaged = replica_damaged(replica);
+    status->flush_slow = replica_flush_lag_ms(replica) > REPLICA_FLUSH_SLOW_MS;
+    status->transferring = replica_transferring(replica);
+    status->silence_count_ms = consensus->silence_from_ms;
+}
+
+static void update_caught_up(struct consensus *consensus)
+{
+    uint64_t commit = replica_commit(consensus->replica);
+    if (consensus->known_commit < commit)
+        consensus->known_commit = commit;
+    if (replica_role(consensus->replica) == RAFT_LEADER && consensus->caught_up_target == 0)
+        consensus->caught_up_target = log_last(consensus->log);
+    if (consensus->caught_up_target == 0)
+        return;
+    if (!consensus->caught_up)
+        consensus->caught_up = consensus->applied >= consensus->caught_up_target;
+    if (consensus->known_commit > consensus->applied + FAR_BEHIND) {
+        consensus->caught_up = false;
+        consensus->caught_up_target = consensus->known_commit;
+    }
+}
+
+/* A change of leader or term: what proposers had on the way may be lost. */
+static void update_role(struct consensus *consensus)
+{
+    enum raft_state role = replica_role(consensus->replica);
+    uint32_t leader = replica_leader(consensus->replica);
+    uint64_t term = replica_term(consensus->replica);
+    if (role == RAFT_LEADER && consensus->last_role != RAFT_LEADER) {
+        take_over_clock(consensus);
+        consensus->silence_from_ms = consensus->now;
+        consensus->counts.elections++;
+    }
+    if (leader != consensus->route_leader || term != consensus->route_term) {
+        consensus->route_leader = leader;
+        consensus->route_term = term;
+        consensus->route++;
+    }
+    consensus->last_role = role;
+    if (role == RAFT_LEADER) {
+        consensus->leader_heard_ms = majority_heard(consensus);
+        if (consensus->now - consensus->leader_heard_ms > 2 * (uint64_t)consensus->settings.election_ms)
+            consensus->silence_from_ms = consensus->now; /* the silence may be ours */
+    }
+    update_caught_up(consensus);
+}
+
+static void tell_changes(struct consensus *consensus)
+{
+    struct consensus_status status, compared;
+    consensus_status(consensus, &status);
+    compared = status;
+    compared.last = compared.durable = compared.commit = compared.applied = 0;
+    compared.leader_heard_ms = compared.cluster_ms = compared.silence_count_ms = 0;
+    if (memcmp(&compared, &consensus->last_status, sizeof compared) == 0)
+        return;
+    consensus->last_status = compared;
+    consensus->calls.changed(consensus->context, &status);
+}
+
+/* ---- the turn ---- */
+
+static void hand_over(struct consensus *consensus)
+{
+    if (!consensus->resigned || replica_role(consensus->replica) != RAFT_LEADER ||
+        consensus->now - consensus->resigned_ms < 1000)
+        return;
+    consensus->resigned_ms = consensus->now;
+    replica_transfer(consensus->replica, 0);
+}
+
+void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms)
+{
+    assert(now_ms >= consensus->now);
+    /* V24: who was paused has not heard anybody, whoever was silent. */
+    if (now_ms - consensus->now > 4 * (uint64_t)consensus->settings.heartbeat_ms)
+        consensus->silence_from_ms = now_ms;
+    consensus->now = now_ms;
+    consensus->wall = wall_ms;
+    if (consensus->failed)
+        return;
+    replica_advance(consensus->replica, now_ms);
+    transfer_advance(consensus);
+    hand_over(consensus);
+    update_role(consensus);
+}
+
+uint64_t consensus_deadline(const struct consensus *consensus)
+{
+    if (consensus->failed)
+        return UINT64_MAX;
+    if (may_deliver(consensus))
+        return consensus->now;
+    uint64_t deadline = replica_deadline(consensus->replica);
+    if (replica_started(consensus->replica) && consensus->now + consensus->settings.heartbeat_ms < deadline)
+        deadline = consensus->now + consensus->settings.heartbeat_ms; /* or a pause could not be told from quiet */
+    return deadline;
+}
+
+void consensus_flush(struct consensus *consensus)
+{
+    if (consensus->failed)
+        return;
+    submit_pending(consensus);
+    replica_flush(consensus->replica);
+    update_role(consensus);
+    deliver(consensus);
+    tell_applied(consensus);
+    consensus->counts.pushes = replica_pushes(consensus->replica);
+    tell_changes(consensus);
+}
+
+void consensus_flushed(struct consensus *consensus, enum status status, uint64_t durable)
+{
+    if (consensus->failed)
+        return;
+    if (status != STATUS_OK) {
+        consensus_fail(consensus, status, log_trouble(consensus->log));
+        return;
+    }
+    if (consensus->bootstrapping && durable >= 1) {
+        consensus->bootstrapping = false;
+        status = start_replica(consensus);
+        if (status != STATUS_OK)
+            consensus_fail(consensus, status, "cannot start from the log that was just made");
+        return;
+    }
+    replica_flushed(consensus->replica, durable);
+}
+
+/* ---- snapshots ---- */
+
+struct bytes consensus_configuration(const struct consensus *consensus, uint64_t index, uint64_t *configuration_index)
+{
+    return replica_configuration(consensus->replica, index, configuration_index);
+}
+
+bool consensus_wants_snapshot(const struct consensus *consensus)
+{
+    return consensus->bytes_since_snapshot > consensus->settings.log_bytes_max / 4 &&
+           !replica_installing(consensus->replica);
+}
+
+void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot)
+{
+    struct log_counts counts;
+    if (consensus->failed || snapshot->index <= consensus->newest.index)
+        return;
+    keep_snapshot(consensus, snapshot);
+    consensus->bytes_since_snapshot = 0;
+
+    /* Trimmed by bytes, only below the older of two verified snapshots, and not below one that a peer is getting. */
+    log_counts(consensus->log, &counts);
+    uint64_t keep_from = counts.disk_bytes > consensus->settings.log_bytes_max ? consensus->older.index + 1 : 1;
+    if (transfer_keep_from(consensus) < keep_from)
+        keep_from = transfer_keep_from(consensus);
+    struct replica_snapshot taken = {snapshot->index, snapshot->term, snapshot->configuration_index,
+                                     consensus->newest.configuration};
+    replica_snapshot_taken(consensus->replica, &taken, keep_from);
+}
+
+void consensus_received(struct consensus *consensus, enum status status)
+{
+    if (!consensus->failed)
+        transfer_received(consensus, status);
+}
+
+void consensus_installed(struct consensus *consensus, enum status status, uint64_t index, uint64_t clock_ms)
+{
+    if (consensus->failed)
+        return;
+    if (status != STATUS_OK) {
+        consensus_fail(consensus, status, "the leader's snapshot could not be made this node's state");
+        return;
+    }
+    assert(replica_installing(consensus->replica) && index == consensus->older.index);
+    struct consensus_snapshot installed = consensus->older;
+    keep_snapshot(consensus, &installed);
+    consensus->older = (struct consensus_snapshot){0}; /* of another log */
+    consensus->applied = index;
+    consensus->next = index + 1;
+    consensus->ahead_bytes = 0;
+    consensus->bytes_since_snapshot = 0;
+    if (clock_ms > consensus->stamp_floor)
+        consensus->stamp_floor = clock_ms;
+    set_clock(consensus, clock_ms);
+    consensus->clock_live = true;
+    transfer_installed(consensus);
+    replica_installed(consensus->replica);
+}
+
+/* ---- operation ---- */
+
+enum status consensus_transfer(struct consensus *consensus, uint32_t node)
+{
+    return consensus->failed ? STATUS_CLOSED : replica_transfer(consensus->replica, node);
+}
+
+void consensus_resign(struct consensus *consensus, const char *reason)
+{
+    if (consensus->resigned || consensus->failed)
+        return;
+    consensus_note(consensus, "handing leadership over for good: %s", reason);
+    consensus->resigned = true;
+    drop_pending(consensus);
+    replica_transfer(consensus->replica, 0);
+    consensus->resigned_ms = consensus->now;
+}
+
+void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts)
+{
+    *counts = consensus->counts;
+}

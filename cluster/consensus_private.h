@@ -1,0 +1,125 @@
+/* consensus_private.h — the insides of consensus, shared by consensus.c and transfer.c only. */
+#ifndef COTERIE_CONSENSUS_PRIVATE_H
+#define COTERIE_CONSENSUS_PRIVATE_H
+
+#include "consensus.h"
+#include "hashes.h"
+#include "replica.h"
+#include "wire_raft.h"
+
+#define NODES REPLICA_NODES_MAX
+#define NODE_BIT(node) ((uint64_t)1 << (node))
+#define AHEAD_ENTRIES 1024                    /* committed entries handed to core and not applied yet */
+#define AHEAD_BYTES (32u * 1024 * 1024)
+
+struct peer_link {
+    bool up;
+    bool broken;                              /* told to disconnect: nothing more is taken */
+    uint64_t in, out;                         /* generations */
+    uint64_t received, sent;                  /* sequence numbers */
+};
+
+/* A snapshot on its way to a peer. */
+struct outgoing {
+    bool active;
+    bool stored;                              /* the peer has all of it, its raft has been told at ready_ms */
+    uint64_t ready_ms;
+    uint64_t index, term, size;
+    uint64_t sent, acknowledged;              /* offsets */
+    uint64_t moved_ms;                        /* of the last acknowledgement */
+    uint64_t configuration_index;
+    struct buffer configuration;
+};
+
+/* One on its way to us. */
+struct incoming {
+    bool open;                                /* chunks are being written */
+    bool finishing;                           /* a worker flushes and verifies */
+    bool stored;                              /* verified: waits for the leader's raft, or is being installed */
+    uint32_t from;
+    uint64_t index, term, size, offset;
+};
+
+struct peer {
+    struct peer_link links[LINK_KINDS];
+    uint64_t heard_ms;                        /* last frame on any link; 0 = never */
+    uint64_t applied;                         /* as it told us */
+    uint64_t clock_ms, clock_at_ms;           /* its cluster time, and when it said so; 0 = it knows none */
+    uint64_t told_applied;                    /* as we told it; UINT64_MAX = nothing on this link */
+    struct outgoing outgoing;
+};
+
+struct consensus {
+    struct consensus_settings settings;
+    struct buffer bootstrap;                  /* the first configuration, until it has been written */
+    struct consensus_calls calls;
+    void *context;
+    struct log *log;
+    struct replica *replica;
+    uint64_t now, wall;
+    bool bootstrapping;                       /* the first entry is not durable yet */
+    bool failed;
+    bool resigned;
+    uint64_t resigned_ms;                     /* of the last attempt to hand over */
+
+    struct consensus_snapshot newest, older;  /* verified here; configurations owned */
+    struct buffer newest_configuration, older_configuration;
+    uint64_t start_applied, start_applied_term;
+    uint64_t start_last;                      /* end of the log at start */
+
+    uint64_t next;                            /* next entry for core */
+    uint64_t applied;
+    uint32_t ahead_sizes[AHEAD_ENTRIES];      /* by index modulo */
+    size_t ahead_bytes;
+    uint64_t bytes_since_snapshot;
+
+    struct log_entry **pending;               /* as leader: batches to append, of the present term */
+    size_t pending_count, pending_capacity, pending_bytes;
+
+    uint64_t clock_ms, clock_at_ms;           /* cluster time, and when it was that */
+    bool clock_live;                          /* reckoned from an entry of this run, not from before the start */
+    uint64_t stamp_floor;                     /* no stamp in the log is beyond */
+
+    uint64_t leader_heard_ms;
+    uint64_t silence_from_ms;                 /* V24 */
+    uint64_t known_commit;                    /* as told by leaders; can be beyond our log */
+    uint64_t caught_up_target;                /* 0 = no leader heard yet */
+    bool caught_up;
+    uint64_t route;
+    uint32_t route_leader;
+    uint64_t route_term;
+    enum raft_state last_role;
+    struct consensus_status last_status;
+
+    struct peer peers[NODES];
+    struct incoming incoming;
+    struct hashes hashes;
+    struct buffer frame;                      /* under construction */
+    struct consensus_counts counts;
+};
+
+/* Starts a frame to `peer`; NULL: its link is down. Append the body, then consensus_frame_send. */
+struct buffer *consensus_frame(struct consensus *consensus, uint32_t peer, enum wire_type type);
+void consensus_frame_send(struct consensus *consensus, uint32_t peer, enum wire_type type);
+void consensus_fail(struct consensus *consensus, enum status status, const char *reason);
+void consensus_note(struct consensus *consensus, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The peer has broken the rules of the link. */
+void consensus_break(struct consensus *consensus, uint32_t peer, enum link_kind kind, const char *reason);
+
+/* ---- transfer.c ---- */
+void transfer_wanted(struct consensus *consensus, uint32_t peer);                 /* raft: this peer needs one */
+void transfer_link_down(struct consensus *consensus, uint32_t peer);
+void transfer_receive_offer(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_offer *offer);
+void transfer_receive_chunk(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_chunk *chunk);
+void transfer_receive_ack(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_ack *ack);
+void transfer_received(struct consensus *consensus, enum status status);
+/* Whether raft's InstallSnapshot from `peer` may be shown to raft: only if its file is here. */
+bool transfer_is_stored(const struct consensus *consensus, uint64_t index, uint64_t term);
+void transfer_install(struct consensus *consensus, const struct replica_snapshot *snapshot);
+void transfer_installed(struct consensus *consensus);
+/* The first log index that a peer needs behind the snapshot that it is getting; UINT64_MAX: none is. */
+uint64_t transfer_keep_from(const struct consensus *consensus);
+void transfer_advance(struct consensus *consensus);                                /* ends what has stalled */
+void transfer_free(struct consensus *consensus);
+
+#endif
