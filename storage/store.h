@@ -73,6 +73,11 @@ void store_close(struct store *store);
  * worker check: store_view_verify. */
 bool store_unclean(const struct store *store);
 
+/* Deletes the store in a directory, and the directory; there need not be one. Nobody has it open. STATUS_IO_ERROR. */
+enum status store_remove(const char *path);
+/* Moves it to `path`, where there is none. Nobody has it open. STATUS_IO_ERROR. */
+enum status store_rename(const char *from, const char *path);
+
 const char *store_table_name(enum table table);
 
 enum status store_status(const struct store *store);      /* STATUS_OK, or why it is poisoned */

@@ -142,6 +142,39 @@ static bool sync_directory(const char *path)
     return done;
 }
 
+static bool remove_file(const char *directory, const char *name)
+{
+    char path[PATH_SIZE];
+
+    path_join(path, directory, name);
+    return unlink(path) == 0 || errno == ENOENT;
+}
+
+/* The data go first: a marker alone is a new store. */
+static bool remove_files(const char *directory)
+{
+    return remove_file(directory, "data.mdb") && remove_file(directory, "lock.mdb");
+}
+
+enum status store_remove(const char *path)
+{
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return STATUS_OK;
+    if (!remove_files(path) || !remove_file(path, "marker") || rmdir(path) != 0)
+        return report_errno(path, "deleting a store");
+    return STATUS_OK;
+}
+
+enum status store_rename(const char *from, const char *path)
+{
+    char parent[PATH_SIZE];
+
+    if (rename(from, path) != 0)
+        return report_errno(path, "renaming a store");
+    path_join(parent, path, "..");
+    return sync_directory(parent) ? STATUS_OK : report_errno(parent, "flushing the directory of a store");
+}
+
 /* ---- the marker ----
  *
  * MARKER_SIZE bytes, one line of text padded with blanks: "coterie store 1 <state> <boot id>". It is overwritten in place;
@@ -511,12 +544,11 @@ static const struct store_backend lmdb_backend = {
 /* Rule 1: makes sure that nothing is opened that cannot be believed. Leaves the marker saying "open in this boot". */
 static enum status take_directory(struct lmdb_store *self, const char *boot_id)
 {
-    char marker[PATH_SIZE], data[PATH_SIZE], lock[PATH_SIZE];
+    char marker[PATH_SIZE], data[PATH_SIZE];
     enum trust trust;
 
     path_join(marker, self->path, "marker");
     path_join(data, self->path, "data.mdb");
-    path_join(lock, self->path, "lock.mdb");
     if (mkdir(self->path, 0700) != 0 && errno != EEXIST)
         return report_errno(self->path, "making the directory");
     if (!read_boot_id(self->boot_id, boot_id))
@@ -531,7 +563,7 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
     if (trust == TRUST_OTHER_FORMAT)
         return report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
     if (trust == TRUST_NONE) {
-        if (unlink(data) != 0 || (unlink(lock) != 0 && errno != ENOENT) || !sync_directory(self->path))
+        if (!remove_files(self->path) || !sync_directory(self->path))
             return report_errno(data, "deleting a store that cannot be trusted");
         log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),
                   log_text("why", "poisoned, or not closed before the machine went down; rebuilding from snapshot and log"));
