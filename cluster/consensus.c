@@ -110,11 +110,11 @@ static void replica_needs_snapshot(void *context, uint32_t peer)
 static void replica_installs(void *context, const struct replica_snapshot *snapshot)
 {
     struct consensus *consensus = context;
-    /* Kept until consensus_installed(): from then on it is the newest that is verified here. */
-    buffer_clear(&consensus->older_configuration);
-    buffer_put_bytes(&consensus->older_configuration, snapshot->configuration);
-    consensus->older = (struct consensus_snapshot){snapshot->index, snapshot->term, snapshot->configuration_index,
-                                                   buffer_bytes(&consensus->older_configuration)};
+    buffer_clear(&consensus->installing_configuration);
+    buffer_put_bytes(&consensus->installing_configuration, snapshot->configuration);
+    consensus->installing = (struct consensus_snapshot){snapshot->index, snapshot->term,
+                                                        snapshot->configuration_index,
+                                                        buffer_bytes(&consensus->installing_configuration)};
     transfer_install(consensus, snapshot);
 }
 
@@ -127,12 +127,11 @@ static void replica_fails(void *context, enum status status, const char *reason)
 
 static void keep_snapshot(struct consensus *consensus, const struct consensus_snapshot *snapshot)
 {
-    struct buffer old = consensus->older_configuration;
+    buffer_release(&consensus->older_configuration);
     consensus->older = consensus->newest;
     consensus->older_configuration = consensus->newest_configuration;
     consensus->newest_configuration = (struct buffer){0};
     buffer_put_bytes(&consensus->newest_configuration, snapshot->configuration);
-    buffer_release(&old); /* last: `snapshot` may borrow from it */
     consensus->newest = *snapshot;
     consensus->newest.configuration = buffer_bytes(&consensus->newest_configuration);
     consensus->older.configuration = buffer_bytes(&consensus->older_configuration);
@@ -196,6 +195,7 @@ void consensus_free(struct consensus *consensus)
     buffer_release(&consensus->bootstrap);
     buffer_release(&consensus->newest_configuration);
     buffer_release(&consensus->older_configuration);
+    buffer_release(&consensus->installing_configuration);
     buffer_release(&consensus->frame);
     free(consensus);
 }
@@ -391,6 +391,12 @@ static void receive_forward(struct consensus *consensus, uint32_t peer, struct b
         append_batch(consensus, batch);
 }
 
+static bool may_submit(const struct consensus *consensus)
+{
+    return consensus->pending_count > 0 && !replica_transferring(consensus->replica) &&
+           log_last(consensus->log) < replica_commit(consensus->replica) + UNCOMMITTED_ENTRIES;
+}
+
 /* One RAFT_SUBMIT for all that came in this turn: the group commit. */
 static void submit_pending(struct consensus *consensus)
 {
@@ -402,7 +408,7 @@ static void submit_pending(struct consensus *consensus)
         drop_pending(consensus);
         return;
     }
-    if (replica_transferring(replica) || log_last(consensus->log) >= replica_commit(replica) + UNCOMMITTED_ENTRIES)
+    if (!may_submit(consensus))
         return;
     size_t count = consensus->pending_count < SUBMIT_ENTRIES ? consensus->pending_count : SUBMIT_ENTRIES;
     for (size_t i = 0; i < count; i++)
@@ -846,7 +852,7 @@ uint64_t consensus_deadline(const struct consensus *consensus)
 {
     if (consensus->failed)
         return UINT64_MAX;
-    if (may_deliver(consensus))
+    if (may_deliver(consensus) || may_submit(consensus))
         return consensus->now;
     uint64_t deadline = replica_deadline(consensus->replica);
     if (replica_started(consensus->replica) && consensus->now + consensus->settings.heartbeat_ms < deadline)
@@ -930,9 +936,8 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
         consensus_fail(consensus, status, "the leader's snapshot could not be made this node's state");
         return;
     }
-    assert(replica_installing(consensus->replica) && index == consensus->older.index);
-    struct consensus_snapshot installed = consensus->older;
-    keep_snapshot(consensus, &installed);
+    assert(replica_installing(consensus->replica) && index == consensus->installing.index);
+    keep_snapshot(consensus, &consensus->installing);
     consensus->older = (struct consensus_snapshot){0}; /* of another log */
     consensus->applied = index;
     consensus->next = index + 1;

@@ -64,6 +64,8 @@ struct consensus {
 
     struct consensus_snapshot newest, older;  /* verified here; configurations owned */
     struct buffer newest_configuration, older_configuration;
+    struct consensus_snapshot installing;     /* what core is making its state */
+    struct buffer installing_configuration;
     uint64_t start_applied, start_applied_term;
     uint64_t start_last;                      /* end of the log at start */
 
