@@ -42,7 +42,7 @@ struct identity_fault {
 enum status identity_load(struct disk *disk, const struct identity_places *places, uint32_t node_id,
                           struct identity *identity, struct identity_fault *fault);
 
-/* Makes an identity durable in both places: on bootstrap or join only.
+/* Makes an identity durable in both places, the second first: on bootstrap or join only.
  * STATUS_EXISTS: one of the places has one already (whatever its state); nothing is changed. */
 enum status identity_create(struct disk *disk, const struct identity_places *places, const struct identity *identity,
                             struct identity_fault *fault);

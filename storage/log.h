@@ -71,6 +71,7 @@ struct log_options {
     uint64_t covered;            /* a verified snapshot covers entries up to here; 0 = none */
 
     uint64_t segment_bytes;      /* 0 = 16 MiB */
+    uint64_t salt;               /* random: what clients cannot guess; see log_format.h. 0 is fine in tests */
     uint64_t cache_bytes;        /* memory for recent entries; 0 = 64 MiB. Entries not yet durable come on top */
 };
 
@@ -127,7 +128,8 @@ enum status log_get_many(struct log *log, uint64_t first, size_t count_max, size
 
 /* ---- writing ---- */
 
-/* Adds entries behind the last one. The log takes references of its own. Fails only if the log has failed. */
+/* Adds entries behind the last one. The log takes references of its own. Terms never fall, and never exceed log_term():
+ * set it first. Fails only if the log has failed. */
 enum status log_append(struct log *log, struct log_entry *const entries[], size_t count);
 
 /* Starts the write of what is buffered. Nothing to do, or a flush is out already: STATUS_OK. Call it once per turn of

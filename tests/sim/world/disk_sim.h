@@ -20,7 +20,7 @@ struct disk_sim_options {
     uint64_t capacity;           /* bytes of all files together; more is STATUS_NO_SPACE. 0 = no limit */
     uint64_t job_us_min;         /* how long a job takes: drawn evenly from min to max */
     uint64_t job_us_max;
-    bool whole_sectors_only;     /* a crash never cuts inside of a sector. Real disks keep that promise */
+    bool cut_inside_sectors;     /* a crash may leave the first part of a sector only. Real disks promise not to */
 };
 
 struct disk_sim *disk_sim_new(const struct disk_sim_options *options);
