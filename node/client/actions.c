@@ -22,7 +22,7 @@ void actions_release(struct actions *actions)
     buffer_release(&actions->text);
 }
 
-struct command *actions_propose(struct actions *actions, enum command_type type, uint16_t packet_id)
+struct command *actions_propose(struct actions *actions, enum command_type type, uint32_t tag)
 {
     struct command *command;
 
@@ -30,7 +30,7 @@ struct command *actions_propose(struct actions *actions, enum command_type type,
     command = &actions->commands[actions->command_count];
     memset(command, 0, sizeof(*command));
     command->type = type;
-    actions->packet_ids[actions->command_count] = packet_id;
+    actions->tags[actions->command_count] = tag;
     actions->command_count++;
     return command;
 }

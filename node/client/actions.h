@@ -12,6 +12,12 @@
 
 #define ACTIONS_COMMANDS_MAX 2
 
+/* What a client wants to know when the outcome of its command comes: the packet id, and whether it was of QoS 2. */
+#define TAG_PACKET_ID(tag) ((uint16_t)(tag))
+#define TAG_QOS_2 0x10000u
+#define TAG_RETAINED_MORE TAG_QOS_2   /* no packet id: the core's own RETAINED_MORE for this client */
+#define TAG_BITS 17
+
 enum close_how {
     CLOSE_NO = 0,
     CLOSE_FLUSH,         /* once what was sent before has left */
@@ -22,7 +28,7 @@ struct actions {
     struct buffer out;                               /* encoded packets for this client, in order */
     uint32_t packets_out;                            /* how many */
     struct command commands[ACTIONS_COMMANDS_MAX];   /* to propose, in order */
-    uint16_t packet_ids[ACTIONS_COMMANDS_MAX];       /* come back with the outcome; 0 = none */
+    uint32_t tags[ACTIONS_COMMANDS_MAX];             /* come back with the outcome */
     uint32_t command_count;
     bool publish;                                    /* route `message` (QoS 0) at once */
     struct message message;
@@ -36,6 +42,6 @@ struct actions {
 void actions_clear(struct actions *actions);         /* nothing to do; keeps the memory */
 void actions_release(struct actions *actions);
 /* Adds a command; the caller fills it in. */
-struct command *actions_propose(struct actions *actions, enum command_type type, uint16_t packet_id);
+struct command *actions_propose(struct actions *actions, enum command_type type, uint32_t tag);
 
 #endif

@@ -1,0 +1,340 @@
+/* client.c — see client.h: dispatch, and everything that ends a connection.
+ *
+ * How a connection ends:
+ *   - the client says DISCONNECT: END is proposed, the socket stays until it is applied (G7: from then on no will)
+ *   - anything else: END with the will is proposed and the socket closed at once, after a DISCONNECT for 5.0
+ *   - before CONNECTED there is no session to end. If CONNECT is on its way, its outcome proposes the END. */
+#include "client_private.h"
+
+#include "base/memory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct client *client_new(struct client_node *node, uint64_t number, void *conn, const struct core_origin *origin,
+                          uint64_t now_ms)
+{
+    struct client *client = memory_zeroed(1, sizeof(*client));
+
+    client->number = number;
+    client->conn = conn;
+    client->node = node;
+    client->listener = origin->listener;
+    client->address = memory_text(origin->address);
+    client->opened_ms = now_ms;
+    client->packet_ms = now_ms;
+    client->phase = CLIENT_NEW;
+    client->socket_open = true;
+    client->peer.packet_size_max = MQTT_PACKET_SIZE_MAX;
+    return client;
+}
+
+void client_free(struct client *client, struct outbox_pool *pool)
+{
+    assert(client->timer.link == NULL);
+    while (client->codes != NULL) {
+        struct pending_codes *codes = client->codes;
+
+        client->codes = codes->next;
+        free(codes);
+    }
+    inflight_release(&client->inflight);
+    received_release(&client->received);
+    buffer_release(&client->input);
+    outbox_release(pool, &client->outbox);
+    free(client->client_id);
+    free(client->address);
+    free(client);
+}
+
+enum client_phase client_phase(const struct client *client)
+{
+    return (enum client_phase)client->phase;
+}
+
+void client_sent(struct client *client, bool appended, struct actions *out)
+{
+    (void)client;
+    if (appended)
+        out->packets_out++;
+}
+
+void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     struct actions *out)
+{
+    client_sent(client, mqtt_encode_simple_ack(&client->peer, type, packet_id, reason, &out->out), out);
+}
+
+/* ---- endings ---- */
+
+void client_propose_end(struct client *client, enum end_cause cause, struct actions *out)
+{
+    struct command *command;
+
+    if (client->no_end || client->client_epoch == 0)
+        return;
+    client->no_end = true;
+    command = actions_propose(out, COMMAND_END, 0);
+    command->end.owner = client_owner(client);
+    command->end.cause = (uint8_t)cause;
+}
+
+void client_close(struct client *client, enum close_how how, struct actions *out)
+{
+    client->phase = CLIENT_CLOSED;
+    out->close = how;
+}
+
+static void send_disconnect(struct client *client, uint8_t reason, bool with_reference, struct actions *out)
+{
+    struct mqtt_disconnect disconnect = {.reason = reason, .properties = MQTT_PROPERTIES_NONE};
+
+    if (client->phase != CLIENT_CONNECTED || client->peer.level < MQTT_LEVEL_5)
+        return;
+    if (with_reference) {
+        disconnect.properties.server_reference = buffer_bytes(&client->node->server_reference);
+        disconnect.properties.present = MQTT_HAS(PROPERTY_SERVER_REFERENCE);
+    }
+    client_sent(client, mqtt_encode_disconnect(&client->peer, &disconnect, &out->out), out);
+}
+
+void client_fail(struct client *client, uint8_t reason, struct actions *out)
+{
+    client->node->stats.protocol_errors++;
+    send_disconnect(client, reason, false, out);
+    client_propose_end(client, END_WITH_WILL, out);
+    client_close(client, CLOSE_FLUSH, out);
+}
+
+/* The reason of a DISCONNECT for an ending of ours. */
+static uint8_t end_reason(const struct client *client, enum client_end why)
+{
+    switch (why) {
+    case CLIENT_END_TAKEN_OVER: return REASON_SESSION_TAKEN_OVER;
+    case CLIENT_END_KEEP_ALIVE: return REASON_KEEP_ALIVE_TIMEOUT;
+    case CLIENT_END_SHUTTING_DOWN: return REASON_SERVER_SHUTTING_DOWN;
+    case CLIENT_END_ADMINISTRATIVE: return REASON_ADMINISTRATIVE_ACTION;
+    case CLIENT_END_UNAVAILABLE:
+        return client->node->server_reference.size > 0 ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_BUSY;
+    case CLIENT_END_QUOTA: return REASON_QUOTA_EXCEEDED;
+    case CLIENT_END_NO_PACKET_ID:
+    case CLIENT_END_GONE: return REASON_UNSPECIFIED_ERROR;
+    }
+    return REASON_UNSPECIFIED_ERROR;
+}
+
+void client_end(struct client *client, enum client_end why, struct actions *out)
+{
+    uint8_t reason = end_reason(client, why);
+
+    if (client->phase == CLIENT_CLOSED)
+        return;
+    if (why == CLIENT_END_GONE) {
+        client_propose_end(client, END_WITH_WILL, out);
+        client_close(client, CLOSE_NOW, out);
+        return;
+    }
+    if (client->phase == CLIENT_CONNECTING) {
+        if (why == CLIENT_END_UNAVAILABLE && client->node->server_reference.size == 0)
+            reason = REASON_SERVER_UNAVAILABLE;
+        connect_refuse(client, reason, out);
+        return;
+    }
+    send_disconnect(client, reason, reason == REASON_USE_ANOTHER_SERVER, out);
+    client_propose_end(client, END_WITH_WILL, out);
+    client_close(client, client->phase == CLIENT_NEW ? CLOSE_NOW : CLOSE_FLUSH, out);
+}
+
+/* ---- packets ---- */
+
+static void receive_connected(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms,
+                              struct actions *out)
+{
+    switch (packet->type) {
+    case MQTT_PUBLISH: handle_publish(client, &packet->publish, out); return;
+    case MQTT_PUBACK: handle_puback(client, &packet->ack, out); return;
+    case MQTT_PUBREC: handle_pubrec(client, &packet->ack, out); return;
+    case MQTT_PUBREL: handle_pubrel(client, &packet->ack, out); return;
+    case MQTT_PUBCOMP: handle_pubcomp(client, &packet->ack, out); return;
+    case MQTT_SUBSCRIBE: handle_subscribe(client, &packet->subscribe, out); return;
+    case MQTT_UNSUBSCRIBE: handle_unsubscribe(client, &packet->unsubscribe, out); return;
+    case MQTT_PINGREQ: client_sent(client, mqtt_encode_pingresp(&client->peer, &out->out), out); return;
+    case MQTT_DISCONNECT: handle_disconnect(client, &packet->disconnect, now_ms, out); return;
+    case MQTT_AUTH: handle_auth(client, &packet->auth, out); return;
+    case MQTT_CONNECT: /* a second one */
+    case MQTT_CONNACK:
+    case MQTT_SUBACK:
+    case MQTT_UNSUBACK:
+    case MQTT_PINGRESP: break;
+    }
+    client_fail(client, REASON_PROTOCOL_ERROR, out);
+}
+
+void client_receive(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms, struct actions *out)
+{
+    assert(client->phase == CLIENT_NEW || client->phase == CLIENT_CONNECTED);
+    client->packet_ms = now_ms;
+    if (client->phase == CLIENT_CONNECTED)
+        receive_connected(client, packet, now_ms, out);
+    else if (packet->type == MQTT_CONNECT)
+        handle_connect(client, &packet->connect, now_ms, out);
+    else
+        client_close(client, CLOSE_NOW, out);
+    if (out->command_count > 0 && client->commands_pending == 0)
+        client->waiting_ms = now_ms;
+}
+
+/* Before CONNACK the answer to nonsense is a CONNACK of the level that the client seems to speak, or silence. */
+static void receive_bad_connect(struct client *client, const struct mqtt_fault *fault, struct actions *out)
+{
+    struct mqtt_connack connack = {.reason = fault->reason, .properties = MQTT_PROPERTIES_NONE};
+    enum core_connect result = CONNECT_MALFORMED;
+
+    if (fault->reason == REASON_UNSUPPORTED_VERSION)
+        result = CONNECT_REFUSED_VERSION;
+    else if (fault->reason == REASON_CLIENT_ID_INVALID)
+        result = CONNECT_REFUSED_IDENTIFIER;
+    client->node->stats.connects[result]++;
+    if (fault->answer_level == 0) {
+        client_close(client, CLOSE_NOW, out);
+        return;
+    }
+    client->peer.level = fault->answer_level;
+    client_sent(client, mqtt_encode_connack(&client->peer, &connack, &out->out), out);
+    client_close(client, CLOSE_FLUSH, out);
+}
+
+void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out)
+{
+    if (client->phase == CLIENT_NEW)
+        receive_bad_connect(client, fault, out);
+    else
+        client_fail(client, fault->reason, out);
+}
+
+void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out)
+{
+    bool elsewhere = client->node->server_reference.size > 0;
+
+    assert(client->phase == CLIENT_NEW && packet->type == MQTT_CONNECT);
+    client->peer = mqtt_peer_of(&packet->connect);
+    connect_refuse(client, elsewhere ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_UNAVAILABLE, out);
+}
+
+/* ---- outcomes ---- */
+
+/* Not the owner any more: nothing may be acknowledged, the connection goes. */
+static bool fenced(struct client *client, const struct effect *effect, struct actions *out)
+{
+    if (effect->outcome != OUTCOME_FENCED)
+        return false;
+    if (client->phase == CLIENT_ENDING)
+        client_close(client, CLOSE_FLUSH, out);
+    else
+        client_end(client, CLIENT_END_TAKEN_OVER, out);
+    return true;
+}
+
+void client_outcome(struct client *client, const struct effect *effect, uint32_t tag, uint64_t now_ms,
+                    struct actions *out)
+{
+    client->waiting_ms = now_ms; /* it moves */
+    if (effect->type == EFFECT_CONNECTED) {
+        handle_connected(client, effect, now_ms, out);
+        return;
+    }
+    if (effect->type == EFFECT_ENDED && client->phase == CLIENT_ENDING) {
+        client_close(client, CLOSE_FLUSH, out);
+        return;
+    }
+    if (client->phase == CLIENT_CLOSED || fenced(client, effect, out))
+        return;
+    switch (effect->type) {
+    case EFFECT_PUBLISHED: handle_published(client, effect, tag, out); return;
+    case EFFECT_RELEASED: handle_released(client, effect, tag, out); return;
+    case EFFECT_DELIVERY_RELEASED: handle_delivery_released(client, effect, out); return;
+    case EFFECT_DELIVERY_DONE: handle_delivery_done(client, effect, out); return;
+    case EFFECT_SUBSCRIBED:
+    case EFFECT_UNSUBSCRIBED: handle_codes(client, effect, tag, out); return;
+    case EFFECT_BATCH:
+    case EFFECT_CONNECTED:
+    case EFFECT_ENDED:
+    case EFFECT_TAKEN_OVER:
+    case EFFECT_MESSAGE:
+    case EFFECT_QUEUED:
+    case EFFECT_ADMITTED:
+    case EFFECT_NODE:
+    case EFFECT_CHECKPOINT:
+    case EFFECT_SETTINGS: return; /* not outcomes, or dealt with above */
+    }
+}
+
+/* ---- time ---- */
+
+static uint64_t keep_alive_deadline(const struct client *client)
+{
+    if (client->keep_alive_s == 0 || client->stalled) /* whom we do not read we cannot blame for silence */
+        return UINT64_MAX;
+    return client->packet_ms + (uint64_t)client->keep_alive_s * 1500;
+}
+
+static uint64_t hold_deadline(const struct client *client)
+{
+    return client->commands_pending == 0 ? UINT64_MAX : client->waiting_ms + client->node->limits.hold_ms;
+}
+
+static uint64_t collision_deadline(const struct client *client)
+{
+    return client->collision_ms == 0 ? UINT64_MAX : client->collision_ms + client->node->limits.collision_ms;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t client_deadline(const struct client *client)
+{
+    switch ((enum client_phase)client->phase) {
+    case CLIENT_NEW:
+        if (client->stalled) /* its CONNECT is here and has to wait */
+            return client->packet_ms + client->node->limits.hold_ms;
+        return client->opened_ms + client->node->limits.connect_timeout_ms;
+    case CLIENT_CONNECTING:
+    case CLIENT_ENDING: return hold_deadline(client);
+    case CLIENT_CONNECTED:
+        return earlier(keep_alive_deadline(client), earlier(hold_deadline(client), collision_deadline(client)));
+    case CLIENT_CLOSED: break;
+    }
+    return UINT64_MAX;
+}
+
+void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
+{
+    if (client_deadline(client) > now_ms)
+        return;
+    switch ((enum client_phase)client->phase) {
+    case CLIENT_NEW: /* a stalled one is refused by the core, which has its CONNECT */
+        client->node->stats.connects[CONNECT_MALFORMED]++;
+        client_close(client, CLOSE_NOW, out);
+        return;
+    case CLIENT_ENDING:
+        if (hold_deadline(client) <= now_ms)
+            client_close(client, CLOSE_FLUSH, out);
+        return;
+    case CLIENT_CONNECTING:
+    case CLIENT_CONNECTED: break;
+    case CLIENT_CLOSED: return;
+    }
+    if (client->phase == CLIENT_CONNECTED && keep_alive_deadline(client) <= now_ms) {
+        client->node->stats.keep_alive_timeouts++;
+        client_end(client, CLIENT_END_KEEP_ALIVE, out);
+    } else if (hold_deadline(client) <= now_ms && client->node->available) {
+        client->waiting_ms = now_ms; /* the cluster works, if slowly: wait on */
+    } else if (hold_deadline(client) <= now_ms) {
+        client_end(client, CLIENT_END_UNAVAILABLE, out);
+    } else {
+        client_end(client, CLIENT_END_NO_PACKET_ID, out);
+    }
+}

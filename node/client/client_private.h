@@ -1,0 +1,138 @@
+/* client_private.h — the struct behind client.h, for the files that handle packets and for the core that owns clients.
+ *
+ * handle_*.c touch the protocol state; the core touches what is marked as its own. An idle client is this struct, its
+ * client id and its address: everything else is allocated when needed and freed when empty. */
+#ifndef COTERIE_CLIENT_PRIVATE_H
+#define COTERIE_CLIENT_PRIVATE_H
+
+#include "client.h"
+#include "core.h"
+#include "inflight.h"
+#include "node/mqtt/decode.h"
+#include "node/mqtt/encode.h"
+#include "node/mqtt/reason.h"
+#include "outbox.h"
+#include "received.h"
+#include "timers.h"
+
+/* What all clients of a node share. */
+struct client_node {
+    struct core_limits limits;      /* no zero among them */
+    uint32_t node;
+    bool available;                 /* what is proposed now can be expected to commit (G8) */
+    bool stopping;
+    uint64_t random;                /* state of the generator of client ids */
+    struct buffer server_reference; /* where clients are sent that cannot be served here; may be empty */
+    struct core_stats stats;
+};
+
+/* The next number of the generator that the driver seeded. */
+uint64_t client_node_random(struct client_node *node);
+
+/* The answers to filters of a SUBSCRIBE or UNSUBSCRIBE that were not worth a command, until the others are known. */
+struct pending_codes {
+    struct pending_codes *next;
+    uint16_t packet_id;
+    uint32_t count;
+    uint8_t codes[];                /* CODE_FROM_STATE where the state machine decides */
+};
+#define CODE_FROM_STATE 0xff
+
+struct client {
+    struct timer timer;             /* core's; first, so that a timer leads back to its client */
+    uint64_t number;                /* of the connection */
+    void *conn;                     /* the driver's; core's */
+    struct client_node *node;
+    const char *listener;
+    char *address;
+
+    /* From CONNECT. */
+    uint8_t *client_id;
+    uint16_t client_id_size;
+    uint16_t keep_alive_s;          /* as enforced; 0 = none */
+    uint16_t receive_maximum;       /* of the client: our window */
+    uint16_t requested_keep_alive_s;
+    uint32_t session_expiry_s;      /* as granted */
+    struct mqtt_peer peer;
+
+    uint64_t session_id;
+    uint64_t client_epoch;
+    uint64_t opened_ms;
+    uint64_t packet_ms;             /* when the last whole packet came */
+    uint64_t waiting_ms;            /* since when we owe the client progress on commands */
+    uint64_t collision_ms;          /* since when a packet id is not free; 0 = it is */
+
+    uint8_t phase;                  /* enum client_phase */
+    bool assigned_id : 1;
+    bool clean_start : 1;
+    bool connect_pending : 1;       /* CONNECT was proposed and has no outcome yet: the struct has to stay */
+    bool refused : 1;               /* while connect_pending: the client was told no, so its will must not be published */
+    bool no_end : 1;                /* this life of the node is over: do not propose END */
+    /* Delivery. */
+    bool behind : 1;                /* there may be more in the queue after last_order */
+    bool blocked : 1;               /* what comes next there is QoS 2 and not admitted */
+    bool scan_asked : 1;            /* RETAINED_MORE is on its way */
+    /* Core's. */
+    bool socket_open : 1;
+    bool close_wanted : 1, close_flush : 1, close_called : 1;
+    bool reading_off : 1, reading_changed : 1;
+    bool stalled : 1;               /* has input that may not be looked at now */
+    bool in_work : 1, in_dirty : 1, in_acks : 1, in_stalled : 1;
+
+    uint32_t commands_pending;
+    uint64_t last_order;            /* every delivery up to here was sent, is waiting in `inflight`, or was skipped */
+    uint64_t sent_before;           /* deliveries up to here may have been sent on an earlier connection: DUP */
+    struct inflight inflight;
+    struct received received;
+    struct pending_codes *codes;
+
+    struct buffer input;            /* bytes of packets that are incomplete or have to wait */
+    struct outbox outbox;
+    size_t unwritten;               /* bytes that the driver has and the kernel has not */
+};
+
+static inline struct bytes client_id_of(const struct client *client)
+{
+    return bytes_of(client->client_id, client->client_id_size);
+}
+
+static inline struct command_owner client_owner(const struct client *client)
+{
+    return (struct command_owner){client->session_id, client->client_epoch};
+}
+
+struct client *client_new(struct client_node *node, uint64_t number, void *conn, const struct core_origin *origin,
+                          uint64_t now_ms);
+void client_free(struct client *client, struct outbox_pool *pool);
+
+/* Answers `out` with a DISCONNECT (5.0) or nothing, proposes END with the will, and closes. */
+void client_fail(struct client *client, uint8_t reason, struct actions *out);
+/* Adds END to the actions, once, if this connection owns a session. */
+void client_propose_end(struct client *client, enum end_cause cause, struct actions *out);
+void client_close(struct client *client, enum close_how how, struct actions *out);
+/* Counts a packet that an encoder appended; `appended` is the encoder's answer. */
+void client_sent(struct client *client, bool appended, struct actions *out);
+void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     struct actions *out);
+
+/* One per packet type, in the file of that name. */
+void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out);
+void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out);
+void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
+void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);
+void handle_published(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
+void handle_pubrel(struct client *client, const struct mqtt_ack *pubrel, struct actions *out);
+void handle_released(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
+void handle_puback(struct client *client, const struct mqtt_ack *puback, struct actions *out);
+void handle_pubrec(struct client *client, const struct mqtt_ack *pubrec, struct actions *out);
+void handle_pubcomp(struct client *client, const struct mqtt_ack *pubcomp, struct actions *out);
+void handle_delivery_released(struct client *client, const struct effect *effect, struct actions *out);
+void handle_delivery_done(struct client *client, const struct effect *effect, struct actions *out);
+void handle_subscribe(struct client *client, const struct mqtt_subscribe *subscribe, struct actions *out);
+void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *unsubscribe, struct actions *out);
+void handle_codes(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
+void handle_disconnect(struct client *client, const struct mqtt_disconnect *disconnect, uint64_t now_ms,
+                       struct actions *out);
+void handle_auth(struct client *client, const struct mqtt_auth *auth, struct actions *out);
+
+#endif

@@ -1,0 +1,581 @@
+/* core.c — the core as an object: events in, turns, callbacks out. See core.h for the picture, core_private.h for which
+ * file does what.
+ *
+ * Life of a connection's struct client: core_open() makes it. It is freed when its socket is closed and no CONNECT of
+ * its is on the way, since the outcome of that one has to be undone. Whatever else is on the way finds no client when it
+ * comes back, and is dropped. */
+#include "core_private.h"
+
+#include "base/memory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORK_ROUNDS 4   /* what one client's packets cause for others is done in the same turn, but not for ever */
+
+/* ---- making and freeing ---- */
+
+static void default_u32(uint32_t *value, uint32_t otherwise)
+{
+    if (*value == 0)
+        *value = otherwise;
+}
+
+static void fill_limits(struct core_limits *limits)
+{
+    default_u32(&limits->clients_max, 100000);
+    if (limits->clients_max > REGISTRY_SLOTS_MAX / 2) /* room for those that are being refused or have just gone */
+        limits->clients_max = REGISTRY_SLOTS_MAX / 2;
+    default_u32(&limits->packet_bytes_max, 1024 * 1024 + 1024);
+    default_u32(&limits->connect_bytes_max, 64 * 1024 + 512);
+    if (limits->receive_maximum == 0)
+        limits->receive_maximum = 1000;
+    if (limits->in_flight_max == 0)
+        limits->in_flight_max = 100;
+    default_u32(&limits->connect_timeout_ms, 10000);
+    default_u32(&limits->output_bytes_max, 1024 * 1024);
+    default_u32(&limits->client_commands_max, 2000);
+    if (limits->commands_bytes_max == 0)
+        limits->commands_bytes_max = 32 * 1024 * 1024;
+    if (limits->memory_bytes_max == 0)
+        limits->memory_bytes_max = 256 * 1024 * 1024;
+    default_u32(&limits->hold_ms, 5000);
+    default_u32(&limits->node_timeout_ms, 2000);
+    default_u32(&limits->node_margin_ms, limits->node_timeout_ms / 4);
+    default_u32(&limits->acknowledge_ms, 20);
+    default_u32(&limits->subscribe_wait_ms, 20);
+    default_u32(&limits->collision_ms, 30000);
+    default_u32(&limits->commit_ms, 10);
+    default_u32(&limits->commit_commands, 1000);
+}
+
+struct core *core_new(const struct core_options *options, const struct core_callbacks *callbacks, struct state *state,
+                      uint64_t now_ms)
+{
+    struct core *core = memory_zeroed(1, sizeof(*core));
+    struct proposer_settings settings = {.node = options->node};
+
+    core->node.limits = options->limits;
+    fill_limits(&core->node.limits);
+    core->node.node = options->node;
+    core->node.random = options->seed;
+    core->out = *callbacks;
+    core->state = state;
+    settings.bytes_max = core->node.limits.commands_bytes_max;
+    core->proposer = proposer_new(&settings);
+    core->effects = effects_new();
+    core->arena = effects_new();
+    timers_init(&core->timers, now_ms);
+    duties_init(&core->duties, options->node, options->settings);
+    core->now_ms = now_ms;
+    core->applied_ms = now_ms;
+    core->applied_told = state_applied(state);
+    core->acks_ms = UINT64_MAX;
+    core->uncommitted_ms = UINT64_MAX;
+    core->health.leader_heard_ms = now_ms;
+
+    core->client_address = memory_text(options->client_address);
+    core->up.node = options->node;
+    memcpy(core->up.boot_nonce, options->boot_nonce, sizeof(core->up.boot_nonce));
+    core->up.client_address = bytes_text(core->client_address);
+    core->up.version = bytes_text(COTERIE_VERSION);
+    proposer_start(core->proposer, &core->up);
+    return core;
+}
+
+static void free_held(struct core *core)
+{
+    while (core->held_first != NULL) {
+        struct held_answer *held = core->held_first;
+
+        core->held_first = held->next;
+        free(held);
+    }
+}
+
+void core_free(struct core *core)
+{
+    struct client *client;
+    uint32_t slot = 0;
+
+    if (core == NULL)
+        return;
+    while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        timers_clear(&core->timers, &client->timer);
+        client_free(client, &core->pool);
+    }
+    registry_release(&core->registry);
+    free_held(core);
+    outbox_pool_release(&core->pool);
+    for (uint32_t node = 0; node < NODES_MAX; node++)
+        buffer_release(&core->peers[node].messages);
+    free(core->work.numbers);
+    free(core->stalled.numbers);
+    free(core->dirty.numbers);
+    free(core->acks.numbers);
+    free(core->checkpoints);
+    actions_release(&core->actions);
+    buffer_release(&core->scratch);
+    buffer_release(&core->frames);
+    buffer_release(&core->own);
+    buffer_release(&core->broadcast);
+    buffer_release(&core->node.server_reference);
+    effects_free(core->effects);
+    effects_free(core->arena);
+    proposer_free(core->proposer);
+    free(core->client_address);
+    free(core);
+}
+
+/* ---- lists of connections to come back to ---- */
+
+void work_add(struct work_list *list, const struct client *client)
+{
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 64 : list->capacity * 2;
+        list->numbers = memory_resize(list->numbers, list->capacity * sizeof(*list->numbers));
+    }
+    list->numbers[list->count++] = client->number;
+}
+
+void core_want_work(struct core *core, struct client *client)
+{
+    if (client->in_work)
+        return;
+    client->in_work = true;
+    work_add(&core->work, client);
+}
+
+void core_want_flush(struct core *core, struct client *client)
+{
+    if (client->in_dirty)
+        return;
+    client->in_dirty = true;
+    work_add(&core->dirty, client);
+}
+
+/* ---- small helpers of all files ---- */
+
+void core_trouble(struct core *core, enum status status, const char *text)
+{
+    if (core->trouble != STATUS_OK)
+        return;
+    core->trouble = status;
+    core->trouble_text = text;
+    core->node.available = false;
+}
+
+void core_note(struct core *core, int level, const char *text)
+{
+    if (core->out.note != NULL)
+        core->out.note(core->out.context, level, text);
+}
+
+uint64_t core_clock_ms(const struct core *core)
+{
+    uint64_t clock_ms = state_clock_ms(core->state);
+
+    return core->now_ms > core->applied_ms ? clock_ms + (core->now_ms - core->applied_ms) : clock_ms;
+}
+
+void core_send(struct core *core, struct client *client, struct frame *frame)
+{
+    core->node.stats.output_bytes += frame->size;
+    outbox_put(&core->pool, &client->outbox, frame);
+    core_want_flush(core, client);
+}
+
+void core_send_bytes(struct core *core, struct client *client, struct bytes bytes)
+{
+    if (bytes.size == 0)
+        return;
+    core->node.stats.output_bytes += bytes.size;
+    outbox_put_bytes(&core->pool, &client->outbox, bytes);
+    core_want_flush(core, client);
+}
+
+void core_propose(struct core *core, struct client *client, const struct command *command, uint32_t tag)
+{
+    if (client->commands_pending == 0)
+        client->waiting_ms = core->now_ms;
+    client->commands_pending++;
+    proposer_add(core->proposer, command, client->number << TAG_BITS | tag);
+}
+
+void core_arm(struct core *core, struct client *client)
+{
+    uint64_t deadline_ms = client_deadline(client);
+
+    if (client->timer.link != NULL && client->timer.at_ms <= deadline_ms)
+        return;
+    if (deadline_ms == UINT64_MAX)
+        timers_clear(&core->timers, &client->timer);
+    else
+        timers_set(&core->timers, &client->timer, deadline_ms);
+}
+
+void core_forget_if_over(struct core *core, struct client *client)
+{
+    if (client->socket_open || client->connect_pending)
+        return;
+    timers_clear(&core->timers, &client->timer);
+    core->node.stats.input_bytes -= client->input.size;
+    core->node.stats.output_bytes -= client->outbox.bytes + client->unwritten;
+    if (client->reading_off)
+        core->node.stats.paused_clients--;
+    registry_remove(&core->registry, client->number);
+    client_free(client, &core->pool);
+}
+
+/* ---- actions ---- */
+
+static void carry_out_commands(struct core *core, struct client *client)
+{
+    const struct actions *actions = &core->actions;
+
+    for (uint32_t i = 0; i < actions->command_count; i++) {
+        if (actions->commands[i].type == COMMAND_END && client->inflight.acks > 0)
+            deliver_acknowledge(core, client); /* what it has acknowledged counts, also if it leaves at once */
+        core_propose(core, client, &actions->commands[i], actions->tags[i]);
+    }
+}
+
+void core_carry_out(struct core *core, struct client *client)
+{
+    struct actions *actions = &core->actions;
+
+    carry_out_commands(core, client);
+    core->node.stats.packets_out += actions->packets_out;
+    if (actions->subscribed_index != 0 && actions->close == CLOSE_NO)
+        core_hold(core, client, actions->subscribed_index);
+    else
+        core_send_bytes(core, client, buffer_bytes(&actions->out));
+    if (actions->delivered) {
+        deliver_note_acks(core, client);
+        core_want_work(core, client);
+    }
+    if (actions->close != CLOSE_NO && !client->close_wanted) {
+        client->close_wanted = true;
+        client->close_flush = actions->close == CLOSE_FLUSH;
+        core_want_flush(core, client);
+    }
+    if (actions->publish)
+        core_route_qos0(core, &actions->message, actions->message_expiry_s);
+    core_arm(core, client);
+    core_forget_if_over(core, client);
+}
+
+void core_end(struct core *core, struct client *client, enum client_end why)
+{
+    actions_clear(&core->actions);
+    client_end(client, why, &core->actions);
+    core_carry_out(core, client);
+}
+
+/* ---- events from sockets ---- */
+
+uint64_t core_open(struct core *core, void *conn, const struct core_origin *origin, uint64_t now_ms)
+{
+    uint64_t number = registry_take(&core->registry);
+    struct client *client;
+
+    core->now_ms = now_ms;
+    assert(number != 0); /* the driver has fewer file descriptors than we have slots */
+    client = client_new(&core->node, number, conn, origin, now_ms);
+    registry_set(&core->registry, number, client);
+    if (core->registry.count > core->node.limits.clients_max || core->node.stopping) {
+        core->node.stats.connects[CONNECT_REFUSED_QUOTA]++;
+        core_end(core, client, CLIENT_END_QUOTA);
+    } else {
+        core_arm(core, client);
+    }
+    return number;
+}
+
+void core_received(struct core *core, uint64_t connection, struct bytes bytes, uint64_t now_ms)
+{
+    struct client *client;
+    bool paused = now_ms > core->now_ms + core->node.limits.node_margin_ms;
+
+    core->now_ms = now_ms;
+    if (paused)
+        core_check_health(core); /* this process stood still: others may have given its clients away */
+    client = registry_find(&core->registry, connection);
+    core->node.stats.bytes_in += bytes.size;
+    if (client == NULL || client->phase == CLIENT_CLOSED || client->phase == CLIENT_ENDING)
+        return;
+    core_take_input(core, client, bytes);
+}
+
+void core_written(struct core *core, uint64_t connection, size_t bytes, uint64_t now_ms)
+{
+    struct client *client = registry_find(&core->registry, connection);
+
+    core->now_ms = now_ms;
+    core->node.stats.bytes_out += bytes;
+    if (client == NULL)
+        return;
+    assert(bytes <= client->unwritten);
+    client->unwritten -= bytes;
+    core->node.stats.output_bytes -= bytes;
+    if (client->behind || client->inflight.waiting > 0)
+        core_want_work(core, client);
+}
+
+void core_closed(struct core *core, uint64_t connection, uint64_t now_ms)
+{
+    struct client *client = registry_find(&core->registry, connection);
+
+    core->now_ms = now_ms;
+    if (client == NULL)
+        return;
+    client->socket_open = false;
+    client->conn = NULL;
+    client->close_called = true;
+    core_end(core, client, CLIENT_END_GONE);
+    client = registry_find(&core->registry, connection);
+    if (client != NULL)
+        core_forget_if_over(core, client);
+}
+
+/* ---- turns ---- */
+
+static void expire_timers(struct core *core)
+{
+    struct timer *timer;
+
+    while ((timer = timers_expire(&core->timers, core->now_ms)) != NULL) {
+        struct client *client = (struct client *)timer; /* its first member */
+
+        if (client->phase == CLIENT_NEW && client->stalled && client_deadline(client) <= core->now_ms) {
+            core_refuse_stalled(core, client);
+            continue;
+        }
+        actions_clear(&core->actions);
+        client_timeout(client, core->now_ms, &core->actions);
+        core_carry_out(core, client);
+    }
+}
+
+/* Those who had to wait are looked at again, once there is room for all of them. */
+static void resume_stalled(struct core *core)
+{
+    if (core->stalled.count == 0 || core_pressed(core) || !core->node.available)
+        return;
+    for (uint32_t i = 0; i < core->stalled.count; i++) {
+        struct client *client = registry_find(&core->registry, core->stalled.numbers[i]);
+
+        if (client == NULL)
+            continue;
+        client->in_stalled = false;
+        if (client->stalled)
+            core_want_work(core, client);
+    }
+    core->stalled.count = 0;
+}
+
+static void work_for(struct core *core, struct client *client)
+{
+    uint64_t number = client->number;
+
+    client->in_work = false;
+    if (client->input.size > 0 && (client->phase == CLIENT_NEW || client->phase == CLIENT_CONNECTED))
+        core_take_input(core, client, bytes_of(NULL, 0));
+    client = registry_find(&core->registry, number);
+    if (client != NULL && client->phase == CLIENT_CONNECTED)
+        deliver_more(core, client);
+}
+
+static void do_work(struct core *core)
+{
+    for (int round = 0; round < WORK_ROUNDS && core->work.count > 0; round++) {
+        struct work_list now = core->work;
+
+        core->work = (struct work_list){0};
+        for (uint32_t i = 0; i < now.count; i++) {
+            struct client *client = registry_find(&core->registry, now.numbers[i]);
+
+            if (client != NULL)
+                work_for(core, client);
+        }
+        if (core->work.capacity == 0) {
+            now.count = 0;
+            core->work = now;
+        } else {
+            free(now.numbers);
+        }
+    }
+}
+
+static void propose(struct core *core)
+{
+    struct bytes batch;
+
+    deliver_acknowledgements(core);
+    duties_propose(&core->duties, &core->health, core->state, core->proposer, core->now_ms);
+    while (proposer_next(core->proposer, core->now_ms, &batch))
+        core->out.submit(core->out.context, batch);
+}
+
+/* The store's transaction is committed by count, by time, and not at all while nothing is in it. */
+static void commit_store(struct core *core)
+{
+    enum status status;
+
+    if (core->uncommitted_ms == UINT64_MAX ||
+        (core->uncommitted_commands < core->node.limits.commit_commands &&
+         core->uncommitted_ms + core->node.limits.commit_ms > core->now_ms))
+        return;
+    status = state_commit(core->state);
+    if (status != STATUS_OK)
+        core_trouble(core, status, "the store cannot commit");
+    core->uncommitted_ms = UINT64_MAX;
+    core->uncommitted_commands = 0;
+}
+
+static void tell_consensus(struct core *core)
+{
+    uint64_t applied = state_applied(core->state);
+
+    if (applied > core->applied_told) {
+        core->applied_told = applied;
+        core->out.applied(core->out.context, applied, state_clock_ms(core->state));
+    }
+    for (uint32_t i = 0; i < core->checkpoint_count; i++)
+        core->out.checkpoint(core->out.context, core->checkpoints[i].index, core->checkpoints[i].hash);
+    core->checkpoint_count = 0;
+    if (core->trouble != STATUS_OK && !core->trouble_told) {
+        core->trouble_told = true;
+        core->out.fatal(core->out.context, core->trouble, core->trouble_text);
+    }
+}
+
+static void flush_one(struct core *core, struct client *client)
+{
+    client->in_dirty = false;
+    if (client->close_called)
+        return;
+    if (!outbox_empty(&client->outbox)) {
+        client->unwritten += client->outbox.bytes;
+        buffer_clear(&core->frames);
+        outbox_take(&core->pool, &client->outbox, &core->frames);
+        core->out.write(core->out.context, client->conn, (struct frame *const *)core->frames.data,
+                        core->frames.size / sizeof(struct frame *));
+    }
+    if (client->close_wanted) {
+        client->close_called = true;
+        core->out.close(core->out.context, client->conn, client->close_flush);
+    } else if (client->reading_changed) {
+        core->out.reading(core->out.context, client->conn, !client->reading_off);
+    }
+    client->reading_changed = false;
+}
+
+static void flush(struct core *core)
+{
+    for (uint32_t i = 0; i < core->dirty.count; i++) {
+        struct client *client = registry_find(&core->registry, core->dirty.numbers[i]);
+
+        if (client != NULL)
+            flush_one(core, client);
+    }
+    core->dirty.count = 0;
+    core_flush_qos0(core);
+}
+
+void core_turn(struct core *core, uint64_t now_ms)
+{
+    core->now_ms = now_ms;
+    core_check_health(core);
+    expire_timers(core);
+    resume_stalled(core);
+    do_work(core);
+    propose(core);
+    core_release_held(core);
+    commit_store(core);
+    tell_consensus(core);
+    flush(core);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t core_deadline(const struct core *core)
+{
+    uint64_t at = earlier(timers_next_ms(&core->timers), core->acks_ms);
+
+    if (core->work.count > 0 || core->acks_urgent || core->dirty.count > 0)
+        return core->now_ms;
+    if (core->held_first != NULL)
+        at = earlier(at, core->held_first->until_ms);
+    if (core->uncommitted_ms != UINT64_MAX)
+        at = earlier(at, core->uncommitted_ms + core->node.limits.commit_ms);
+    at = earlier(at, proposer_deadline(core->proposer));
+    return earlier(at, duties_deadline(&core->duties, &core->health, core->state, core->now_ms));
+}
+
+struct state *core_state(struct core *core)
+{
+    return core->state;
+}
+
+/* ---- numbers ---- */
+
+void core_stats(const struct core *core, struct core_stats *stats)
+{
+    struct client *client;
+    uint32_t slot = 0;
+
+    *stats = core->node.stats;
+    stats->commands_pending = proposer_pending_commands(core->proposer);
+    stats->commands_pending_bytes = proposer_pending_bytes(core->proposer);
+    while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        stats->connections += client->socket_open;
+        stats->clients += client->phase == CLIENT_CONNECTED;
+    }
+}
+
+void core_each_client(const struct core *core, struct bytes prefix,
+                      bool (*each)(void *context, const struct core_client_facts *facts), void *context)
+{
+    struct client *client;
+    uint32_t slot = 0;
+
+    while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        struct core_client_facts facts = {
+            .client_id = client_id_of(client),
+            .address = client->address,
+            .listener = client->listener,
+            .connection = client->number,
+            .connected_ms = client->opened_ms,
+            .session_id = client->session_id,
+            .in_flight = client->inflight.unacknowledged,
+            .output_bytes = (uint32_t)(client->unwritten + client->outbox.bytes),
+            .protocol_level = client->peer.level,
+            .keep_alive_s = client->keep_alive_s,
+        };
+
+        if (client->phase != CLIENT_CONNECTED || !bytes_starts_with(facts.client_id, prefix))
+            continue;
+        if (!each(context, &facts))
+            return;
+    }
+}
+
+enum status core_disconnect(struct core *core, struct bytes client_id, uint64_t now_ms)
+{
+    struct session_facts facts;
+    struct client *client = NULL;
+
+    core->now_ms = now_ms;
+    if (state_session_by_client_id(core->state, client_id, &facts) && facts.connected &&
+        facts.node == core->node.node)
+        client = registry_find(&core->registry, facts.connection);
+    if (client == NULL || client->phase != CLIENT_CONNECTED || client->session_id != facts.session_id)
+        return STATUS_NOT_FOUND;
+    core_end(core, client, CLIENT_END_ADMINISTRATIVE);
+    return STATUS_OK;
+}

@@ -1,0 +1,151 @@
+/* core_input.c — bytes of one connection -> packets -> what they lead to.
+ *
+ * Packets are decoded where the bytes lie, in the driver's read buffer; only what is incomplete, or has to wait, is
+ * copied to client->input. A client has to wait (is not looked at)
+ *   - from CONNECT to its outcome: everything behind CONNECT comes after CONNACK, in order
+ *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`
+ *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure). */
+#include "core_private.h"
+
+#include <string.h>
+
+#define READ_AHEAD_MAX (8 * 1024)   /* input that may pile up for a client that has to wait, before reading stops */
+
+bool core_pressed(const struct core *core)
+{
+    return proposer_full(core->proposer) ||
+           proposer_pending_bytes(core->proposer) > core->node.limits.commands_bytes_max;
+}
+
+/* Whether the next packet of this client may be decoded and carried out. */
+static bool may_take(const struct core *core, const struct client *client)
+{
+    switch ((enum client_phase)client->phase) {
+    case CLIENT_NEW: return true;
+    case CLIENT_CONNECTED:
+        return client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core);
+    case CLIENT_CONNECTING:
+    case CLIENT_ENDING:
+    case CLIENT_CLOSED: break;
+    }
+    return false;
+}
+
+static void stall(struct core *core, struct client *client)
+{
+    if (!client->stalled && client->phase == CLIENT_NEW)
+        client->packet_ms = core->now_ms; /* `hold` starts */
+    client->stalled = true;
+    if (client->phase == CLIENT_CONNECTED && !core_pressed(core))
+        return; /* its own outcomes will wake it */
+    if (!client->in_stalled) {
+        client->in_stalled = true;
+        work_add(&core->stalled, client);
+    }
+}
+
+/* Takes one packet off `in`. False: stop here. */
+static bool take_packet(struct core *core, struct client *client, struct bytes *in)
+{
+    const struct core_limits *limits = &core->node.limits;
+    bool fresh = client->phase == CLIENT_NEW;
+    struct mqtt_decode_options options = {
+        .level = fresh ? 0 : client->peer.level,
+        .packet_size_max = fresh ? limits->connect_bytes_max : limits->packet_bytes_max,
+    };
+    struct mqtt_packet packet;
+    struct mqtt_fault fault;
+    size_t size;
+    enum status status = mqtt_decode(*in, &options, &packet, &size, &fault);
+
+    if (status == STATUS_NEED_MORE)
+        return false;
+    actions_clear(&core->actions);
+    if (status != STATUS_OK) {
+        client_receive_bad(client, &fault, &core->actions);
+        size = in->size;
+    } else if (fresh && packet.type == MQTT_CONNECT && (!core->node.available || core_pressed(core))) {
+        stall(core, client);
+        return false;
+    } else {
+        core->node.stats.packets_in++;
+        client_receive(client, &packet, core->now_ms, &core->actions);
+    }
+    in->data += size;
+    in->size -= size;
+    return true;
+}
+
+/* What is left of `in` becomes the client's input; `in` may be a part of it. */
+static void keep_input(struct core *core, struct client *client, struct bytes in)
+{
+    struct buffer *input = &client->input;
+
+    core->node.stats.input_bytes -= input->size;
+    if (in.size == 0) {
+        buffer_release(input);
+    } else if (input->size > 0) {
+        buffer_consume(input, input->size - in.size);
+    } else {
+        buffer_put_bytes(input, in);
+    }
+    core->node.stats.input_bytes += input->size;
+}
+
+void core_decide_reading(struct core *core, struct client *client)
+{
+    bool waits = client->stalled || client->phase == CLIENT_CONNECTING;
+    bool off = waits && client->input.size > (client->phase == CLIENT_CONNECTED ? 0 : READ_AHEAD_MAX);
+
+    if (off == client->reading_off || client->phase == CLIENT_CLOSED)
+        return;
+    client->reading_off = off;
+    if (off)
+        core->node.stats.paused_clients++;
+    else
+        core->node.stats.paused_clients--;
+    client->reading_changed = true;
+    core_want_flush(core, client);
+}
+
+void core_take_input(struct core *core, struct client *client, struct bytes fresh)
+{
+    uint64_t number = client->number;
+    struct bytes in = fresh;
+
+    if (client->input.size > 0) {
+        buffer_put_bytes(&client->input, fresh);
+        core->node.stats.input_bytes += fresh.size;
+        in = buffer_bytes(&client->input);
+    }
+    client->stalled = false;
+    while (in.size > 0 && may_take(core, client) && take_packet(core, client, &in)) {
+        core_carry_out(core, client);
+        client = registry_find(&core->registry, number);
+        if (client == NULL)
+            return;
+    }
+    if (client->phase == CLIENT_ENDING || client->phase == CLIENT_CLOSED)
+        in.size = 0; /* nothing behind the end is looked at */
+    else if (in.size > 0 && client->phase == CLIENT_CONNECTED && !may_take(core, client))
+        stall(core, client);
+    keep_input(core, client, in);
+    core_decide_reading(core, client);
+    core_arm(core, client);
+    if (core->node.stats.input_bytes > core->node.limits.memory_bytes_max && client->input.size > READ_AHEAD_MAX)
+        core_end(core, client, CLIENT_END_QUOTA);
+}
+
+void core_refuse_stalled(struct core *core, struct client *client)
+{
+    struct mqtt_decode_options options = {.packet_size_max = core->node.limits.connect_bytes_max};
+    struct mqtt_packet packet;
+    struct mqtt_fault fault;
+    size_t size;
+
+    if (mqtt_decode(buffer_bytes(&client->input), &options, &packet, &size, &fault) != STATUS_OK)
+        return;
+    actions_clear(&core->actions);
+    client_refuse(client, &packet, &core->actions);
+    core_carry_out(core, client);
+}

@@ -1,0 +1,128 @@
+/* core_private.h — the struct behind core.h, shared by the files that make up the core:
+ *
+ *   core.c          events in, turns, callbacks out        core_effects.c   committed entries -> effects -> clients
+ *   core_input.c    bytes -> packets -> actions            core_health.c    G8, the node's lives, stopping
+ *   deliver.c       messages -> frames; acknowledgements   core_qos0.c      routing of QoS 0 */
+#ifndef COTERIE_CORE_PRIVATE_H
+#define COTERIE_CORE_PRIVATE_H
+
+#include "client_private.h"
+#include "cluster/duties.h"
+#include "cluster/proposer.h"
+#include "registry.h"
+
+/* Connections to come back to, by number: those that have gone meanwhile are passed over. */
+struct work_list {
+    uint64_t *numbers;
+    uint32_t count, capacity;
+};
+
+/* A SUBACK that waits until the other nodes have applied its SUBSCRIBE. */
+struct held_answer {
+    struct held_answer *next;
+    uint64_t number;             /* of the connection */
+    uint64_t index;
+    uint64_t until_ms;
+    uint32_t size;
+    uint8_t bytes[];
+};
+
+struct peer_node {
+    uint64_t applied;            /* as it told */
+    struct buffer messages;      /* QoS 0 for its clients, of this turn */
+};
+
+/* A hash to be reported. */
+struct checkpoint {
+    uint64_t index;
+    uint64_t hash[2];
+};
+
+struct core {
+    struct client_node node;             /* what clients see of it: limits, counters */
+    struct core_callbacks out;
+    struct state *state;
+    struct proposer *proposer;
+    struct duties duties;
+    struct effects *effects;             /* of the entry being applied */
+    struct effects *arena;               /* of reads: queues, QoS 0 matches */
+    struct actions actions;              /* of the packet or outcome at hand */
+    struct buffer scratch;               /* a PUBLISH being encoded */
+    struct buffer frames;                /* a write being gathered */
+    struct buffer own, broadcast;        /* an ACK command being gathered */
+
+    struct registry registry;
+    struct timers timers;
+    struct outbox_pool pool;
+    struct work_list work;               /* has input to decode, or deliveries to send */
+    struct work_list stalled;            /* has input that waits for the pressure to go */
+    struct work_list dirty;              /* has something to write, or to close */
+    struct work_list acks;               /* has acknowledgements to collect */
+    uint64_t acks_ms;                    /* when they are due; UINT64_MAX = none */
+    bool acks_urgent;
+    struct held_answer *held_first, *held_last;
+    struct peer_node peers[NODES_MAX];
+    struct checkpoint *checkpoints;
+    uint32_t checkpoint_count;
+
+    struct consensus_status health;
+    bool cut_off;                        /* no leader heard for so long that clients were dropped */
+    bool life_over;                      /* this life of the node has ended: begin another */
+    struct command_node_up up;
+    char *client_address;
+
+    uint64_t now_ms;                     /* of the latest event */
+    uint64_t applied_ms;                 /* when state_clock_ms() was last read, for the clock between batches */
+    uint64_t applied_told;               /* index of the last `applied` callback */
+    uint64_t uncommitted_ms;             /* since when the store's transaction has something; UINT64_MAX = nothing */
+    uint64_t uncommitted_commands;
+
+    enum status trouble;                 /* not OK: the node cannot go on */
+    const char *trouble_text;
+    bool trouble_told;
+};
+
+/* ---- core.c ---- */
+void work_add(struct work_list *list, const struct client *client);
+void core_want_work(struct core *core, struct client *client);
+void core_want_flush(struct core *core, struct client *client);
+/* Carries out core->actions, which `client` caused. The client may be gone afterwards. */
+void core_carry_out(struct core *core, struct client *client);
+void core_propose(struct core *core, struct client *client, const struct command *command, uint32_t tag);
+void core_send(struct core *core, struct client *client, struct frame *frame);   /* takes one reference over */
+void core_send_bytes(struct core *core, struct client *client, struct bytes bytes);
+void core_end(struct core *core, struct client *client, enum client_end why);
+/* Moves the client's timer forward if need be; one that is set too early finds out when it fires. */
+void core_arm(struct core *core, struct client *client);
+/* Frees a client that nothing refers to any more: no socket, no CONNECT on its way. */
+void core_forget_if_over(struct core *core, struct client *client);
+void core_trouble(struct core *core, enum status status, const char *text);
+void core_note(struct core *core, int level, const char *text);
+uint64_t core_clock_ms(const struct core *core);   /* cluster time, as far as this node can tell */
+
+/* ---- core_input.c ---- */
+void core_take_input(struct core *core, struct client *client, struct bytes fresh);
+void core_decide_reading(struct core *core, struct client *client);
+void core_refuse_stalled(struct core *core, struct client *client);
+bool core_pressed(const struct core *core);        /* nothing new is to be taken from any client */
+
+/* ---- core_health.c ---- */
+void core_check_health(struct core *core);
+void core_new_life(struct core *core);
+
+/* ---- core_effects.c ---- */
+void core_release_held(struct core *core);         /* SUBACKs that need not wait longer */
+void core_hold(struct core *core, struct client *client, uint64_t index);
+
+/* ---- core_qos0.c ---- */
+void core_route_qos0(struct core *core, struct message *message, uint32_t expiry_s);
+void core_flush_qos0(struct core *core);
+
+/* ---- deliver.c ---- */
+void deliver_message(struct core *core, const struct message *message, const struct target *targets, uint32_t count);
+void deliver_more(struct core *core, struct client *client);
+void deliver_acknowledgements(struct core *core);                       /* of all clients, if due */
+void deliver_acknowledge(struct core *core, struct client *client);     /* now: its END is next */
+void deliver_note_acks(struct core *core, struct client *client);
+
+#endif

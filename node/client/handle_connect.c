@@ -1,0 +1,196 @@
+/* handle_connect.c — CONNECT: from the packet to the command, and from its outcome to CONNACK.
+ *
+ * The codec has checked the form. What is refused here: enhanced authentication (0x8C), and what the state machine
+ * cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
+#include "client_private.h"
+
+#include "base/memory.h"
+#include "node/mqtt/property.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- the client id ---- */
+
+uint64_t client_node_random(struct client_node *node) /* splitmix64 */
+{
+    uint64_t x = node->random += UINT64_C(0x9E3779B97F4A7C15);
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return x ^ (x >> 31);
+}
+
+/* "auto-" and 120 random bits: unique without asking anybody. */
+static void assign_client_id(struct client *client)
+{
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuv";
+    static const char prefix[] = "auto-";
+    const size_t prefix_size = sizeof(prefix) - 1, random_size = 24;
+    uint8_t *id = memory_allocate(prefix_size + random_size);
+
+    memcpy(id, prefix, prefix_size);
+    for (size_t i = 0; i < random_size; i += 12) {
+        uint64_t bits = client_node_random(client->node);
+
+        for (size_t k = 0; k < 12; k++, bits >>= 5)
+            id[prefix_size + i + k] = (uint8_t)digits[bits & 31];
+    }
+    client->client_id = id;
+    client->client_id_size = (uint16_t)(prefix_size + random_size);
+    client->assigned_id = true;
+}
+
+/* ---- the packet ---- */
+
+void connect_refuse(struct client *client, uint8_t reason, struct actions *out)
+{
+    struct mqtt_connack connack = {.reason = reason, .properties = MQTT_PROPERTIES_NONE};
+    enum core_connect result = CONNECT_REFUSED_UNAVAILABLE;
+    bool said;
+
+    if (reason == REASON_QUOTA_EXCEEDED)
+        result = CONNECT_REFUSED_QUOTA;
+    else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED)
+        result = CONNECT_REFUSED_AUTHENTICATION;
+    client->node->stats.connects[result]++;
+    if (reason == REASON_USE_ANOTHER_SERVER) {
+        if (client->peer.level < MQTT_LEVEL_5)
+            connack.reason = REASON_SERVER_UNAVAILABLE; /* the nearest that 3.1.1 can say: return code 3 */
+        connack.properties.server_reference = buffer_bytes(&client->node->server_reference);
+        connack.properties.present = MQTT_HAS(PROPERTY_SERVER_REFERENCE);
+    }
+    client->refused = true;
+    said = mqtt_encode_connack(&client->peer, &connack, &out->out);
+    client_sent(client, said, out);
+    client_close(client, said ? CLOSE_FLUSH : CLOSE_NOW, out);
+}
+
+static uint16_t granted_keep_alive(const struct client *client, uint16_t requested_s)
+{
+    uint16_t max_s = client->node->limits.keep_alive_max_s;
+
+    if (client->peer.level < MQTT_LEVEL_5 || max_s == 0) /* a client of 3.x cannot be told of another value */
+        return requested_s;
+    return requested_s == 0 || requested_s > max_s ? max_s : requested_s;
+}
+
+static void fill_will(const struct mqtt_will *will, struct command_connect *command, struct actions *out)
+{
+    command->has_will = true;
+    command->will.message.topic = will->topic;
+    command->will.message.payload = will->payload;
+    command->will.message.properties = mqtt_properties_passed_on(&will->properties, &out->text);
+    command->will.message.qos = will->qos;
+    command->will.message.retain = will->retain;
+    command->will.delay_s = will->properties.will_delay_s;
+    command->will.message_expiry_s = will->properties.message_expiry_s;
+}
+
+void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out)
+{
+    const struct mqtt_properties *properties = &connect->properties;
+    struct command_connect *command;
+
+    client->peer = mqtt_peer_of(connect);
+    if ((properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0) {
+        connect_refuse(client, REASON_BAD_AUTHENTICATION_METHOD, out);
+        return;
+    }
+    if (connect->client_id.size > 0) {
+        client->client_id = memory_copy(connect->client_id.data, connect->client_id.size);
+        client->client_id_size = (uint16_t)connect->client_id.size;
+    } else {
+        assign_client_id(client);
+    }
+    client->requested_keep_alive_s = connect->keep_alive_s;
+    client->keep_alive_s = granted_keep_alive(client, connect->keep_alive_s);
+    client->receive_maximum = properties->receive_maximum;
+    client->session_expiry_s = properties->session_expiry_s;
+    client->clean_start = connect->clean_start;
+
+    command = &actions_propose(out, COMMAND_CONNECT, 0)->connect;
+    command->connection = client->number;
+    command->client_id = client_id_of(client);
+    command->user_name = connect->user_name;
+    command->protocol_level = connect->level;
+    command->clean_start = connect->clean_start;
+    command->receive_maximum = properties->receive_maximum;
+    command->session_expiry_s = properties->session_expiry_s;
+    if (connect->has_will)
+        fill_will(&connect->will, command, out);
+    client->connect_pending = true;
+    client->phase = CLIENT_CONNECTING;
+    client->waiting_ms = now_ms;
+}
+
+/* ---- the outcome ---- */
+
+static void fill_connack_properties(const struct client *client, uint32_t granted_expiry_s,
+                                    struct mqtt_properties *properties)
+{
+    const struct core_limits *limits = &client->node->limits;
+
+    properties->receive_maximum = limits->receive_maximum;
+    properties->packet_size_max = limits->packet_bytes_max;
+    properties->shared_available = 0;
+    properties->present |= MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM) | MQTT_HAS(PROPERTY_PACKET_SIZE_MAX) |
+                           MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
+    if (client->assigned_id) {
+        properties->assigned_client_id = client_id_of(client);
+        properties->present |= MQTT_HAS(PROPERTY_ASSIGNED_CLIENT_ID);
+    }
+    if (client->keep_alive_s != client->requested_keep_alive_s) {
+        properties->server_keep_alive_s = client->keep_alive_s;
+        properties->present |= MQTT_HAS(PROPERTY_SERVER_KEEP_ALIVE);
+    }
+    if (granted_expiry_s != client->session_expiry_s) {
+        properties->session_expiry_s = granted_expiry_s;
+        properties->present |= MQTT_HAS(PROPERTY_SESSION_EXPIRY);
+    }
+}
+
+/* CONNECT was applied for a connection that is not there any more, or was told no: the session is ended again. */
+static void end_unwanted(struct client *client, struct actions *out)
+{
+    client_propose_end(client, client->refused ? END_CLEAN : END_WITH_WILL, out);
+}
+
+void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out)
+{
+    struct mqtt_connack connack = {.reason = REASON_SUCCESS, .properties = MQTT_PROPERTIES_NONE};
+
+    assert(client->connect_pending);
+    client->connect_pending = false;
+    if (effect->outcome == OUTCOME_DONE) {
+        client->session_id = effect->session_id;
+        client->client_epoch = effect->connected.client_epoch;
+    }
+    if (client->phase == CLIENT_CLOSED) {
+        end_unwanted(client, out);
+        return;
+    }
+    if (effect->outcome != OUTCOME_DONE) {
+        if (effect->outcome == OUTCOME_QUOTA)
+            connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
+        else
+            client_close(client, CLOSE_NOW, out);
+        return;
+    }
+    connack.session_present = effect->connected.session_present;
+    if (client->peer.level >= MQTT_LEVEL_5)
+        fill_connack_properties(client, effect->connected.session_expiry_s, &connack.properties);
+    client->session_expiry_s = effect->connected.session_expiry_s;
+    if (!mqtt_encode_connack(&client->peer, &connack, &out->out)) { /* it allows no packet as large as that */
+        client->refused = true;
+        end_unwanted(client, out);
+        client_close(client, CLOSE_NOW, out);
+        return;
+    }
+    client_sent(client, true, out);
+    client->phase = CLIENT_CONNECTED;
+    client->packet_ms = now_ms;
+    client->behind = connack.session_present;
+    client->node->stats.connects[CONNECT_ACCEPTED]++;
+    out->delivered = true;
+}
