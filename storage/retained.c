@@ -13,9 +13,9 @@
  *
  * The rule needs nothing but K and the filter, which is why a cursor is all that a scan has to remember.
  *
- * A key of TOPIC_KEY_MAX bytes holds the first TOPIC_KEY_PREFIX bytes and a hash: of such a K only the levels that are
- * complete within the prefix are walked, and where they do not part the scan steps. A target longer than the prefix is
- * cut to it, for the hashed keys below it may sort before it. */
+ * A key of TOPIC_KEY_MAX bytes is the first TOPIC_KEY_PREFIX bytes of a topic and a hash. Such a K is taken for its prefix,
+ * which is a place that was passed as well, and a longer target is cut to TOPIC_KEY_PREFIX, for below it hashed keys are in
+ * no order of levels. A target that does not lie behind K then means: step. */
 #include "retained.h"
 
 #include "base/topic.h"
@@ -197,36 +197,21 @@ static void move_behind(struct move *move, struct bytes passed, bool has_plus)
     move_append(move, bytes_of(&behind, 1));
 }
 
-/* The levels of `key` that are complete, and whether more stood behind them. */
-static struct bytes complete_levels(struct bytes key, bool *cut)
-{
-    const uint8_t *end;
-
-    *cut = key.size == TOPIC_KEY_MAX;
-    if (!*cut)
-        return key;
-    end = memrchr(key.data, 0x00, TOPIC_KEY_PREFIX);
-    return bytes_of(key.data, end == NULL ? 0 : (size_t)(end - key.data));
-}
-
 /* The table in the comment at the top. */
 static void find_move(struct bytes filter, struct bytes key, struct move *move)
 {
     struct topic_levels levels = topic_levels_of(filter);
-    bool cut, done = false, has_plus = false;
-    struct bytes whole = complete_levels(key, &cut), rest = whole, plus_end = {0}, wanted, level;
-    /* A first level that is not complete: nothing can be said but that it lies where it lies. */
-    bool nothing = cut && whole.size == 0 && memchr(key.data, 0x00, TOPIC_KEY_PREFIX) == NULL;
+    struct bytes whole = key.size == TOPIC_KEY_MAX ? bytes_of(key.data, TOPIC_KEY_PREFIX) : key;
+    struct bytes rest = whole, plus_end = {0}, wanted, level;
+    bool done = false, has_plus = false;
 
     *move = (struct move){.how = MOVE_STEP};
-    if (nothing)
-        return;
     while (topic_next_level(&levels, &wanted)) {
         struct bytes before = bytes_of(whole.data, whole.size - rest.size);
         if (bytes_equal(wanted, bytes_text("#")))
             return;
         if (!next_key_level(&rest, &done, &level)) {
-            if (!cut && !bytes_equal(wanted, bytes_text("+")))
+            if (!bytes_equal(wanted, bytes_text("+")))
                 move_to_literal(move, whole, true, wanted, levels);
             return;
         }

@@ -158,7 +158,9 @@ static void a_scan_seeks_past_what_cannot_match(void **state)
         }
         snprintf(topic, sizeof topic, "dev/%u/state", device);
         given_topic(w, topic, device + 1);
-        snprintf(topic, sizeof topic, "$SYS/%u", device);
+    }
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(topic, sizeof topic, "$internal/%u", i);
         given_topic(w, topic, 1000);
     }
 
@@ -168,6 +170,8 @@ static void a_scan_seeks_past_what_cannot_match(void **state)
     assert_true(looked <= 5);
     looked = then_scan_finds(w, "dev/+", NULL, 0);
     assert_true(looked <= 12);
+    looked = then_scan_finds(w, "+/+/state/#", IDS(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
+    assert_true(looked <= 35);
 }
 
 static void a_budget_ends_a_call_and_the_cursor_goes_on(void **state)
