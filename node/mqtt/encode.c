@@ -76,7 +76,7 @@ static void drop_reason_string(struct mqtt_properties *properties)
 }
 
 /* Decides what `properties` the peer gets in a 5.0 packet with `rest` more bytes of body, and the remaining length.
- * What only explains is given up first: user properties, then the reason string. False: too large without them as well. */
+ * What only explains is given up first: user properties, then the reason string. False: too large even so. */
 static bool fit(const struct mqtt_peer *peer, enum mqtt_type type, size_t rest, struct mqtt_properties *properties,
                 size_t *remaining)
 {

@@ -1,9 +1,9 @@
 /* property.c — the table of properties (MQTT 5.0, table 2-4) and the code that follows it.
  *
  * To add a property: its identifier and field in packet.h, its default in MQTT_PROPERTIES_NONE, and a row here: name,
- * kind of value, least and greatest value of a number, in which packets a client may send it, in which a server may, and
- * the field. Decoding, encoding, sizes, duplicates and ranges follow from the row. If it belongs to PUBLISH, ask whether
- * it travels with the message; if not, it goes into LEFT_BEHIND too. */
+ * kind of value, least and greatest value of a number, in which packets a client may send it, in which a server may,
+ * and the field. Decoding, encoding, sizes, duplicates and ranges follow from the row. If it belongs to PUBLISH, ask
+ * whether it travels with the message; if not, it goes into LEFT_BEHIND too. */
 #include "property.h"
 
 #include "base/topic.h"
@@ -109,7 +109,8 @@ static const struct rule rules[PROPERTIES_END] = {
     [PROPERTY_RETAIN_AVAILABLE] =
         {"retain-available", VALUE_U8, 0, 1, 0, CONNACK, FIELD(retain_available)},
     [PROPERTY_USER] =
-        {"user-property", VALUE_PAIR, 0, 0, CONNECT | WILL | PUBLISH | ACKS | SUBSCRIBE | UNSUBSCRIBE | DISCONNECT | AUTH,
+        {"user-property", VALUE_PAIR, 0, 0,
+         CONNECT | WILL | PUBLISH | ACKS | SUBSCRIBE | UNSUBSCRIBE | DISCONNECT | AUTH,
          CONNACK | PUBLISH | ACKS | SUBACKS | DISCONNECT | AUTH, 0},
     [PROPERTY_PACKET_SIZE_MAX] =
         {"maximum-packet-size", VALUE_U32, 1, U32_MAX, CONNECT, CONNACK, FIELD(packet_size_max)},

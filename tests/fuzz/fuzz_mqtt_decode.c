@@ -38,7 +38,8 @@ static void pass_on(const struct mqtt_publish *publish)
                               .payload = publish->payload,
                               .properties = mqtt_properties_passed_on(&publish->properties, &scratch)};
     check(mqtt_properties_passable(message.properties));
-    struct mqtt_publish_options options = {.qos = publish->qos, .retain = publish->retain, .packet_id = publish->packet_id,
+    struct mqtt_publish_options options = {.qos = publish->qos, .retain = publish->retain,
+        .packet_id = publish->packet_id,
                                            .message_expiry_s = publish->properties.message_expiry_s};
     mqtt_encode_publish(5, &message, &options, &out);
     check(out.size == mqtt_publish_size(5, &message, &options));
@@ -136,6 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         take_packets(bytes_of(stream.data, arrived), &split);
     }
     check(stream.size == 0 || (whole.packets == split.packets && whole.bytes == split.bytes));
-    check(stream.size == 0 || (whole.status == split.status && whole.reason == split.reason && whole.level == split.level));
+    check(stream.size == 0 || (whole.status == split.status && whole.reason == split.reason
+        && whole.level == split.level));
     return 0;
 }

@@ -19,7 +19,12 @@ static size_t reference_character(struct bytes text)
 {
     static const uint32_t least[] = {0, 1, 0x80, 0x800, 0x10000};
     uint8_t lead = text.data[0];
-    size_t size = lead < 0x80 ? 1 : (lead & 0xe0) == 0xc0 ? 2 : (lead & 0xf0) == 0xe0 ? 3 : (lead & 0xf8) == 0xf0 ? 4 : 0;
+    size_t size = 0;
+    if (lead < 0x80)
+        size = 1;
+    for (size_t ones = 2; ones <= 4; ones++)
+        if (lead >> (7 - ones) == (0xff >> (7 - ones) & ~1)) /* as many ones, then a zero */
+            size = ones;
     if (size == 0 || size > text.size)
         return 0;
     uint32_t point = size == 1 ? lead : lead & (0x7fu >> size);

@@ -1,5 +1,5 @@
-/* Decoding what clients send. Numbers in brackets are rows of the list of corner cases that broke other brokers; rows that
- * are not decided here (sessions, limits on numbers, timeouts) are tested where they are. */
+/* Decoding what clients send. Numbers in brackets are rows of the list of corner cases that broke other brokers; rows
+ * that are not decided here (sessions, limits on numbers, timeouts) are tested where they are. */
 #include "node/mqtt/decode.h"
 #include "node/mqtt/property.h"
 #include "node/mqtt/reason.h"
@@ -83,7 +83,8 @@ static void then_refused(const struct refusal *cases, size_t count)
     for (size_t i = 0; i < count; i++) {
         const struct refusal *c = &cases[i];
         struct result result = decode(c->level, c->text);
-        if (result.status != c->status || result.fault.reason != c->reason || result.fault.answer_level != c->answer_level)
+        if (result.status != c->status || result.fault.reason != c->reason
+            || result.fault.answer_level != c->answer_level)
             fail_msg("level %d, %s: status %d, reason %02x, answer %d: %s", c->level, c->text, result.status,
                      result.fault.reason, result.fault.answer_level, result.fault.text);
         assert_true(result.fault.text[0] != 0);
@@ -107,12 +108,14 @@ static const struct {
     {0, MQTT_CONNECT, true, "10 'MQTT' 04 02 003c 'id'"},
     {0, MQTT_CONNECT, true, "10 'MQTT' 04 ee 003c 'id' 'will/topic' 'will payload' 'user' 'pass'"},
     {0, MQTT_CONNECT, true, "10 'MQTT' 05 02 003c () 'id'"},
-    {0, MQTT_CONNECT, true, "10 'MQTT' 05 f6 003c (11 00000e10 21 0014 22 000a 27 00010000 19 01 17 00 26 'k' 'v' 15 'SCRAM' 16 'x')"
+    {0, MQTT_CONNECT, true,
+        "10 'MQTT' 05 f6 003c (11 00000e10 21 0014 22 000a 27 00010000 19 01 17 00 26 'k' 'v' 15 'SCRAM' 16 'x')"
                             " 'id' (18 0000003c 01 01 02 0000000a 03 'type' 08 'reply' 09 'corr' 26 'a' 'b') 'w' 'payload' 'user' 'pass'"},
     {4, MQTT_PUBLISH, false, "30 'a/b' <payload>"},
     {4, MQTT_PUBLISH, false, "3b 'a/b' 0001 <payload>"},
     {5, MQTT_PUBLISH, false, "30 'a/b' () <payload>"},
-    {5, MQTT_PUBLISH, false, "35 'a/b' ffff (01 01 02 0000000a 23 0001 03 'type' 08 'reply' 09 'corr' 26 'a' 'b') <payload>"},
+    {5, MQTT_PUBLISH, false,
+        "35 'a/b' ffff (01 01 02 0000000a 23 0001 03 'type' 08 'reply' 09 'corr' 26 'a' 'b') <payload>"},
     {5, MQTT_PUBLISH, false, "30 '' (23 000a) <payload>"},
     {4, MQTT_PUBACK, true, "40 1234"},
     {5, MQTT_PUBACK, false, "40 1234"},
@@ -189,7 +192,8 @@ static void bytes_behind_the_last_field_are_malformed(void **state) /* [12, 14] 
 {
     (void)state;
     for (size_t i = 0; i < LENGTH(good); i++) {
-        bool takes_the_rest = good[i].type == MQTT_PUBLISH || good[i].type == MQTT_SUBSCRIBE || good[i].type == MQTT_UNSUBSCRIBE;
+        bool takes_the_rest = good[i].type == MQTT_PUBLISH || good[i].type == MQTT_SUBSCRIBE
+            || good[i].type == MQTT_UNSUBSCRIBE;
         struct buffer all = raw(good[i].text);
         bool may_grow = good[i].level == 5 && all.size < 5; /* short forms of acknowledgements and DISCONNECT */
         buffer_put_u8(&all, 0x20);
@@ -284,9 +288,11 @@ static void headers_of_all_types_and_flags_are_judged_at_once(void **state) /* [
         {5, 0x00, STATUS_MALFORMED, 0x81}, {4, 0x00, STATUS_MALFORMED, 0x81}, {4, 0xf0, STATUS_MALFORMED, 0x81},
         {5, 0x10, STATUS_PROTOCOL_ERROR, 0x82}, {4, 0x10, STATUS_PROTOCOL_ERROR, 0x82},
         {5, 0x20, STATUS_PROTOCOL_ERROR, 0x82}, {5, 0x90, STATUS_PROTOCOL_ERROR, 0x82},
-        {5, 0xb0, STATUS_PROTOCOL_ERROR, 0x82}, {5, 0xd0, STATUS_PROTOCOL_ERROR, 0x82}, {4, 0xd0, STATUS_PROTOCOL_ERROR, 0x82},
+        {5, 0xb0, STATUS_PROTOCOL_ERROR, 0x82}, {5, 0xd0, STATUS_PROTOCOL_ERROR, 0x82},
+        {4, 0xd0, STATUS_PROTOCOL_ERROR, 0x82},
         {5, 0x36, STATUS_MALFORMED, 0x81}, {4, 0x37, STATUS_MALFORMED, 0x81}, {5, 0x38, STATUS_MALFORMED, 0x81},
-        {3, 0x8a, STATUS_NEED_MORE, 0}, {3, 0x6a, STATUS_NEED_MORE, 0}, {3, 0xaa, STATUS_NEED_MORE, 0}, /* 3.1: DUP is allowed */
+        {3, 0x8a, STATUS_NEED_MORE, 0}, {3, 0x6a, STATUS_NEED_MORE, 0},
+        {3, 0xaa, STATUS_NEED_MORE, 0}, /* 3.1: DUP is allowed */
         {3, 0x80, STATUS_MALFORMED, 0x81},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
@@ -365,14 +371,18 @@ static void bad_strings_are_malformed_wherever_they_stand(void **state) /* [16, 
         {0, "10 'MQTT' 05 02 003c (26 XX 'v') 'id'"}, {0, "10 'MQTT' 05 02 003c (26 'k' XX) 'id'"},
         {0, "10 'MQTT' 05 02 003c (15 XX) 'id'"}, {0, "10 'MQTT' 05 06 003c () 'id' (03 XX) 'w' 'payload'"},
         {0, "10 'MQTT' 05 06 003c () 'id' (08 XX) 'w' 'payload'"},
-        {4, "30 XX"}, {5, "30 XX ()"}, {5, "30 't' (03 XX)"}, {5, "30 't' (08 XX)"}, {5, "30 't' (26 XX 'v')"}, {5, "30 't' (26 'k' XX)"},
+        {4, "30 XX"}, {5, "30 XX ()"}, {5, "30 't' (03 XX)"}, {5, "30 't' (08 XX)"}, {5, "30 't' (26 XX 'v')"},
+        {5, "30 't' (26 'k' XX)"},
         {5, "40 0001 00 (1f XX)"}, {5, "62 0001 00 (26 'k' XX)"}, {5, "e0 00 (1f XX)"}, {5, "f0 18 (15 XX)"},
-        {4, "82 0001 XX 00"}, {5, "82 0001 () XX 00"}, {5, "82 0001 () 'a' 00 XX 00"}, {5, "82 0001 (26 XX 'v') 'a' 00"},
+        {4, "82 0001 XX 00"}, {5, "82 0001 () XX 00"}, {5, "82 0001 () 'a' 00 XX 00"},
+        {5, "82 0001 (26 XX 'v') 'a' 00"},
         {4, "a2 0001 XX"}, {5, "a2 0001 () XX"}, {5, "a2 0001 () 'a' XX"},
     };
     static const char *const strings[] = {
-        "0001 ff", "0001 80", "0002 c3 28", "0001 c3", "0002 c0 af", "0002 c0 80", "0003 e0 80 af", "0005 f8 88 80 80 80",
-        "0004 f4 90 80 80", "0003 ed a0 80", "0006 ed a0 bd ed b8 80", "0001 00", "0003 61 00 62", "000a <eightabc> 00 78",
+        "0001 ff", "0001 80", "0002 c3 28", "0001 c3", "0002 c0 af", "0002 c0 80", "0003 e0 80 af",
+        "0005 f8 88 80 80 80",
+        "0004 f4 90 80 80", "0003 ed a0 80", "0006 ed a0 bd ed b8 80", "0001 00", "0003 61 00 62",
+        "000a <eightabc> 00 78",
     };
     for (size_t i = 0; i < LENGTH(places); i++) {
         for (size_t k = 0; k < LENGTH(strings); k++) {
@@ -452,7 +462,8 @@ static void what_a_connect_leaves_out_has_its_default(void **state)
     assert_int_equal(properties->packet_size_max, MQTT_PACKET_SIZE_MAX);
     assert_int_equal(properties->topic_alias_max, 0);
     assert_int_equal(properties->request_problem_information, 1);
-    assert_false(result.packet.connect.has_will || result.packet.connect.has_user_name || result.packet.connect.has_password);
+    assert_false(result.packet.connect.has_will || result.packet.connect.has_user_name
+        || result.packet.connect.has_password);
     free(result.copy);
 
     result = decode_good(0, "10 'MQTT' 04 02 0000 'id'");
@@ -517,7 +528,8 @@ static void a_connect_that_is_not_ours_is_refused(void **state) /* [24, 25, 26, 
 static void an_empty_client_id_is_left_to_be_assigned(void **state) /* [32] */
 {
     (void)state;
-    static const char *const cases[] = {"10 'MQTT' 04 02 003c ''", "10 'MQTT' 05 02 003c () ''", "10 'MQTT' 05 00 003c () ''"};
+    static const char *const cases[] = {"10 'MQTT' 04 02 003c ''", "10 'MQTT' 05 02 003c () ''",
+        "10 'MQTT' 05 00 003c () ''"};
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct result result = decode_good(0, cases[i]);
         assert_int_equal(result.packet.connect.client_id.size, 0);
@@ -661,11 +673,12 @@ static void every_property_is_allowed_only_where_the_standard_says(void **state)
     (void)state;
     static const struct {
         const char *value;
-        const char *places; /* C CONNECT, W will, P PUBLISH, A acknowledgements, S SUBSCRIBE, U UNSUBSCRIBE, D, X AUTH */
+        const char *places; /* Connect, Will, Publish, Acknowledgements, Subscribe, Unsubscribe, Disconnect, X AUTH */
     } properties[] = {
         {"01 01", "WP"}, {"02 00000001", "WP"}, {"03 'x'", "WP"}, {"08 'x'", "WP"}, {"09 'x'", "WP"}, {"0b 01", "S"},
         {"11 00000001", "CD"}, {"12 'x'", ""}, {"13 0001", ""}, {"17 01", "C"}, {"18 00000001", "W"}, {"19 01", "C"},
-        {"1a 'x'", ""}, {"1c 'x'", ""}, {"1f 'x'", "ADX"}, {"21 0001", "C"}, {"22 0001", "C"}, {"23 0001", "P"}, {"24 01", ""},
+        {"1a 'x'", ""}, {"1c 'x'", ""}, {"1f 'x'", "ADX"}, {"21 0001", "C"}, {"22 0001", "C"}, {"23 0001", "P"},
+        {"24 01", ""},
         {"25 01", ""}, {"26 'k' 'v'", "CWPASUDX"}, {"27 00000001", "C"}, {"28 01", ""}, {"29 01", ""}, {"2a 01", ""},
         {"15 'x'", "C"}, /* AUTH: always there, so a second one is refused */
     };
@@ -674,9 +687,12 @@ static void every_property_is_allowed_only_where_the_standard_says(void **state)
         uint8_t level;
         const char *text;
     } places[] = {
-        {'C', 0, "10 'MQTT' 05 02 003c (%s) 'id'"}, {'W', 0, "10 'MQTT' 05 06 003c () 'id' (%s) 'w' 'x'"}, {'P', 5, "30 't' (%s)"},
-        {'A', 5, "40 0001 00 (%s)"}, {'A', 5, "50 0001 00 (%s)"}, {'A', 5, "62 0001 00 (%s)"}, {'A', 5, "70 0001 00 (%s)"},
-        {'S', 5, "82 0001 (%s) 'a' 00"}, {'U', 5, "a2 0001 (%s) 'a'"}, {'D', 5, "e0 00 (%s)"}, {'X', 5, "f0 18 (15 'm' %s)"},
+        {'C', 0, "10 'MQTT' 05 02 003c (%s) 'id'"}, {'W', 0, "10 'MQTT' 05 06 003c () 'id' (%s) 'w' 'x'"},
+        {'P', 5, "30 't' (%s)"},
+        {'A', 5, "40 0001 00 (%s)"}, {'A', 5, "50 0001 00 (%s)"}, {'A', 5, "62 0001 00 (%s)"},
+        {'A', 5, "70 0001 00 (%s)"},
+        {'S', 5, "82 0001 (%s) 'a' 00"}, {'U', 5, "a2 0001 (%s) 'a'"}, {'D', 5, "e0 00 (%s)"},
+        {'X', 5, "f0 18 (15 'm' %s)"},
     };
     for (size_t i = 0; i < LENGTH(properties); i++) {
         for (size_t k = 0; k < LENGTH(places); k++) {
@@ -749,7 +765,8 @@ static void what_travels_with_a_message_is_kept_in_order(void **state)
 static void only_checked_properties_are_passable(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"02 00000001", "23 0001", "0b 01", "18 00000001", "01", "01 02", "26 'k'", "7f", "01 01 01 01"};
+    static const char *const bad[] = {"02 00000001", "23 0001", "0b 01", "18 00000001", "01", "01 02", "26 'k'",
+        "7f", "01 01 01 01"};
     for (size_t i = 0; i < LENGTH(bad); i++) {
         struct buffer block = raw(bad[i]);
         assert_false(mqtt_properties_passable(buffer_bytes(&block)));
@@ -929,7 +946,8 @@ static void a_subscribe_that_breaks_a_rule_is_refused(void **state) /* [82, 84, 
 {
     (void)state;
     static const struct refusal cases[] = {
-        {4, "82 0001", PROTOCOL_3}, {5, "82 0001 ()", PROTOCOL_5}, {4, "a2 0001", PROTOCOL_3}, {5, "a2 0001 ()", PROTOCOL_5},
+        {4, "82 0001", PROTOCOL_3}, {5, "82 0001 ()", PROTOCOL_5}, {4, "a2 0001", PROTOCOL_3},
+        {5, "a2 0001 ()", PROTOCOL_5},
         {4, "82 0000 'a' 00", PROTOCOL_3}, {5, "82 0000 () 'a' 00", PROTOCOL_5}, {5, "a2 0000 () 'a'", PROTOCOL_5},
         {4, "82 0001 'a'", MALFORMED_3}, {5, "82 0001 () 'a'", MALFORMED_5}, {4, "82 0001 'a' 00 'b'", MALFORMED_3},
         {4, "82 0001 'a' 03", MALFORMED_3}, {4, "82 0001 'a' 04", MALFORMED_3}, {4, "82 0001 'a' 80", MALFORMED_3},
