@@ -507,6 +507,8 @@ static void flush_run(struct disk_job *job)
 /* The segments that the one just begun replaces may go. */
 static void release_replaced(struct log *log, size_t count)
 {
+    if (count == 0)
+        return;
     for (size_t i = 0; i < count; i++)
         segment_unneeded(log, log->replaced[i]);
     log->replaced_count -= count;

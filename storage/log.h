@@ -67,7 +67,9 @@ struct log_options {
     void *context;
 
     bool create;                 /* make an empty log if there is none: only at bootstrap or join */
-    bool repair;                 /* go on after STATUS_CORRUPT or STATUS_DAMAGED, as a damaged node: see log_owed() */
+    bool repair;                 /* go on after STATUS_CORRUPT or STATUS_DAMAGED, as a damaged node: see log_owed(). Is
+                                  * refused with the same status if it cannot be known what is owed, or voted: then a
+                                  * new node must take this one's place */
     uint64_t covered;            /* a verified snapshot covers entries up to here; 0 = none */
 
     uint64_t segment_bytes;      /* 0 = 16 MiB */

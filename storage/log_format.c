@@ -70,6 +70,12 @@ enum status log_segment_header_decode(const uint8_t in[LOG_SEGMENT_HEADER_SIZE],
     return sane ? STATUS_OK : STATUS_CORRUPT;
 }
 
+void log_segment_seeds(const uint8_t in[LOG_SEGMENT_HEADER_SIZE], uint64_t seeds[2])
+{
+    seeds[0] = get_u64(in + 56);
+    seeds[1] = XXH3_64bits(in, 56);
+}
+
 void log_record_encode(struct log_record *record, uint64_t seed, struct buffer *out)
 {
     assert(out->size % 8 == 0);

@@ -95,6 +95,10 @@ void log_segment_header_encode(struct log_segment_header *header, uint8_t out[LO
 /* STATUS_CORRUPT, or STATUS_UNSUPPORTED if it is whole but of a newer format. */
 enum status log_segment_header_decode(const uint8_t in[LOG_SEGMENT_HEADER_SIZE], struct log_segment_header *header);
 
+/* The seed of the records of a segment whose header does not hold, as far as one can tell: the stored hash, and the
+ * computed one. */
+void log_segment_seeds(const uint8_t in[LOG_SEGMENT_HEADER_SIZE], uint64_t seeds[2]);
+
 /* Bytes that a record with content of this size takes in the file. */
 static inline uint64_t log_record_size(size_t content_size)
 {

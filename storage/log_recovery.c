@@ -22,6 +22,7 @@ struct recovery {
     uint64_t highest;         /* the highest index seen anywhere, also behind a fault */
     uint64_t end;             /* the last entry that holds */
     bool remains;             /* something lies behind the end of the last segment */
+    bool blind;               /* the newest entries left no trace: nobody knows what is owed, so no repair */
 };
 
 __attribute__((format(printf, 4, 5)))
@@ -83,6 +84,45 @@ static void segment_path(const struct recovery *r, uint64_t sequence, char path[
     disk_path(path, r->log->directory, name);
 }
 
+/* Looks through what lies behind a record that does not hold. Returns the highest mark found there. */
+static uint64_t search_remains(struct recovery *r, uint64_t seed, struct bytes file, uint64_t from)
+{
+    uint64_t mark = 0;
+    while (from + LOG_RECORD_OVERHEAD <= file.size) {
+        struct log_record record;
+        uint64_t size;
+        bool holds = file.data[from] != 0 &&
+                     log_record_decode(file, from, seed, &record, &size) == STATUS_OK;
+        if (holds && record.mark > mark)
+            mark = record.mark;
+        if (holds && record.index > r->highest)
+            r->highest = record.index;
+        from += holds ? size : 8;
+    }
+    return mark;
+}
+
+/* The header does not hold, but its records may: their seed is its hash, as stored or as computed, if only one of the two
+ * is rot. What they say is only used to know what a repaired node owes. */
+static void search_headless(struct recovery *r, uint64_t sequence, struct disk_file *file)
+{
+    uint64_t size = disk_size(file), highest = r->highest;
+    struct buffer content = {0};
+    buffer_reserve(&content, size);
+    r->highest = 0;
+    if (size > LOG_SEGMENT_HEADER_SIZE && disk_read(file, 0, content.data, size) == STATUS_OK) {
+        uint64_t seeds[2];
+        log_segment_seeds(content.data, seeds);
+        for (int i = 0; i < 2; i++)
+            search_remains(r, seeds[i], bytes_of(content.data, size), LOG_SEGMENT_HEADER_SIZE);
+    }
+    buffer_release(&content);
+    if (r->highest == 0 && sequence == r->sequences[r->count - 1])
+        r->blind = true;
+    if (highest > r->highest)
+        r->highest = highest;
+}
+
 static enum status open_segment(struct recovery *r, uint64_t sequence, struct segment **segment)
 {
     char path[DISK_PATH_MAX];
@@ -107,6 +147,8 @@ static enum status open_segment(struct recovery *r, uint64_t sequence, struct se
         *segment = log_segment_new(&header, file, disk_size(file));
         return STATUS_OK;
     }
+    if (status == STATUS_CORRUPT)
+        search_headless(r, sequence, file);
     if (status == STATUS_CORRUPT)
         fault(r, status, 0, "%016llx.segment: the header at offset 0 does not hold", (unsigned long long)sequence);
     else if (status == STATUS_UNSUPPORTED)
@@ -265,24 +307,6 @@ static enum status scan_records(struct recovery *r, struct segment *segment, str
     return STATUS_OK;
 }
 
-/* Looks through what lies behind a record that does not hold. Returns the highest mark found there. */
-static uint64_t search_remains(struct recovery *r, const struct segment *segment, struct bytes file, uint64_t from)
-{
-    uint64_t mark = 0;
-    while (from + LOG_RECORD_OVERHEAD <= file.size) {
-        struct log_record record;
-        uint64_t size;
-        bool holds = file.data[from] != 0 &&
-                     log_record_decode(file, from, segment->header.hash, &record, &size) == STATUS_OK;
-        if (holds && record.mark > mark)
-            mark = record.mark;
-        if (holds && record.index > r->highest)
-            r->highest = record.index;
-        from += holds ? size : 8;
-    }
-    return mark;
-}
-
 static enum status segment_fault(struct recovery *r, enum status status, const struct segment *segment,
                                  const char *what)
 {
@@ -314,14 +338,15 @@ static enum status judge_end(struct recovery *r, const struct segment *segment, 
     if (stopped == STATUS_UNSUPPORTED)
         return segment_fault(r, stopped, segment, "was written by a newer version");
     r->remains = segment->used < file.size && !all_zero(file.data + segment->used, file.size - segment->used);
-    uint64_t mark = r->remains ? search_remains(r, segment, file, segment->used) : 0;
+    uint64_t mark = r->remains ? search_remains(r, segment->header.hash, file, segment->used) : 0;
     if (mark >= next)
         return segment_fault(r, STATUS_CORRUPT, segment, "does not hold, but had been durable when a later one was written");
     if (stopped == STATUS_CORRUPT && !log_looks_torn(file, segment->used, bad_size))
         return segment_fault(r, STATUS_CORRUPT, segment, "was written whole, but does not hold");
 
     const struct log_metadata *metadata = &r->log->metadata;
-    if (metadata->mark_sequence == segment->header.sequence && metadata->mark >= next)
+    r->blind = metadata->mark_sequence == segment->header.sequence && metadata->mark >= next;
+    if (r->blind)
         return fault(r, STATUS_DAMAGED, next, "the log ends at entry %llu, but this node had made durable up to entry %llu",
                      (unsigned long long)(next - 1), (unsigned long long)metadata->mark);
     return STATUS_OK;
@@ -360,7 +385,8 @@ static enum status judge_whole(struct recovery *r)
 {
     struct log *log = r->log;
     uint64_t newest = r->count > 0 ? r->sequences[r->count - 1] : 0;
-    if (newest < log->metadata.mark_sequence)
+    r->blind = newest < log->metadata.mark_sequence;
+    if (r->blind)
         return fault(r, STATUS_DAMAGED, 0, "%016llx.segment and what followed is gone",
                      (unsigned long long)(newest + 1));
     if (log->segments[0]->header.first > log->options.covered + 1)
@@ -381,7 +407,7 @@ static void note_owed(struct recovery *r, size_t i, struct buffer *content)
         if (segment->header.first - 1 > r->highest)
             r->highest = segment->header.first - 1;
         if (read_segment(r, segment, content) == STATUS_OK)
-            search_remains(r, segment, buffer_bytes(content), segment->used);
+            search_remains(r, segment->header.hash, buffer_bytes(content), segment->used);
     }
     uint64_t candidates[] = {log->metadata.mark, r->known, r->fault->index};
     for (size_t k = 0; k < sizeof candidates / sizeof candidates[0]; k++) {
@@ -472,7 +498,7 @@ static enum status make_durable(struct recovery *r)
 
 static bool repairable(const struct recovery *r, enum status status)
 {
-    return r->log->options.repair && (status == STATUS_CORRUPT || status == STATUS_DAMAGED);
+    return r->log->options.repair && !r->blind && (status == STATUS_CORRUPT || status == STATUS_DAMAGED);
 }
 
 /* Scans what was collected. With `repair` a fault ends the log there instead. */
@@ -501,7 +527,8 @@ static enum status read_all(struct recovery *r)
     struct log *log = r->log;
     struct buffer content = {0};
     enum status status = STATUS_CORRUPT;
-    if (r->count == 0)
+    r->blind = r->count == 0;
+    if (r->blind)
         status = fault(r, STATUS_DAMAGED, 0, "all segments are gone");
     for (size_t head = r->count; head > 0;) {
         status = walk(r, r->sequences[--head]);
