@@ -105,6 +105,8 @@ struct replica *replica_new(const struct replica_settings *settings, const struc
 
 static void drop_changes(struct replica *replica, size_t from, size_t count)
 {
+    if (count == 0)
+        return;
     for (size_t i = from; i < from + count; i++)
         buffer_release(&replica->changes[i].configuration);
     memmove(replica->changes + from, replica->changes + from + count,
