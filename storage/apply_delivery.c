@@ -1,0 +1,76 @@
+/* apply_delivery.c — what subscribers acknowledge. Each may make room for QoS 2 messages that wait. */
+#include "apply.h"
+
+#include "memberships.h"
+#include "queues.h"
+#include "sessions.h"
+#include "window.h"
+
+static void acknowledge_own(struct state *state, struct session *session, uint64_t order)
+{
+    struct delivery delivery;
+    if (own_get(state, session, order, &delivery)) {
+        own_take(state, session, &delivery);
+        messages_release(&state->messages, delivery.message_id, 1);
+    } else {
+        window_remove(state, session, order); /* PUBREC >= 0x80 */
+    }
+}
+
+static void acknowledge_broadcast(struct state *state, struct session *session,
+                                  const struct command_ack_broadcast *entry)
+{
+    struct membership *membership = membership_find(session, entry->filter_id);
+    if (membership == NULL)
+        return;
+    struct id_list except = {0};
+    struct reader in = reader_of(entry->except);
+    uint64_t id = 0;
+    while (command_ack_next_own(&in, &id))
+        id_list_add(&except, id);
+    membership_acknowledge(state, membership, entry->upto, &except);
+    id_list_release(&except);
+}
+
+static void add_outcome(struct state *state, enum effect_type type, const struct command_owner *owner,
+                        const struct session *session, uint64_t order, bool known)
+{
+    enum outcome outcome = session == NULL ? OUTCOME_FENCED : known ? OUTCOME_DONE : OUTCOME_DUPLICATE;
+    struct effect *effect = outcome_add(state, type, outcome);
+    effect->session_id = owner->session_id;
+    effect->connection = session != NULL ? session->owner.connection : 0;
+    effect->delivery.order = order;
+}
+
+void apply_ack(struct state *state, const struct command_ack *ack)
+{
+    struct session *session = state_owner(state, &ack->owner);
+    if (session != NULL) {
+        struct reader own = reader_of(ack->own), broadcast = reader_of(ack->broadcast);
+        struct command_ack_broadcast entry;
+        uint64_t order = 0;
+        while (command_ack_next_own(&own, &order))
+            acknowledge_own(state, session, order);
+        while (command_ack_next_broadcast(&broadcast, &entry))
+            acknowledge_broadcast(state, session, &entry);
+    }
+    add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, session, 0, true);
+    if (session != NULL)
+        window_admit(state, session);
+}
+
+void apply_pubrec(struct state *state, const struct command_delivery *delivery)
+{
+    struct session *session = state_owner(state, &delivery->owner);
+    bool known = session != NULL && window_release(state, session, delivery->order);
+    add_outcome(state, EFFECT_DELIVERY_RELEASED, &delivery->owner, session, delivery->order, known);
+}
+
+void apply_pubcomp(struct state *state, const struct command_delivery *delivery)
+{
+    struct session *session = state_owner(state, &delivery->owner);
+    bool known = session != NULL && window_complete(state, session, delivery->order);
+    add_outcome(state, EFFECT_DELIVERY_DONE, &delivery->owner, session, delivery->order, known);
+    if (session != NULL)
+        window_admit(state, session);
+}

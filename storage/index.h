@@ -1,0 +1,27 @@
+/* index.h — which filters match a topic: a trie of levels.
+ *
+ * Holds any values under filters; never iterates a hash table, so that matches come in an order that depends only on
+ * which filters are present. Matching allocates nothing once its arrays have grown to what the filters need, does not
+ * recurse, and visits each node of the trie at most once: filters that mix '+' and names over many levels cost no more
+ * than the nodes they consist of. */
+#ifndef COTERIE_INDEX_H
+#define COTERIE_INDEX_H
+
+#include "base/bytes.h"
+
+struct index;
+
+struct index *index_new(void);
+void index_free(struct index *index);                       /* not the values */
+
+/* Filters are plain and valid (topic.h). Values are not NULL. */
+void index_insert(struct index *index, struct bytes filter, void *value);   /* the filter is not there yet */
+void *index_get(const struct index *index, struct bytes filter);            /* NULL: not there */
+void *index_remove(struct index *index, struct bytes filter);               /* NULL: was not there */
+uint64_t index_count(const struct index *index);
+
+/* All values whose filter matches `topic`; *values lives until the next call. A topic that begins with '$' is not
+ * matched by a filter that begins with a wildcard. */
+uint32_t index_match(struct index *index, struct bytes topic, void ***values);
+
+#endif

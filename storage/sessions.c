@@ -1,0 +1,347 @@
+#include "sessions.h"
+
+#include "base/memory.h"
+#include "due.h"
+#include "memberships.h"
+#include "queues.h"
+#include "scans.h"
+#include "subscriptions.h"
+#include "wills.h"
+#include "window.h"
+#include "work.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct session *session_by_id(const struct state *state, uint64_t id)
+{
+    struct session *session;
+    HASH_FIND(by_id, state->sessions, &id, sizeof id, session);
+    return session;
+}
+
+struct session *session_by_client_id(const struct state *state, struct bytes client_id)
+{
+    struct session *session;
+    HASH_FIND(by_client_id, state->clients, client_id.data, client_id.size, session);
+    return session;
+}
+
+void session_touch(struct state *state, struct session *session)
+{
+    dirty_list_add(&state->dirty_sessions, session, &session->dirty_slot);
+}
+
+static struct session *session_new(struct state *state, uint64_t id, struct bytes client_id, bool ended)
+{
+    struct session *session = memory_zeroed(1, sizeof *session);
+    session->id = id;
+    session->ended = ended;
+    session->client_id = bytes_of(memory_copy(client_id.data, client_id.size), client_id.size);
+    session->dirty_slot = NOT_LISTED;
+    HASH_ADD(by_id, state->sessions, id, sizeof session->id, session);
+    if (!ended) {
+        HASH_ADD_KEYPTR(by_client_id, state->clients, session->client_id.data, session->client_id.size, session);
+        state->counts.sessions++;
+    }
+    return session;
+}
+
+struct session *session_make(struct state *state, uint64_t id, struct bytes client_id)
+{
+    struct session *session = session_new(state, id, client_id, false);
+    session_touch(state, session);
+    return session;
+}
+
+void session_free(struct session *session)
+{
+    for (uint32_t i = 0; i < session->subscription_count; i++)
+        free(session->subscriptions[i]);
+    for (uint32_t i = 0; i < session->membership_count; i++)
+        membership_free(session->memberships[i]);
+    free(session->subscriptions);
+    free(session->memberships);
+    free((void *)session->client_id.data);
+    free((void *)session->user_name.data);
+    free(session);
+}
+
+/* ---- connecting and disconnecting ---- */
+
+void owner_row_put(struct state *state, const struct owner *owner, uint64_t session_id)
+{
+    struct key key = key_triple(owner->node, owner->node_epoch, owner->client_epoch);
+    struct key value = key_of(session_id);
+    store_put(state->store, TABLE_OWNERS, key_bytes(&key), key_bytes(&value));
+}
+
+void owner_row_delete(struct state *state, const struct owner *owner)
+{
+    struct key key = key_triple(owner->node, owner->node_epoch, owner->client_epoch);
+    store_delete(state->store, TABLE_OWNERS, key_bytes(&key));
+}
+
+static void set_expires(struct state *state, struct session *session, uint64_t expires_ms)
+{
+    if (session->expires_ms != 0)
+        due_remove(state, session->expires_ms, DUE_SESSION, session->id);
+    session->expires_ms = expires_ms;
+    if (expires_ms != 0)
+        due_add(state, expires_ms, DUE_SESSION, session->id);
+    session_touch(state, session);
+}
+
+void session_connect(struct state *state, struct session *session, struct owner owner)
+{
+    assert(session->owner.client_epoch == 0 && !session->ended);
+    set_expires(state, session, 0);
+    session->owner = owner;
+    owner_row_put(state, &owner, session->id);
+    subscriptions_connect(state, session);
+    state->counts.connected++;
+    session_touch(state, session);
+}
+
+void session_detach(struct state *state, struct session *session)
+{
+    assert(session->owner.client_epoch != 0);
+    subscriptions_disconnect(state, session);
+    session->owner = (struct owner){0};
+    state->counts.connected--;
+    session_touch(state, session);
+}
+
+void session_disconnect(struct state *state, struct session *session, bool with_will)
+{
+    owner_row_delete(state, &session->owner);
+    session_detach(state, session);
+    if (with_will)
+        will_schedule(state, session);
+    else
+        will_forget(state, session);
+    if (session->expiry_s == 0)
+        session_end(state, session);
+    else if (session->expiry_s != UINT32_MAX)
+        set_expires(state, session, seconds_from(state->clock_ms, session->expiry_s));
+}
+
+/* ---- ending ---- */
+
+void session_end(struct state *state, struct session *session)
+{
+    assert(!session->ended && session->owner.client_epoch == 0);
+    set_expires(state, session, 0);
+    session->ended = true;
+    HASH_DELETE(by_client_id, state->clients, session);
+    state->counts.sessions--;
+    session_touch(state, session);
+    work_add(state, WORK_SESSION, session->id, 0);
+    if (session->will_epoch != 0)
+        will_publish_now(state, session);
+    if (state->budget > 0)
+        session_clear(state, session);
+}
+
+void session_expire(struct state *state, uint64_t id)
+{
+    struct session *session = session_by_id(state, id);
+    if (session == NULL || session->ended || session->owner.client_epoch != 0)
+        return;
+    session->expires_ms = 0; /* the TICK has taken its row */
+    session_end(state, session);
+}
+
+/* The next row of the session in a table keyed by (session, ...). */
+static bool first_row(struct state *state, const struct session *session, enum table table, struct row *row)
+{
+    struct key key = key_of(session->id);
+    return row_in(key_bytes(&key), store_first_at(state->store, table, key_bytes(&key), row), row);
+}
+
+/* Each clear_ function removes one thing; false: none is left. */
+static bool clear_queue(struct state *state, struct session *session)
+{
+    struct row row;
+    struct delivery delivery;
+    if (session->own_count == 0 || !first_row(state, session, TABLE_OWN_QUEUES, &row) ||
+        !delivery_read(row.value, key_number(row.key, 1), &state->read_ids, &delivery))
+        return false;
+    own_take(state, session, &delivery);
+    messages_release(&state->messages, delivery.message_id, 1);
+    state->counts.dropped_session_ended += delivery.qos > 0;
+    return true;
+}
+
+static bool clear_window(struct state *state, struct session *session)
+{
+    struct delivery delivery;
+    if (!window_next(state, session, 0, &delivery))
+        return false;
+    state->counts.dropped_session_ended += !delivery.released;
+    return window_remove(state, session, delivery.order);
+}
+
+static bool clear_inbound(struct state *state, struct session *session)
+{
+    struct row row;
+    return session->inbound > 0 && first_row(state, session, TABLE_INBOUND, &row) &&
+           inbound_close(state, session, (uint16_t)key_number(row.key, 1));
+}
+
+static bool clear_subscription(struct state *state, struct session *session)
+{
+    if (session->subscription_count == 0)
+        return false;
+    subscription_remove(state, session->subscriptions[session->subscription_count - 1]);
+    return true;
+}
+
+static bool clear_membership(struct state *state, struct session *session)
+{
+    if (session->membership_count == 0)
+        return false;
+    membership_clear(state, session->memberships[session->membership_count - 1]);
+    return true;
+}
+
+void session_clear(struct state *state, struct session *session)
+{
+    assert(session->ended);
+    bool left = true;
+    while (left && state->budget > 0) {
+        state->budget--;
+        left = scan_close_one(state, session) || clear_subscription(state, session) ||
+               clear_membership(state, session) || clear_queue(state, session) ||
+               clear_window(state, session) || clear_inbound(state, session);
+    }
+    if (left)
+        return;
+    struct key key = key_of(session->id);
+    store_delete(state->store, TABLE_SESSIONS, key_bytes(&key));
+    work_remove(state, WORK_SESSION, session->id, 0);
+    work_remove(state, WORK_ADMIT_SESSION, session->id, 0);
+    dirty_list_remove(&state->dirty_sessions, &session->dirty_slot);
+    HASH_DELETE(by_id, state->sessions, session);
+    session_free(session);
+}
+
+/* ---- QoS 2 from the client ---- */
+
+bool inbound_is_open(struct state *state, const struct session *session, uint16_t packet_id)
+{
+    struct key key = key_pair(session->id, packet_id);
+    return session->inbound > 0 && store_has(state->store, TABLE_INBOUND, key_bytes(&key));
+}
+
+bool inbound_open(struct state *state, struct session *session, uint16_t packet_id)
+{
+    if (inbound_is_open(state, session, packet_id))
+        return false;
+    struct key key = key_pair(session->id, packet_id);
+    store_insert(state->store, TABLE_INBOUND, key_bytes(&key), bytes_of(NULL, 0));
+    session->inbound++;
+    session_touch(state, session);
+    return true;
+}
+
+bool inbound_close(struct state *state, struct session *session, uint16_t packet_id)
+{
+    struct key key = key_pair(session->id, packet_id);
+    if (session->inbound == 0 || !store_delete(state->store, TABLE_INBOUND, key_bytes(&key)))
+        return false;
+    session->inbound--;
+    session_touch(state, session);
+    return true;
+}
+
+/* ---- rows ---- */
+
+enum session_flag {
+    SESSION_ENDED = 0x01,
+};
+
+static void write_back(struct state *state, const struct session *session)
+{
+    struct key key = key_of(session->id);
+    struct buffer *row = &state->row;
+    buffer_clear(row);
+    buffer_put_u8(row, session->ended ? SESSION_ENDED : 0);
+    buffer_put_block(row, session->client_id);
+    buffer_put_block(row, session->user_name);
+    buffer_put_u8(row, session->protocol_level);
+    buffer_put_varint(row, session->receive_maximum);
+    buffer_put_varint(row, session->expiry_s);
+    buffer_put_varint(row, session->expires_ms);
+    buffer_put_varint(row, session->owner.node);
+    buffer_put_varint(row, session->owner.node_epoch);
+    buffer_put_varint(row, session->owner.client_epoch);
+    buffer_put_varint(row, session->owner.connection);
+    buffer_put_varint(row, session->will_epoch);
+    buffer_put_varint(row, session->will_due_ms);
+    buffer_put_varint(row, session->own_count);
+    buffer_put_varint(row, session->own_bytes);
+    buffer_put_varint(row, session->own_qos2);
+    buffer_put_varint(row, session->own_qos0);
+    buffer_put_varint(row, session->in_flight);
+    buffer_put_varint(row, session->inbound);
+    buffer_put_varint(row, session->admitted_upto);
+    store_put(state->store, TABLE_SESSIONS, key_bytes(&key), buffer_bytes(row));
+}
+
+void sessions_write_back(struct state *state)
+{
+    struct dirty_list *dirty = &state->dirty_sessions;
+    for (uint32_t i = 0; i < dirty->count; i++) {
+        struct session *session = dirty->things[i];
+        if (session == NULL)
+            continue;
+        write_back(state, session);
+        session->dirty_slot = NOT_LISTED;
+    }
+    dirty->count = 0;
+}
+
+static bool load(struct state *state, const struct row *row)
+{
+    struct reader in = reader_of(row->value);
+    uint8_t flags = reader_u8(&in);
+    struct bytes client_id = reader_block(&in);
+    struct bytes user_name = reader_block(&in);
+    if (in.failed || client_id.size == 0 || row->key.size != sizeof(uint64_t))
+        return false;
+    struct session *session = session_new(state, key_number(row->key, 0), client_id, (flags & SESSION_ENDED) != 0);
+    session->user_name = bytes_of(memory_copy(user_name.data, user_name.size), user_name.size);
+    session->protocol_level = reader_u8(&in);
+    session->receive_maximum = (uint16_t)reader_varint(&in);
+    session->expiry_s = (uint32_t)reader_varint(&in);
+    session->expires_ms = reader_varint(&in);
+    session->owner.node = (uint32_t)reader_varint(&in);
+    session->owner.node_epoch = reader_varint(&in);
+    session->owner.client_epoch = reader_varint(&in);
+    session->owner.connection = reader_varint(&in);
+    session->will_epoch = reader_varint(&in);
+    session->will_due_ms = reader_varint(&in);
+    session->own_count = reader_varint(&in);
+    session->own_bytes = reader_varint(&in);
+    session->own_qos2 = reader_varint(&in);
+    session->own_qos0 = reader_varint(&in);
+    session->in_flight = (uint32_t)reader_varint(&in);
+    session->inbound = (uint32_t)reader_varint(&in);
+    session->admitted_upto = reader_varint(&in);
+    if (session->owner.client_epoch != 0)
+        state->counts.connected++;
+    return reader_done(&in);
+}
+
+bool sessions_load(struct state *state)
+{
+    struct key key = key_of(0);
+    struct row row;
+    for (bool found = store_first_at(state->store, TABLE_SESSIONS, key_bytes(&key), &row); found;
+         found = store_first_after(state->store, TABLE_SESSIONS, row.key, &row)) {
+        if (!load(state, &row))
+            return false;
+    }
+    return true;
+}

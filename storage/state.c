@@ -1,0 +1,566 @@
+/* state.c — batches: each is applied once, in the order of its origin, and only while that life of its origin lasts.
+ *
+ *   entry --batch_decode--> origin and number --> commands --apply_*--> rows, effects
+ *
+ *   NODE_UP          epoch 0, number 0; the nonce of the life that is known already: seen
+ *   epoch differs    stale: that life has ended, or is not ours to judge
+ *   number           last + 1: applied; <= last: seen before; > last + 1: a gap, the origin sends again
+ *
+ * Whatever is in an entry, the applied index advances: an entry that cannot be read is skipped by every node alike. The
+ * rows of TABLE_META are written, like all that is dirty, when the store is to be committed or hashed. */
+#include "state.h"
+
+#include "apply.h"
+#include "base/logger.h"
+#include "base/memory.h"
+#include "due.h"
+#include "memberships.h"
+#include "publish.h"
+#include "scans.h"
+#include "sessions.h"
+#include "subscriptions.h"
+#include "work.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define ADMIT_ROWS_PER_BATCH 100 /* of WORK_ADMIT_FILTER, without waiting for a CONTINUE */
+
+static const struct command_settings default_settings = {
+    .queue_messages_max = 100000,
+    .queue_bytes_max = UINT64_C(256) << 20,
+    .subscriptions_max = 10000,
+    .sessions_max = 10000000,
+    .retained_messages_max = 10000000,
+    .retained_bytes_max = UINT64_C(4) << 30,
+    .store_bytes_max = UINT64_C(16) << 30,
+    .session_expiry_max_s = UINT32_MAX,
+    .in_flight_max = 100,
+};
+
+/* ---- lists ---- */
+
+void dirty_list_add(struct dirty_list *list, void *thing, uint32_t *slot)
+{
+    if (*slot != NOT_LISTED)
+        return;
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 64 : list->capacity * 2;
+        list->things = memory_resize(list->things, list->capacity * sizeof *list->things);
+    }
+    *slot = list->count;
+    list->things[list->count++] = thing;
+}
+
+void dirty_list_remove(struct dirty_list *list, uint32_t *slot)
+{
+    if (*slot == NOT_LISTED)
+        return;
+    list->things[*slot] = NULL;
+    *slot = NOT_LISTED;
+}
+
+void u32_list_add(struct u32_list *list, uint32_t item)
+{
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 8 : list->capacity * 2;
+        list->items = memory_resize(list->items, list->capacity * sizeof *list->items);
+    }
+    list->items[list->count++] = item;
+}
+
+void number_list_add(struct number_list *list, uint64_t item)
+{
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 8 : list->capacity * 2;
+        list->items = memory_resize(list->items, list->capacity * sizeof *list->items);
+    }
+    list->items[list->count++] = item;
+}
+
+/* ---- for apply_*.c ---- */
+
+struct effect *outcome_add(struct state *state, enum effect_type type, enum outcome outcome)
+{
+    struct effect *effect = effects_add(state->effects, type);
+    effect->command = state->command_number;
+    effect->outcome = outcome;
+    return effect;
+}
+
+struct session *state_owner(struct state *state, const struct command_owner *owner)
+{
+    struct session *session = session_by_id(state, owner->session_id);
+    if (session != NULL && !session->ended && owner->client_epoch != 0 &&
+        session->owner.client_epoch == owner->client_epoch)
+        return session;
+    state->counts.fenced++;
+    return NULL;
+}
+
+/* ---- rows of nodes and of the whole ---- */
+
+static struct bytes meta_state_key(void)
+{
+    return bytes_text("state");
+}
+
+static struct bytes meta_settings_key(void)
+{
+    return bytes_text("settings");
+}
+
+/* Counts that no load recomputes; one table for writing and reading them. */
+static uint64_t *kept_count(struct state_counts *counts, uint32_t number)
+{
+    uint64_t *const kept[] = {
+        &counts->queued,         &counts->queued_bytes,    &counts->in_flight,
+        &counts->dropped_queue_full, &counts->dropped_expired, &counts->dropped_session_ended,
+        &counts->refused_quota,  &counts->fenced,          &counts->undecodable,
+        &counts->wills_pending,  &counts->commands,
+    };
+    return number < sizeof kept / sizeof kept[0] ? kept[number] : NULL;
+}
+
+static void write_meta(struct state *state)
+{
+    struct buffer *row = &state->row;
+    uint64_t *count;
+    buffer_clear(row);
+    buffer_put_varint(row, state->applied);
+    buffer_put_varint(row, state->applied_term);
+    buffer_put_varint(row, state->clock_ms);
+    buffer_put_varint(row, state->next_message_id);
+    buffer_put_varint(row, state->next_filter_id);
+    for (uint32_t i = 0; (count = kept_count(&state->counts, i)) != NULL; i++)
+        buffer_put_varint(row, *count);
+    store_put(state->store, TABLE_META, meta_state_key(), buffer_bytes(row));
+}
+
+static bool read_meta(struct state *state)
+{
+    struct bytes value;
+    uint64_t *count;
+    if (!store_get(state->store, TABLE_META, meta_state_key(), &value))
+        return true; /* a new store */
+    struct reader in = reader_of(value);
+    state->applied = reader_varint(&in);
+    state->applied_term = reader_varint(&in);
+    state->clock_ms = reader_varint(&in);
+    state->next_message_id = reader_varint(&in);
+    state->next_filter_id = reader_varint(&in);
+    for (uint32_t i = 0; (count = kept_count(&state->counts, i)) != NULL; i++)
+        *count = reader_varint(&in);
+    return reader_done(&in);
+}
+
+/* Settings are kept in the form that their command has in the log. */
+static void write_settings(struct state *state)
+{
+    struct command command = {.type = COMMAND_SETTINGS, .settings = state->settings};
+    buffer_clear(&state->row);
+    command_encode(&command, &state->row);
+    store_put(state->store, TABLE_META, meta_settings_key(), buffer_bytes(&state->row));
+    state->settings_dirty = false;
+}
+
+static bool read_settings(struct state *state)
+{
+    struct bytes value;
+    struct command command;
+    state->settings = default_settings;
+    if (!store_get(state->store, TABLE_META, meta_settings_key(), &value))
+        return true;
+    struct reader in = reader_of(value);
+    if (command_decode(&in, &command) != STATUS_OK || command.type != COMMAND_SETTINGS)
+        return false;
+    state->settings = command.settings;
+    return true;
+}
+
+static void write_node(struct state *state, uint32_t node)
+{
+    struct node_record *record = &state->nodes[node];
+    struct key key = key_of(node);
+    struct buffer *row = &state->row;
+    buffer_clear(row);
+    buffer_put_u8(row, record->up);
+    buffer_put_varint(row, record->epoch);
+    buffer_put_varint(row, record->last_batch);
+    buffer_put(row, record->boot_nonce, sizeof record->boot_nonce);
+    buffer_put_block(row, buffer_bytes(&record->client_address));
+    buffer_put_block(row, buffer_bytes(&record->version));
+    store_put(state->store, TABLE_NODES, key_bytes(&key), buffer_bytes(row));
+    record->dirty = false;
+}
+
+static bool read_nodes(struct state *state)
+{
+    struct key zero = key_of(0);
+    struct row row;
+    for (bool found = store_first_at(state->store, TABLE_NODES, key_bytes(&zero), &row); found;
+         found = store_first_after(state->store, TABLE_NODES, row.key, &row)) {
+        if (row.key.size != sizeof(uint64_t) || key_number(row.key, 0) >= NODES_MAX)
+            return false;
+        uint32_t node = (uint32_t)key_number(row.key, 0);
+        struct node_record *record = &state->nodes[node];
+        struct reader in = reader_of(row.value);
+        record->known = true;
+        record->up = reader_u8(&in) != 0;
+        record->epoch = reader_varint(&in);
+        record->last_batch = reader_varint(&in);
+        struct bytes nonce = reader_bytes(&in, sizeof record->boot_nonce);
+        if (!in.failed)
+            memcpy(record->boot_nonce, nonce.data, nonce.size);
+        buffer_put_bytes(&record->client_address, reader_block(&in));
+        buffer_put_bytes(&record->version, reader_block(&in));
+        if (!reader_done(&in))
+            return false;
+        if (node == state->self && record->up)
+            state->self_epoch = record->epoch;
+    }
+    return true;
+}
+
+static void write_back(struct state *state)
+{
+    sessions_write_back(state);
+    memberships_write_back(state);
+    filters_write_back(state);
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
+        if (state->nodes[node].dirty)
+            write_node(state, node);
+    }
+    if (state->settings_dirty)
+        write_settings(state);
+    messages_write_back(&state->messages);
+    retained_write_back(&state->retained);
+    write_meta(state);
+}
+
+/* ---- opening and closing ---- */
+
+/* One row of this table per thing that state_open reads, in this order: later ones refer to earlier ones. */
+static const struct {
+    const char *table;
+    bool (*load)(struct state *state);
+} loads[] = {
+    {"meta", read_meta},
+    {"settings", read_settings},
+    {"nodes", read_nodes},
+    {"sessions", sessions_load},
+    {"filters", filters_load},
+    {"subscriptions", subscriptions_load},
+    {"cursors", memberships_load},
+    {"scans", scans_load},
+};
+
+static const char *load_all(struct state *state)
+{
+    if (messages_init(&state->messages, state->store) != STATUS_OK)
+        return "messages";
+    if (retained_init(&state->retained, state->store) != STATUS_OK)
+        return "retained";
+    for (size_t i = 0; i < sizeof loads / sizeof loads[0]; i++) {
+        if (!loads[i].load(state))
+            return loads[i].table;
+    }
+    due_load(state);
+    work_load(state);
+    return NULL;
+}
+
+enum status state_open(struct store *store, uint32_t self, struct state **out)
+{
+    assert(self > 0 && self < NODES_MAX);
+    struct state *state = memory_zeroed(1, sizeof *state);
+    state->store = store;
+    state->self = self;
+    state->next_message_id = state->next_filter_id = 1;
+    state->index = index_new();
+    const char *trouble = load_all(state);
+    enum status status = store_status(store);
+    if (trouble != NULL && status == STATUS_OK) {
+        log_event(LOG_ERROR, "state-corrupt", log_text("table", trouble));
+        status = STATUS_CORRUPT;
+    }
+    if (status != STATUS_OK) {
+        state_close(state);
+        return status;
+    }
+    *out = state;
+    return STATUS_OK;
+}
+
+static void free_things(struct state *state)
+{
+    struct session *session, *next_session;
+    struct filter *filter, *next_filter;
+    for (uint32_t i = 0; i < state->scan_count; i++)
+        scan_free(state->scans[i]);
+    HASH_CLEAR(by_client_id, state->clients);
+    HASH_ITER(by_id, state->sessions, session, next_session) {
+        HASH_DELETE(by_id, state->sessions, session);
+        session_free(session);
+    }
+    HASH_ITER(hh, state->filters, filter, next_filter) {
+        HASH_DEL(state->filters, filter);
+        filter_free(filter);
+    }
+}
+
+void state_close(struct state *state)
+{
+    if (state == NULL)
+        return;
+    free_things(state);
+    index_free(state->index);
+    messages_release_memory(&state->messages);
+    retained_release_memory(&state->retained);
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
+        buffer_release(&state->nodes[node].client_address);
+        buffer_release(&state->nodes[node].version);
+    }
+    buffer_release(&state->row);
+    buffer_release(&state->assembled);
+    buffer_release(&state->text);
+    free(state->scans);
+    free(state->dirty_sessions.things);
+    free(state->dirty_filters.things);
+    free(state->dirty_memberships.things);
+    free(state->ids.items);
+    free(state->read_ids.items);
+    free(state->read_filters.items);
+    free(state->hits.items);
+    free(state->targets.items);
+    free(state);
+}
+
+/* ---- applying ---- */
+
+static void apply_command(struct state *state, const struct command *command)
+{
+    switch (command->type) { /* no default: the compiler names the case we forgot */
+    case COMMAND_NODE_UP:
+        state->counts.undecodable++; /* it comes in a batch of its own only */
+        return;
+    case COMMAND_NODE_DOWN:
+        apply_node_down(state, &command->node_down);
+        return;
+    case COMMAND_CONTINUE:
+        work_step(state);
+        return;
+    case COMMAND_TICK:
+        apply_tick(state);
+        return;
+    case COMMAND_CHECKPOINT:
+        state->checkpoint = true;
+        return;
+    case COMMAND_SETTINGS:
+        apply_settings(state, &command->settings);
+        return;
+    case COMMAND_CONNECT:
+        apply_connect(state, &command->connect);
+        return;
+    case COMMAND_END:
+        apply_end(state, &command->end);
+        return;
+    case COMMAND_SUBSCRIBE:
+        apply_subscribe(state, &command->subscribe);
+        return;
+    case COMMAND_UNSUBSCRIBE:
+        apply_unsubscribe(state, &command->unsubscribe);
+        return;
+    case COMMAND_PUBLISH:
+        apply_publish(state, &command->publish);
+        return;
+    case COMMAND_PUBREL:
+        apply_pubrel(state, &command->pubrel);
+        return;
+    case COMMAND_ACK:
+        apply_ack(state, &command->ack);
+        return;
+    case COMMAND_PUBREC:
+        apply_pubrec(state, &command->delivery);
+        return;
+    case COMMAND_PUBCOMP:
+        apply_pubcomp(state, &command->delivery);
+        return;
+    case COMMAND_RETAINED_MORE:
+        apply_retained_more(state, &command->retained_more);
+        return;
+    }
+}
+
+static void apply_commands(struct state *state, struct bytes commands)
+{
+    struct reader in = reader_of(commands);
+    struct command command;
+    for (uint32_t number = 0; number < state->batch.count && in.rest.size > 0; number++) {
+        state->command_number = number;
+        state->position = POSITION(state->index_now, number);
+        state->counts.commands++;
+        if (command_decode(&in, &command) == STATUS_OK)
+            apply_command(state, &command);
+        else
+            state->counts.undecodable++;
+        if (in.failed)
+            return; /* not even its length: what is behind cannot be found */
+    }
+}
+
+/* The batch that begins a life holds one command, NODE_UP of its origin. */
+static enum batch_verdict apply_first_batch(struct state *state, struct bytes commands)
+{
+    struct reader in = reader_of(commands);
+    struct command command;
+    const struct node_record *record = &state->nodes[state->batch.origin_node];
+    if (state->batch.number != 0 || command_decode(&in, &command) != STATUS_OK || command.type != COMMAND_NODE_UP ||
+        command.node_up.node != state->batch.origin_node) {
+        state->counts.undecodable++;
+        return BATCH_STALE;
+    }
+    if (record->known &&
+        memcmp(record->boot_nonce, command.node_up.boot_nonce, sizeof record->boot_nonce) == 0)
+        return BATCH_SEEN;
+    state->command_number = 0;
+    state->position = POSITION(state->index_now, 0);
+    state->counts.commands++;
+    apply_node_up(state, &command.node_up);
+    return BATCH_APPLIED;
+}
+
+static enum batch_verdict judge(const struct state *state, const struct batch_header *batch)
+{
+    const struct node_record *record = &state->nodes[batch->origin_node];
+    if (!record->up || record->epoch != batch->origin_epoch)
+        return BATCH_STALE;
+    if (batch->number <= record->last_batch)
+        return BATCH_SEEN;
+    return batch->number == record->last_batch + 1 ? BATCH_APPLIED : BATCH_GAP;
+}
+
+static void apply_batch(struct state *state, struct bytes commands)
+{
+    const struct batch_header *batch = &state->batch;
+    uint32_t place = effects_count(state->effects);
+    struct effect *effect = effects_add(state->effects, EFFECT_BATCH);
+    effect->batch.origin_node = batch->origin_node;
+    effect->batch.origin_epoch = batch->origin_epoch;
+    effect->batch.number = batch->number;
+
+    enum batch_verdict verdict = BATCH_STALE;
+    uint64_t expected = 0;
+    if (batch->origin_node == 0 || batch->origin_node >= NODES_MAX) {
+        state->counts.undecodable++;
+    } else if (batch->origin_epoch == 0) {
+        verdict = apply_first_batch(state, commands);
+    } else {
+        struct node_record *record = &state->nodes[batch->origin_node];
+        verdict = judge(state, batch);
+        expected = record->last_batch + 1;
+        if (verdict == BATCH_APPLIED) {
+            record->last_batch = batch->number;
+            record->dirty = true;
+            apply_commands(state, commands);
+        }
+    }
+    effects_set_verdict(state->effects, place, verdict, verdict == BATCH_GAP ? expected : 0);
+}
+
+/* The hash is of the state as of this entry, so it is taken when all of it has been applied. */
+static void add_checkpoint(struct state *state)
+{
+    struct effect *effect = effects_add(state->effects, EFFECT_CHECKPOINT);
+    effect->checkpoint.index = state->applied;
+    state_hash(state, effect->checkpoint.hash);
+}
+
+enum status state_apply(struct state *state, uint64_t index, uint64_t term, struct bytes entry,
+                        struct effects *effects)
+{
+    assert(index == state->applied + 1);
+    struct bytes commands;
+    state->effects = effects;
+    state->index_now = index;
+    state->budget = STEP_ROWS_MAX;
+    state->checkpoint = false;
+    if (entry.size > 0 && batch_decode(entry, &state->batch, &commands) == STATUS_OK) {
+        if (state->batch.stamp_ms > state->clock_ms)
+            state->clock_ms = state->batch.stamp_ms;
+        apply_batch(state, commands);
+        work_admissions(state, ADMIT_ROWS_PER_BATCH);
+    } else if (entry.size > 0) {
+        state->counts.undecodable++;
+    }
+    state->applied = index;
+    state->applied_term = term;
+    if (state->checkpoint)
+        add_checkpoint(state);
+    state->effects = NULL;
+    return store_status(state->store);
+}
+
+enum status state_commit(struct state *state)
+{
+    write_back(state);
+    return store_commit(state->store);
+}
+
+void state_hash(struct state *state, uint64_t hash[2])
+{
+    write_back(state);
+    store_hash(state->store, hash);
+}
+
+/* ---- facts ---- */
+
+uint64_t state_applied(const struct state *state)
+{
+    return state->applied;
+}
+
+uint64_t state_applied_term(const struct state *state)
+{
+    return state->applied_term;
+}
+
+uint64_t state_clock_ms(const struct state *state)
+{
+    return state->clock_ms;
+}
+
+uint64_t state_due_ms(const struct state *state)
+{
+    return state->due_ms;
+}
+
+bool state_work_pending(const struct state *state)
+{
+    return state->work_count > 0;
+}
+
+const struct command_settings *state_settings(const struct state *state)
+{
+    return &state->settings;
+}
+
+uint64_t state_node_epoch(const struct state *state, uint32_t node, bool *up)
+{
+    bool known = node < NODES_MAX && state->nodes[node].known;
+    *up = known && state->nodes[node].up;
+    return known && state->nodes[node].up ? state->nodes[node].epoch : 0;
+}
+
+struct bytes state_node_address(const struct state *state, uint32_t node)
+{
+    return node < NODES_MAX ? buffer_bytes(&state->nodes[node].client_address) : bytes_of(NULL, 0);
+}
+
+void state_counts(const struct state *state, struct state_counts *counts)
+{
+    *counts = state->counts;
+    counts->messages = state->messages.count;
+    counts->retained = state->retained.count;
+    counts->retained_bytes = state->retained.payload_bytes;
+}

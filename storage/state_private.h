@@ -1,0 +1,254 @@
+/* state_private.h — what the state machine holds in memory; shared by the files that apply commands, and by nobody else.
+ *
+ *   state.c            batches: who may, in which order, once; open, commit, hash
+ *   apply_*.c          one file per family of commands
+ *   sessions.[ch]      sessions: connecting, disconnecting, ending
+ *   subscriptions.[ch] filters, and who subscribes to them with which options
+ *   memberships.[ch]   one session's place in one broadcast queue
+ *   queues.[ch]        own queues and broadcast queues, and the order in which a session reads them
+ *   window.[ch]        QoS 2 messages on their way to a session
+ *   publish.[ch]       a message meets the subscriptions
+ *   scans.[ch]         retained messages that a SUBSCRIBE found
+ *   wills.[ch]  due.[ch]  work.[ch]      wills; what happens by the clock; what is done in steps
+ *
+ * Sessions, subscriptions, filters and memberships live in memory and as rows. Rows that change with every message
+ * (counts, cursors) are written back when the store is to be committed or hashed: `dirty` says that one differs from
+ * its row. The in-memory form holds nothing that its rows do not say, so it does not matter when that happens. */
+#ifndef COTERIE_STATE_PRIVATE_H
+#define COTERIE_STATE_PRIVATE_H
+
+#include "id_list.h"
+#include "index.h"
+#include "keys.h"
+#include "messages.h"
+#include "retained.h"
+#include "state.h"
+#include "store.h"
+
+#define HASH_FUNCTION(key, length, hash) ((hash) = (unsigned)XXH3_64bits(key, length))
+#include <xxhash.h>
+#include <uthash.h>
+
+#define OWN_MEMBERS_MAX 8         /* a filter with more has a broadcast queue */
+#define STEP_ROWS_MAX 1000        /* long work: rows per batch */
+#define RETAINED_AT_ONCE_MAX 100  /* by a SUBSCRIBE; the rest is a scan */
+#define NOT_LISTED UINT32_MAX
+#define NO_UNTIL UINT64_MAX
+
+/* ---- dirty: a list of things whose rows are to be written back ---- */
+
+struct dirty_list {
+    void **things;
+    uint32_t count, capacity;
+};
+
+/* ---- subscriptions ---- */
+
+struct filter {
+    uint64_t id;
+    struct bytes text;               /* ours */
+    bool broadcast;                  /* it has a queue; until nobody needs that any more */
+    uint32_t dirty_slot;
+    uint32_t subscribers;            /* subscriptions of any QoS */
+    uint32_t member_count;           /* of QoS 1 and 2 */
+    uint32_t qos2_count;             /* of QoS 2 */
+    uint32_t membership_count;       /* places in the broadcast queue, also of those who unsubscribed but are owed */
+    struct subscription *members[OWN_MEMBERS_MAX]; /* QoS 1 and 2, by session id; unless broadcast */
+    uint64_t queue_count, queue_bytes;
+    uint64_t last_id, last_qos2_id;  /* newest message of the broadcast queue; newest with QoS 2 */
+    struct subscription **local;     /* of sessions held by this node, any QoS */
+    uint32_t local_count, local_capacity;
+    struct node_subscribers {        /* connected subscribers per node, for QoS 0 */
+        uint32_t node, count;
+    } *nodes;
+    uint32_t node_count;
+    UT_hash_handle hh;               /* by id */
+};
+
+struct subscription {
+    struct session *session;
+    struct filter *filter;
+    uint32_t subscription_id;
+    uint8_t options;
+    uint32_t local_slot;             /* in filter->local, or NOT_LISTED */
+};
+
+/* [since, until): messages that a subscription with these options saw. */
+struct interval {
+    uint64_t since, until;           /* NO_UNTIL: the present subscription */
+    uint32_t subscription_id;
+    uint8_t options;
+};
+
+struct membership {
+    struct session *session;
+    struct filter *filter;
+    uint64_t cursor;                 /* all up to here is done, but for `exceptions` */
+    struct id_list exceptions;       /* <= cursor, not done */
+    struct id_list taken;            /* > cursor, done */
+    struct interval *intervals;      /* ascending */
+    uint32_t interval_count;
+    uint32_t dirty_slot;
+};
+
+/* ---- sessions ---- */
+
+struct owner {
+    uint32_t node;
+    uint64_t node_epoch;
+    uint64_t client_epoch;           /* 0: not connected */
+    uint64_t connection;
+};
+
+struct session {
+    uint64_t id;
+    struct bytes client_id, user_name;   /* ours */
+    bool ended;                      /* what is left of it waits to be cleared */
+    uint32_t dirty_slot;
+    struct owner owner;
+    uint16_t receive_maximum;
+    uint8_t protocol_level;
+    uint32_t expiry_s;
+    uint64_t expires_ms;             /* cluster time; 0: connected, or never */
+    uint64_t will_epoch;             /* client epoch under which the will is stored; 0: none */
+    uint64_t will_due_ms;            /* 0: the connection is up */
+
+    uint64_t own_count, own_bytes;   /* rows of the own queue */
+    uint64_t own_qos2;               /* of them QoS 2: none of those is admitted */
+    uint64_t own_qos0;               /* of them QoS 0: retained messages */
+    uint32_t in_flight;              /* QoS 2, admitted */
+    uint32_t inbound;                /* QoS 2 packet ids that the client has open */
+    uint64_t admitted_upto;          /* no QoS 2 delivery up to here waits for admission */
+
+    struct subscription **subscriptions; /* by filter id */
+    uint32_t subscription_count, subscription_capacity;
+    struct membership **memberships;     /* by filter id */
+    uint32_t membership_count, membership_capacity;
+    uint32_t scan_count;
+    uint64_t own_mark, target_mark;  /* publish_serial of the last message that made a row, or a target */
+    UT_hash_handle by_id, by_client_id;
+};
+
+/* ---- retained scans ---- */
+
+struct scan {
+    struct session *session;
+    struct filter *filter;
+    uint64_t position;               /* of the SUBSCRIBE */
+    uint32_t number;                 /* of the filter in it */
+    uint32_t subscription_id;
+    uint8_t options;
+    uint64_t before;                 /* first message id after the SUBSCRIBE: from there on they went live */
+    struct buffer cursor;
+};
+
+/* ---- nodes ---- */
+
+struct node_record {
+    bool known, up;
+    bool dirty;
+    uint64_t epoch;
+    uint64_t last_batch;
+    uint8_t boot_nonce[16];
+    struct buffer client_address, version;
+};
+
+/* ---- a delivery, as the rows of own queues and windows say it, or as merged for reading ---- */
+
+struct delivery {
+    uint64_t order;
+    uint64_t message_id;
+    uint64_t bytes;                  /* of the payload */
+    uint8_t qos;
+    bool retain;
+    bool released;                   /* rows of windows */
+    const uint32_t *subscription_ids;
+    uint32_t subscription_id_count;
+};
+
+struct number_list {
+    uint64_t *items;
+    uint32_t count, capacity;
+};
+
+struct u32_list {
+    uint32_t *items;
+    uint32_t count, capacity;
+};
+
+struct target_list {
+    struct target *items;
+    uint32_t count, capacity;
+};
+
+struct session_list {
+    struct session **items;
+    uint32_t count, capacity;
+};
+
+struct state {
+    struct store *store;             /* borrowed */
+    uint32_t self;
+    uint64_t self_epoch;             /* of this node's present life; 0: it is down */
+    struct messages messages;
+    struct retained retained;
+    struct index *index;
+    struct session *sessions;        /* by id, ended ones too */
+    struct session *clients;         /* by client id, living ones */
+    struct filter *filters;          /* by id */
+    struct scan **scans;             /* by session, position, number */
+    uint32_t scan_count, scan_capacity;
+    struct node_record nodes[NODES_MAX];
+
+    uint64_t applied, applied_term;
+    uint64_t clock_ms;
+    uint64_t next_message_id, next_filter_id;
+    uint64_t work_count;             /* rows of TABLE_GARBAGE */
+    uint64_t due_ms;                 /* of the first row of TABLE_DUE; UINT64_MAX = none */
+    struct command_settings settings;
+    bool settings_dirty;
+    struct state_counts counts;
+    struct dirty_list dirty_sessions, dirty_filters, dirty_memberships;
+
+    /* The batch and command being applied. */
+    struct effects *effects;
+    uint64_t index_now, position;
+    uint32_t command_number;
+    struct batch_header batch;
+    uint32_t budget;                 /* rows of long work that this batch may still do */
+    bool checkpoint;
+
+    /* Room that is used again and again. */
+    uint64_t publish_serial;
+    struct buffer row, assembled, text;
+    struct u32_list ids, read_ids;
+    struct number_list read_filters;
+    struct session_list hits;
+    struct target_list targets;
+};
+
+/* Rows are written back by whoever owns them; see each header. */
+void dirty_list_add(struct dirty_list *list, void *thing, uint32_t *slot);
+void dirty_list_remove(struct dirty_list *list, uint32_t *slot);
+
+void u32_list_add(struct u32_list *list, uint32_t item);
+void number_list_add(struct number_list *list, uint64_t item);
+
+/* A new effect that answers the command being applied. */
+struct effect *outcome_add(struct state *state, enum effect_type type, enum outcome outcome);
+
+/* The session a command is for; NULL (counted as fenced) unless its client epoch is the owner's. */
+struct session *state_owner(struct state *state, const struct command_owner *owner);
+
+static inline uint64_t seconds_from(uint64_t clock_ms, uint32_t seconds)
+{
+    return clock_ms + (uint64_t)seconds * 1000;
+}
+
+/* The row at or behind `from`, or behind `after`, if its key begins with `prefix`. */
+static inline bool row_in(struct bytes prefix, bool found, const struct row *row)
+{
+    return found && bytes_starts_with(row->key, prefix);
+}
+
+#endif

@@ -1,0 +1,375 @@
+#include "subscriptions.h"
+
+#include "base/memory.h"
+#include "memberships.h"
+#include "sessions.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* ---- filters ---- */
+
+enum filter_flag {
+    FILTER_BROADCAST = 0x01,
+};
+
+struct filter *filter_by_id(const struct state *state, uint64_t id)
+{
+    struct filter *filter;
+    HASH_FIND(hh, state->filters, &id, sizeof id, filter);
+    return filter;
+}
+
+struct filter *filter_by_text(const struct state *state, struct bytes text)
+{
+    return index_get(state->index, text);
+}
+
+void filter_touch(struct state *state, struct filter *filter)
+{
+    dirty_list_add(&state->dirty_filters, filter, &filter->dirty_slot);
+}
+
+static struct filter *filter_make(struct state *state, uint64_t id, struct bytes text)
+{
+    struct filter *filter = memory_zeroed(1, sizeof *filter);
+    filter->id = id;
+    filter->text = bytes_of(memory_copy(text.data, text.size), text.size);
+    filter->dirty_slot = NOT_LISTED;
+    HASH_ADD(hh, state->filters, id, sizeof filter->id, filter);
+    index_insert(state->index, filter->text, filter);
+    state->counts.filters++;
+    return filter;
+}
+
+void filter_free(struct filter *filter)
+{
+    free((void *)filter->text.data);
+    free(filter->local);
+    free(filter->nodes);
+    free(filter);
+}
+
+void filter_settle(struct state *state, struct filter *filter)
+{
+    if (filter->broadcast && filter->member_count == 0 && filter->membership_count == 0) {
+        assert(filter->queue_count == 0);
+        filter->broadcast = false;
+        filter->last_id = filter->last_qos2_id = 0;
+        filter_touch(state, filter);
+    }
+    if (filter->subscribers > 0 || filter->membership_count > 0)
+        return;
+    struct key key = key_of(filter->id);
+    store_delete(state->store, TABLE_FILTERS, key_bytes(&key));
+    dirty_list_remove(&state->dirty_filters, &filter->dirty_slot);
+    index_remove(state->index, filter->text);
+    HASH_DEL(state->filters, filter);
+    state->counts.filters--;
+    filter_free(filter);
+}
+
+/* ---- who is connected where ---- */
+
+static void count_connected(struct filter *filter, uint32_t node, int by)
+{
+    for (uint32_t i = 0; i < filter->node_count; i++) {
+        if (filter->nodes[i].node == node) {
+            filter->nodes[i].count += (uint32_t)by;
+            if (filter->nodes[i].count == 0)
+                filter->nodes[i] = filter->nodes[--filter->node_count];
+            return;
+        }
+    }
+    assert(by > 0);
+    filter->nodes = memory_resize(filter->nodes, (filter->node_count + 1) * sizeof *filter->nodes);
+    filter->nodes[filter->node_count++] = (struct node_subscribers){node, 1};
+}
+
+static void connect_subscription(struct state *state, struct subscription *subscription)
+{
+    struct filter *filter = subscription->filter;
+    count_connected(filter, subscription->session->owner.node, 1);
+    if (!session_held(state, subscription->session))
+        return;
+    if (filter->local_count == filter->local_capacity) {
+        filter->local_capacity = filter->local_capacity == 0 ? 2 : filter->local_capacity * 2;
+        filter->local = memory_resize(filter->local, filter->local_capacity * sizeof(struct subscription *));
+    }
+    subscription->local_slot = filter->local_count;
+    filter->local[filter->local_count++] = subscription;
+}
+
+static void disconnect_subscription(struct subscription *subscription)
+{
+    struct filter *filter = subscription->filter;
+    count_connected(filter, subscription->session->owner.node, -1);
+    if (subscription->local_slot == NOT_LISTED)
+        return;
+    struct subscription *last = filter->local[--filter->local_count];
+    filter->local[subscription->local_slot] = last;
+    last->local_slot = subscription->local_slot;
+    subscription->local_slot = NOT_LISTED;
+}
+
+void subscriptions_connect(struct state *state, struct session *session)
+{
+    for (uint32_t i = 0; i < session->subscription_count; i++)
+        connect_subscription(state, session->subscriptions[i]);
+}
+
+void subscriptions_disconnect(struct state *state, struct session *session)
+{
+    (void)state;
+    for (uint32_t i = 0; i < session->subscription_count; i++)
+        disconnect_subscription(session->subscriptions[i]);
+}
+
+/* ---- members: subscriptions of QoS 1 and 2 ---- */
+
+static void list_member(struct filter *filter, struct subscription *subscription)
+{
+    assert(filter->member_count < OWN_MEMBERS_MAX);
+    uint32_t at = filter->member_count;
+    while (at > 0 && filter->members[at - 1]->session->id > subscription->session->id) {
+        filter->members[at] = filter->members[at - 1];
+        at--;
+    }
+    filter->members[at] = subscription;
+}
+
+static void unlist_member(struct filter *filter, const struct subscription *subscription)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < filter->member_count; i++) {
+        if (filter->members[i] != subscription)
+            filter->members[kept++] = filter->members[i];
+    }
+    assert(kept == filter->member_count - 1);
+}
+
+/* The queue begins with the next message: every member reads from there. */
+static void make_broadcast(struct state *state, struct filter *filter)
+{
+    filter->broadcast = true;
+    for (uint32_t i = 0; i < filter->member_count; i++) {
+        struct subscription *member = filter->members[i];
+        membership_open(state, member->session, filter, member->options, member->subscription_id);
+    }
+    filter_touch(state, filter);
+}
+
+static void member_join(struct state *state, struct subscription *subscription)
+{
+    struct filter *filter = subscription->filter;
+    if (!filter->broadcast && filter->member_count == OWN_MEMBERS_MAX)
+        make_broadcast(state, filter);
+    if (filter->broadcast)
+        membership_open(state, subscription->session, filter, subscription->options, subscription->subscription_id);
+    else
+        list_member(filter, subscription);
+    filter->member_count++;
+    if (SUBSCRIPTION_QOS(subscription->options) == 2)
+        filter->qos2_count++;
+}
+
+/* May leave the filter for filter_settle to free; so the caller still holds it as a subscriber. */
+static void member_leave(struct state *state, struct subscription *subscription)
+{
+    struct filter *filter = subscription->filter;
+    if (SUBSCRIPTION_QOS(subscription->options) == 2)
+        filter->qos2_count--;
+    if (filter->broadcast) {
+        filter->member_count--;
+        membership_close(state, membership_find(subscription->session, filter->id));
+    } else {
+        unlist_member(filter, subscription);
+        filter->member_count--;
+    }
+}
+
+/* ---- subscriptions ---- */
+
+static uint32_t lower_bound(const struct session *session, uint64_t filter_id)
+{
+    uint32_t low = 0, high = session->subscription_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (session->subscriptions[middle]->filter->id < filter_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct subscription *subscription_find(const struct session *session, uint64_t filter_id)
+{
+    uint32_t at = lower_bound(session, filter_id);
+    bool found = at < session->subscription_count && session->subscriptions[at]->filter->id == filter_id;
+    return found ? session->subscriptions[at] : NULL;
+}
+
+static struct subscription *subscription_make(struct state *state, struct session *session, struct filter *filter)
+{
+    if (session->subscription_count == session->subscription_capacity) {
+        session->subscription_capacity =
+            session->subscription_capacity == 0 ? 2 : session->subscription_capacity * 2;
+        session->subscriptions =
+            memory_resize(session->subscriptions, session->subscription_capacity * sizeof *session->subscriptions);
+    }
+    struct subscription *subscription = memory_zeroed(1, sizeof *subscription);
+    *subscription = (struct subscription){.session = session, .filter = filter, .local_slot = NOT_LISTED};
+    uint32_t at = lower_bound(session, filter->id);
+    memmove(session->subscriptions + at + 1, session->subscriptions + at,
+            (session->subscription_count - at) * sizeof *session->subscriptions);
+    session->subscriptions[at] = subscription;
+    session->subscription_count++;
+    filter->subscribers++;
+    state->counts.subscriptions++;
+    return subscription;
+}
+
+static void put_row(struct state *state, const struct subscription *subscription)
+{
+    struct key key = key_pair(subscription->session->id, subscription->filter->id);
+    buffer_clear(&state->row);
+    buffer_put_u8(&state->row, subscription->options);
+    buffer_put_varint(&state->row, subscription->subscription_id);
+    store_put(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key), buffer_bytes(&state->row));
+}
+
+struct filter *subscription_set(struct state *state, struct session *session, struct bytes text, uint8_t options,
+                                uint32_t subscription_id)
+{
+    struct filter *filter = filter_by_text(state, text);
+    if (filter == NULL) {
+        filter = filter_make(state, state->next_filter_id++, text);
+        filter_touch(state, filter);
+    }
+    struct subscription *subscription = subscription_find(session, filter->id);
+    if (subscription == NULL) {
+        subscription = subscription_make(state, session, filter);
+        if (session->owner.client_epoch != 0)
+            connect_subscription(state, subscription);
+    } else if (subscription->options == options && subscription->subscription_id == subscription_id) {
+        return filter;
+    } else if (SUBSCRIPTION_QOS(subscription->options) > 0) {
+        member_leave(state, subscription);
+    }
+    subscription->options = options;
+    subscription->subscription_id = subscription_id;
+    if (SUBSCRIPTION_QOS(options) > 0)
+        member_join(state, subscription);
+    put_row(state, subscription);
+    filter_settle(state, filter); /* its last member may have become a subscriber with QoS 0 */
+    return filter;
+}
+
+void subscription_remove(struct state *state, struct subscription *subscription)
+{
+    struct session *session = subscription->session;
+    struct filter *filter = subscription->filter;
+    struct key key = key_pair(session->id, filter->id);
+    store_delete(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key));
+    if (SUBSCRIPTION_QOS(subscription->options) > 0)
+        member_leave(state, subscription);
+    if (session->owner.client_epoch != 0)
+        disconnect_subscription(subscription);
+    uint32_t at = lower_bound(session, filter->id);
+    session->subscription_count--;
+    memmove(session->subscriptions + at, session->subscriptions + at + 1,
+            (session->subscription_count - at) * sizeof *session->subscriptions);
+    free(subscription);
+    state->counts.subscriptions--;
+    filter->subscribers--;
+    filter_settle(state, filter);
+}
+
+/* ---- rows ---- */
+
+static void write_back(struct state *state, const struct filter *filter)
+{
+    struct key key = key_of(filter->id);
+    struct buffer *row = &state->row;
+    buffer_clear(row);
+    buffer_put_u8(row, filter->broadcast ? FILTER_BROADCAST : 0);
+    buffer_put_varint(row, filter->queue_count);
+    buffer_put_varint(row, filter->queue_bytes);
+    buffer_put_varint(row, filter->last_id);
+    buffer_put_varint(row, filter->last_qos2_id);
+    buffer_put_block(row, filter->text);
+    store_put(state->store, TABLE_FILTERS, key_bytes(&key), buffer_bytes(row));
+}
+
+void filters_write_back(struct state *state)
+{
+    struct dirty_list *dirty = &state->dirty_filters;
+    for (uint32_t i = 0; i < dirty->count; i++) {
+        struct filter *filter = dirty->things[i];
+        if (filter == NULL)
+            continue;
+        write_back(state, filter);
+        filter->dirty_slot = NOT_LISTED;
+    }
+    dirty->count = 0;
+}
+
+bool filters_load(struct state *state)
+{
+    struct key key = key_of(0);
+    struct row row;
+    for (bool found = store_first_at(state->store, TABLE_FILTERS, key_bytes(&key), &row); found;
+         found = store_first_after(state->store, TABLE_FILTERS, row.key, &row)) {
+        struct reader in = reader_of(row.value);
+        uint8_t flags = reader_u8(&in);
+        uint64_t queue_count = reader_varint(&in), queue_bytes = reader_varint(&in);
+        uint64_t last_id = reader_varint(&in), last_qos2_id = reader_varint(&in);
+        struct bytes text = reader_block(&in);
+        if (!reader_done(&in) || text.size == 0 || row.key.size != sizeof(uint64_t))
+            return false;
+        struct filter *filter = filter_make(state, key_number(row.key, 0), text);
+        filter->broadcast = (flags & FILTER_BROADCAST) != 0;
+        filter->queue_count = queue_count;
+        filter->queue_bytes = queue_bytes;
+        filter->last_id = last_id;
+        filter->last_qos2_id = last_qos2_id;
+    }
+    return true;
+}
+
+static bool load_subscription(struct state *state, const struct row *row)
+{
+    struct session *session = session_by_id(state, key_number(row->key, 0));
+    struct filter *filter = filter_by_id(state, key_number(row->key, 1));
+    if (session == NULL || filter == NULL)
+        return false;
+    struct reader in = reader_of(row->value);
+    struct subscription *subscription = subscription_make(state, session, filter);
+    subscription->options = reader_u8(&in);
+    subscription->subscription_id = (uint32_t)reader_varint(&in);
+    if (session->owner.client_epoch != 0)
+        connect_subscription(state, subscription);
+    if (SUBSCRIPTION_QOS(subscription->options) > 0) {
+        if (!filter->broadcast && filter->member_count == OWN_MEMBERS_MAX)
+            return false;
+        if (!filter->broadcast)
+            list_member(filter, subscription);
+        filter->member_count++;
+        if (SUBSCRIPTION_QOS(subscription->options) == 2)
+            filter->qos2_count++;
+    }
+    return reader_done(&in);
+}
+
+bool subscriptions_load(struct state *state)
+{
+    struct key key = key_of(0);
+    struct row row;
+    for (bool found = store_first_at(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key), &row); found;
+         found = store_first_after(state->store, TABLE_SUBSCRIPTIONS, row.key, &row)) {
+        if (row.key.size != 2 * sizeof(uint64_t) || !load_subscription(state, &row))
+            return false;
+    }
+    return true;
+}

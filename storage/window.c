@@ -1,0 +1,162 @@
+#include "window.h"
+
+#include "queues.h"
+#include "sessions.h"
+#include "work.h"
+
+#include <assert.h>
+
+#define ADMIT_LOOKS_MAX 1000 /* deliveries that one call may look at; the rest is work */
+
+static bool has_room(const struct state *state, const struct session *session)
+{
+    return session->owner.client_epoch != 0 && session->in_flight < session->receive_maximum &&
+           session->in_flight < state->settings.in_flight_max;
+}
+
+bool window_is_free(const struct state *state, const struct session *session)
+{
+    return has_room(state, session) && session->own_qos2 == 0 && session->membership_count == 0;
+}
+
+static void put_row(struct state *state, const struct session *session, const struct delivery *delivery)
+{
+    struct key key = key_pair(session->id, delivery->order);
+    buffer_clear(&state->row);
+    delivery_put(delivery, &state->row);
+    store_put(state->store, TABLE_IN_FLIGHT, key_bytes(&key), buffer_bytes(&state->row));
+}
+
+static void count(struct state *state, struct session *session, int by)
+{
+    session->in_flight += (uint32_t)by;
+    state->counts.in_flight += (uint64_t)(int64_t)by;
+    session_touch(state, session);
+}
+
+void window_add(struct state *state, struct session *session, const struct delivery *delivery)
+{
+    assert(delivery->order > session->admitted_upto);
+    put_row(state, session, delivery);
+    count(state, session, 1);
+    session->admitted_upto = delivery->order;
+}
+
+/* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. */
+static bool may_wait(const struct session *session)
+{
+    if (session->own_qos2 > 0)
+        return true;
+    for (uint32_t i = 0; i < session->membership_count; i++) {
+        if (session->memberships[i]->filter->last_qos2_id > session->admitted_upto)
+            return true;
+    }
+    return false;
+}
+
+static bool is_expired(struct state *state, uint64_t message_id)
+{
+    struct message_facts facts;
+    return messages_facts(&state->messages, message_id, &facts) && facts.expires_ms != 0 &&
+           facts.expires_ms <= state->clock_ms;
+}
+
+/* Looks at the next delivery; true: it was admitted. */
+static bool admit_next(struct state *state, struct session *session, const struct merged *merged)
+{
+    struct delivery delivery = merged->delivery;
+    if (delivery.qos == 2) {
+        /* Taking it moves it; its subscription ids are in state->read_ids, which that does not touch. */
+        bool expired = is_expired(state, delivery.message_id);
+        queues_take(state, session, merged);
+        if (!expired) {
+            window_add(state, session, &delivery);
+            return true;
+        }
+        messages_release(&state->messages, delivery.message_id, 1);
+        state->counts.dropped_expired++;
+    }
+    session->admitted_upto = delivery.order;
+    session_touch(state, session);
+    return false;
+}
+
+void window_admit(struct state *state, struct session *session)
+{
+    uint32_t looks = 0;
+    bool admitted = false;
+    struct merged merged;
+    while (!session->ended && has_room(state, session) && may_wait(session) &&
+           queues_next(state, session, session->admitted_upto, &merged)) {
+        if (looks++ == ADMIT_LOOKS_MAX) {
+            work_add(state, WORK_ADMIT_SESSION, session->id, 0);
+            break;
+        }
+        admitted |= admit_next(state, session, &merged);
+    }
+    if (admitted && session_held(state, session)) {
+        struct effect *effect = effects_add(state->effects, EFFECT_ADMITTED);
+        effect->session_id = session->id;
+        effect->connection = session->owner.connection;
+    }
+}
+
+static bool get(struct state *state, const struct session *session, uint64_t order, struct delivery *delivery)
+{
+    struct key key = key_pair(session->id, order);
+    struct bytes value;
+    return session->in_flight > 0 && store_get(state->store, TABLE_IN_FLIGHT, key_bytes(&key), &value) &&
+           delivery_read(value, order, &state->read_ids, delivery);
+}
+
+bool window_next(struct state *state, struct session *session, uint64_t after, struct delivery *delivery)
+{
+    if (session->in_flight == 0)
+        return false;
+    struct key key = key_pair(session->id, after), prefix = key_of(session->id);
+    struct row row;
+    bool found = store_first_after(state->store, TABLE_IN_FLIGHT, key_bytes(&key), &row);
+    return row_in(key_bytes(&prefix), found, &row) &&
+           delivery_read(row.value, key_number(row.key, 1), &state->read_ids, delivery);
+}
+
+bool window_release(struct state *state, struct session *session, uint64_t order)
+{
+    struct delivery delivery;
+    if (!get(state, session, order, &delivery))
+        return false;
+    if (delivery.released)
+        return true;
+    delivery.released = true;
+    delivery.subscription_id_count = 0;
+    put_row(state, session, &delivery);
+    messages_release(&state->messages, delivery.message_id, 1);
+    return true;
+}
+
+static void remove_row(struct state *state, struct session *session, const struct delivery *delivery)
+{
+    struct key key = key_pair(session->id, delivery->order);
+    store_delete(state->store, TABLE_IN_FLIGHT, key_bytes(&key));
+    if (!delivery->released)
+        messages_release(&state->messages, delivery->message_id, 1);
+    count(state, session, -1);
+}
+
+bool window_complete(struct state *state, struct session *session, uint64_t order)
+{
+    struct delivery delivery;
+    if (!get(state, session, order, &delivery) || !delivery.released)
+        return false;
+    remove_row(state, session, &delivery);
+    return true;
+}
+
+bool window_remove(struct state *state, struct session *session, uint64_t order)
+{
+    struct delivery delivery;
+    if (!get(state, session, order, &delivery))
+        return false;
+    remove_row(state, session, &delivery);
+    return true;
+}
