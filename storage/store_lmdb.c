@@ -17,7 +17,8 @@
  *      compared with the hash that was committed with them (store_view_verify).
  *
  * Never MDB_WRITEMAP: a full disk would be a SIGBUS, and a stray pointer of ours could write into the database. The map
- * is sized once, at opening, and never while a view reads it; address space is free.
+ * is sized once, at opening, and never while a view reads it; address space is free. Pages are read through the map: a
+ * disk that cannot read one kills the process with SIGBUS, and the peers go on.
  *
  * Each table has one cursor, opened when first needed in a transaction and gone with it. Rows of TABLE_MESSAGES mostly
  * come in ascending order and are then appended, which fills pages to the brim. The hash of all rows, and the format
@@ -31,6 +32,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +59,7 @@ struct lmdb_store {
     size_t append_bound_size;
     int marker;                       /* file descriptor; locked as long as the store is open */
     int data;                         /* of data.mdb; belongs to env */
+    atomic_bool write_failed;         /* a worker's store_sync met an error; the kernel tells it only once */
     char boot_id[BOOT_ID_SIZE];
     char path[PATH_SIZE];
 };
@@ -409,8 +412,11 @@ static enum status lmdb_sync(struct store *store)
 {
     struct lmdb_store *self = lmdb_of(store);
 
+    if (atomic_load(&self->write_failed))
+        return STATUS_IO_ERROR;
     if (fdatasync(self->data) == 0)
         return STATUS_OK;
+    atomic_store(&self->write_failed, true);
     report_errno(self->path, "flushing pages that were written before");
     marker_write(self, marker_poisoned);
     return STATUS_IO_ERROR;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -249,6 +250,46 @@ static void a_view_shows_the_last_commit(void **state)
     assert_false(store_view_next(view, TABLE_CLIENTS, row.key, &row));
     assert_int_equal(store_view_verify(view), STATUS_OK);
     store_view_close(view);
+}
+
+struct reading {
+    struct store_view *view;
+    enum status status;
+};
+
+static void *verify_many_times(void *argument)
+{
+    struct reading *reading = argument;
+
+    for (int i = 0; i < 20 && reading->status == STATUS_OK; i++)
+        reading->status = store_view_verify(reading->view);
+    return NULL;
+}
+
+static void a_worker_reads_a_view_while_the_owner_writes(void **state)
+{
+    struct world *w = *state;
+    struct reading reading = {0};
+    pthread_t worker;
+    static uint8_t value[300];
+
+    for (uint32_t i = 0; i < 2000; i++)
+        store_put(w->store, TABLE_SESSIONS, bytes_of(&i, sizeof i), bytes_of(value, i % 300));
+    store_commit(w->store);
+    assert_int_equal(store_view_open(w->store, &reading.view), STATUS_OK);
+    assert_int_equal(pthread_create(&worker, NULL, verify_many_times, &reading), 0);
+    for (uint32_t i = 0; i < 20000; i++) {
+        uint32_t key = i * 2654435761u % 3000;
+        if (i % 3 == 0)
+            store_delete(w->store, TABLE_SESSIONS, bytes_of(&key, sizeof key));
+        else
+            store_put(w->store, TABLE_SESSIONS, bytes_of(&key, sizeof key), bytes_of(value, i % 250));
+        if (i % 500 == 0)
+            assert_int_equal(store_commit(w->store), STATUS_OK);
+    }
+    assert_int_equal(pthread_join(worker, NULL), 0);
+    assert_int_equal(reading.status, STATUS_OK);
+    store_view_close(reading.view);
 }
 
 static void a_full_store_poisons_itself_and_then_does_nothing(void **state)
@@ -714,6 +755,7 @@ int main(void)
         BOTH(a_value_may_be_borrowed_from_another_row),
         BOTH(messages_may_come_in_any_order),
         BOTH(a_view_shows_the_last_commit),
+        BOTH(a_worker_reads_a_view_while_the_owner_writes),
         BOTH(a_full_store_poisons_itself_and_then_does_nothing),
         BOTH(the_first_trouble_is_the_one_that_is_told),
         BOTH(random_operations_agree_with_a_naive_model),
