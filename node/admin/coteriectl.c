@@ -1,0 +1,202 @@
+/* coteriectl.c — the command line for operators, over the admin HTTP of any node.
+ *
+ *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then each
+ *   coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients
+ *
+ * To add a command: a row in `commands`. */
+#include "base/bytes.h"
+#include "base/memory.h"
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_BYTES_MAX (16u * 1024 * 1024)
+#define PATIENCE_MS 3000L
+#define CONNECT_PATIENCE_MS 1000L
+
+struct options {
+    const char *address;
+    bool json;
+};
+
+static size_t take_bytes(char *data, size_t size, size_t count, void *context)
+{
+    struct buffer *answer = context;
+    if (answer->size + size * count > ANSWER_BYTES_MAX)
+        return 0;
+    buffer_put(answer, data, size * count);
+    return size * count;
+}
+
+/* HTTP status of a GET, or 0 (nobody answers; `why` says what). The answer is NUL-terminated. */
+static long http_get(const char *address, const char *path, struct buffer *answer, char why[CURL_ERROR_SIZE])
+{
+    char url[512];
+    long status = 0;
+    CURL *curl = curl_easy_init();
+    why[0] = '\0';
+    snprintf(url, sizeof(url), "http://%.300s%s", address, path);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, PATIENCE_MS);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_PATIENCE_MS);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    if (curl_easy_perform(curl) == CURLE_OK)
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(curl);
+    buffer_put_u8(answer, 0);
+    return status;
+}
+
+static json_t *ask_status(const char *address, char why[CURL_ERROR_SIZE])
+{
+    struct buffer answer = {0};
+    json_t *status = NULL;
+    if (http_get(address, "/status", &answer, why) == 200)
+        status = json_loads((const char *)answer.data, 0, NULL);
+    buffer_release(&answer);
+    return status;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+static long long number_of(const json_t *object, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static void print_head(void)
+{
+    printf("%-5s %-10s %6s %10s %10s %8s %9s  %-22s %-22s %s\n", "NODE", "ROLE", "TERM", "COMMIT", "APPLIED", "CLIENTS",
+           "SESSIONS", "CLIENT ADDRESS", "ADMIN", "READY");
+}
+
+static void print_node(const json_t *status, const char *admin)
+{
+    char client[64];
+    snprintf(client, sizeof(client), "%s", text_of(status, "client_address"));
+    if (client[0] == '\0')
+        snprintf(client, sizeof(client), ":%lld", number_of(status, "client_port"));
+    bool ready = json_is_true(json_object_get(status, "ready"));
+    printf("%-5lld %-10s %6lld %10lld %10lld %8lld %9lld  %-22s %-22s %s%s\n", number_of(status, "id"),
+           text_of(status, "role"), number_of(status, "term"), number_of(status, "commit_index"),
+           number_of(status, "applied_index"), number_of(status, "clients"), number_of(status, "sessions"), client, admin,
+           ready ? "yes" : "no: ", text_of(status, "reason"));
+}
+
+/* Prints the node that was asked and each member that it names; returns how many did not answer. */
+static int print_cluster(const json_t *first, const char *address, json_t *nodes)
+{
+    int silent = 0;
+    size_t i;
+    const json_t *member;
+    const json_t *members = json_object_get(first, "members");
+    if (json_array_size(members) == 0) {
+        print_node(first, address);
+        return 0;
+    }
+    json_array_foreach((json_t *)members, i, member) {
+        const char *admin = text_of(member, "admin");
+        char why[CURL_ERROR_SIZE] = "its admin address is not configured (cluster.members, admin)";
+        bool asked = number_of(member, "id") == number_of(first, "id");
+        json_t *status = asked ? json_incref((json_t *)first) : admin[0] != '\0' ? ask_status(admin, why) : NULL;
+        if (status != NULL) {
+            json_array_append(nodes, status);
+            print_node(status, asked && admin[0] == '\0' ? address : admin);
+        } else {
+            silent++;
+            printf("%-5lld %-10s %6s %10s %10s %8s %9s  %-22s %-22s no: %s\n", number_of(member, "id"), "?", "-", "-", "-",
+                   "-", "-", text_of(member, "client"), admin, why);
+        }
+        json_decref(status);
+    }
+    return silent;
+}
+
+static int command_status(const struct options *options)
+{
+    char why[CURL_ERROR_SIZE];
+    json_t *first = ask_status(options->address, why);
+    if (first == NULL) {
+        fprintf(stderr, "coteriectl: no answer from %s: %s\n", options->address, why);
+        return 1;
+    }
+    if (options->json) {
+        json_dumpf(first, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(first);
+        return 0;
+    }
+    json_t *nodes = json_array();
+    print_head();
+    int silent = print_cluster(first, options->address, nodes);
+    json_decref(nodes);
+    json_decref(first);
+    return silent > 0 ? 3 : 0;
+}
+
+static int command_ready(const struct options *options)
+{
+    struct buffer answer = {0};
+    char why[CURL_ERROR_SIZE];
+    long status = http_get(options->address, "/readyz", &answer, why);
+    if (status == 0)
+        printf("no answer from %s: %s\n", options->address, why);
+    else
+        fputs((const char *)answer.data, stdout);
+    buffer_release(&answer);
+    return status == 200 ? 0 : 1;
+}
+
+static const struct command {
+    const char *name;
+    const char *meaning;
+    int (*run)(const struct options *options);
+} commands[] = {
+    {"status", "the cluster as a table; --json: what the asked node says", command_status},
+    {"ready", "exit code 0 if the node serves clients", command_ready},
+};
+
+static int print_usage(FILE *out)
+{
+    fprintf(out, "usage: coteriectl COMMAND [--address HOST:PORT] [--json]\n\n");
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].meaning);
+    fprintf(out, "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n");
+    return out == stdout ? 0 : 2;
+}
+
+int main(int count, char **values)
+{
+    char address[64] = "127.0.0.1:8883";
+    const char *port = getenv("COTERIE_ADMIN_PORT"), *name = NULL;
+    struct options options = {.address = address};
+    if (port != NULL)
+        snprintf(address, sizeof(address), "127.0.0.1:%.8s", port);
+    for (int i = 1; i < count; i++) {
+        if (strcmp(values[i], "--address") == 0 && i + 1 < count)
+            options.address = values[++i];
+        else if (strcmp(values[i], "--json") == 0)
+            options.json = true;
+        else if (strcmp(values[i], "--help") == 0)
+            return print_usage(stdout);
+        else if (name == NULL && values[i][0] != '-')
+            name = values[i];
+        else
+            return print_usage(stderr);
+    }
+    for (size_t i = 0; name != NULL && i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return commands[i].run(&options);
+    return print_usage(stderr);
+}

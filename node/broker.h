@@ -1,0 +1,67 @@
+/* broker.h — one node: the place where the parts meet. Owns their lives and the turns of the loop; decides nothing.
+ *
+ *   clients <-> conns <-> core <-> consensus <-> links <-> other nodes
+ *                          |           |
+ *                        state        log, snapshots  <-> thread pool
+ *
+ * broker_open() binds everything before it touches the disk, so that a port in use harms nothing; afterwards the loop
+ * runs until broker_stop(), a signal, or trouble. */
+#ifndef COTERIE_BROKER_H
+#define COTERIE_BROKER_H
+
+#include <uv.h>
+
+#include "admin/histogram.h"
+#include "cluster/consensus.h"
+#include "cluster/link.h"
+#include "config.h"
+#include "data.h"
+#include "node/client/core.h"
+
+struct broker;
+
+enum broker_phase {
+    BROKER_RUNNING,
+    BROKER_STOPPING,     /* asked to stop: hands over leadership, says goodbye to clients */
+    BROKER_FAILED,       /* this node cannot go on; admin HTTP says why until it restarts or ends */
+    BROKER_CLOSING,
+};
+
+#define BROKER_ERROR_MAX DATA_ERROR_MAX
+
+/* Any status but STATUS_OK: `error` is one sentence; nothing runs. `config` is borrowed until the loop has ended. */
+enum status broker_open(uv_loop_t *loop, const struct config *config, struct broker **broker,
+                        char error[BROKER_ERROR_MAX]);
+/* Stops in order; SIGTERM and SIGINT do the same. The loop ends when all is closed. */
+void broker_stop(struct broker *broker);
+/* After the loop has ended. What the process should do next. */
+enum broker_end { BROKER_END_STOPPED, BROKER_END_FAILED, BROKER_END_RESTART };
+enum broker_end broker_free(struct broker *broker);
+
+/* ---- for the admin interface ---- */
+
+struct broker_numbers {
+    uint64_t now_ms, started_ms;
+    uint64_t turns, turn_longest_us;     /* longest since the start */
+    uint64_t turn_recent_us;             /* longest of the last full minute */
+    uint64_t committed_waiting;          /* entries committed, not applied yet */
+    uint64_t qos0_dropped_backlog;       /* batches to peers that take nothing */
+    uint64_t pauses;                     /* the process stood still for long (SIGSTOP, suspended machine) */
+    struct histogram batch_commands;     /* per committed batch, of whatever node */
+    struct histogram flush_us;           /* jobs of the log: write and flush */
+    struct histogram commit_us;          /* batches of this node: from submit to applied */
+};
+
+enum broker_phase broker_phase(const struct broker *broker);
+const char *broker_trouble(const struct broker *broker);         /* BROKER_FAILED: why */
+const struct config *broker_config(const struct broker *broker);
+const struct data *broker_data(const struct broker *broker);
+struct core *broker_core(const struct broker *broker);           /* NULL once failed or closing */
+struct consensus *broker_consensus(const struct broker *broker); /* likewise */
+const struct links *broker_links(const struct broker *broker);
+uint32_t broker_client_port(const struct broker *broker);        /* of the first listener */
+void broker_numbers(const struct broker *broker, struct broker_numbers *numbers);
+/* Whether this node serves clients; if not, *why is a text. */
+bool broker_ready(const struct broker *broker, const char **why);
+
+#endif

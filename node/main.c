@@ -1,0 +1,112 @@
+/* main.c — the `coterie` program: reads options and configuration, runs one node until it is told to stop. */
+#include "base/logger.h"
+#include "broker.h"
+#include "config.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const char usage[] =
+    "usage: coterie [--config FILE] [--check-config] [--help-config] [--version] [--help]\n"
+    "\n"
+    "A node of a cluster of MQTT brokers. Without --config: a single node on localhost, data in ./coterie-data.\n"
+    "\n"
+    "  --config FILE    read this configuration (YAML)\n"
+    "  --check-config   say whether the configuration is right, and end\n"
+    "  --help-config    list all options; each can also be set by an environment variable\n"
+    "  --version        print the version\n";
+
+struct arguments {
+    const char *config;
+    bool check;
+};
+
+/* Returns -1 to go on, else the exit code. */
+static int parse_arguments(int count, char **values, struct arguments *arguments)
+{
+    for (int i = 1; i < count; i++) {
+        if (strcmp(values[i], "--config") == 0 && i + 1 < count) {
+            arguments->config = values[++i];
+        } else if (strncmp(values[i], "--config=", 9) == 0) {
+            arguments->config = values[i] + 9;
+        } else if (strcmp(values[i], "--check-config") == 0) {
+            arguments->check = true;
+        } else if (strcmp(values[i], "--version") == 0) {
+            printf("coterie %s\n", COTERIE_VERSION);
+            return 0;
+        } else if (strcmp(values[i], "--help") == 0 || strcmp(values[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        } else if (strcmp(values[i], "--help-config") == 0) {
+            struct buffer text = {0};
+            config_describe(&text);
+            fwrite(text.data, 1, text.size, stdout);
+            buffer_release(&text);
+            return 0;
+        } else {
+            fprintf(stderr, "coterie: unknown option '%s'\n%s", values[i], usage);
+            return 2;
+        }
+    }
+    return -1;
+}
+
+static int run(const struct config *config, char **values)
+{
+    struct broker *broker;
+    char error[BROKER_ERROR_MAX] = "";
+    uv_loop_t loop;
+    uv_loop_init(&loop);
+    enum status status = broker_open(&loop, config, &broker, error);
+    if (status != STATUS_OK) {
+        if (error[0] != '\0')
+            log_event(LOG_ERROR, "not-started", log_text("why", error));
+        return 1;
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_loop_close(&loop);
+    enum broker_end end = broker_free(broker);
+    if (end == BROKER_END_RESTART) {
+        log_event(LOG_WARNING, "restarting");
+        execv("/proc/self/exe", values);
+    }
+    log_event(LOG_INFO, "stopped");
+    return end == BROKER_END_STOPPED ? 0 : 1;
+}
+
+int main(int count, char **values)
+{
+    struct arguments arguments = {0};
+    struct config *config;
+    char error[CONFIG_ERROR_MAX];
+    int code = parse_arguments(count, values, &arguments);
+    if (code >= 0)
+        return code;
+    if (config_load(arguments.config, (const char *const *)environ, &config, error) != STATUS_OK) {
+        fprintf(stderr, "coterie: %s\n", error);
+        return 2;
+    }
+    if (arguments.check) {
+        puts("the configuration is right");
+        config_free(config);
+        return 0;
+    }
+    log_configure(config->log.level, config->log.format, config->node.id);
+    if (arguments.config == NULL && config->cluster.member_count == 0) {
+        config->cluster.bootstrap = true;
+        log_event(LOG_INFO, "single-node",
+                  log_text("what", "no configuration given: a single node, nothing is replicated; see --help-config"),
+                  log_text("data_dir", config->node.data_dir), log_text("clients", config->listeners[0].address),
+                  log_u64("port", config->listeners[0].port), log_u64("admin_port", config->admin.port));
+    }
+    signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "8", 0);    /* flushes of the log must not wait for name look-ups and snapshots */
+    code = run(config, values);
+    config_free(config);
+    return code;
+}
