@@ -24,6 +24,7 @@
  * come in ascending order and are then appended, which fills pages to the brim. The hash of all rows, and the format
  * version, are a row of the database "about", written in the same transaction as the rows. */
 #include "store_backend.h"
+#include "store_marker.h"
 
 #include "base/logger.h"
 #include "base/memory.h"
@@ -36,15 +37,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STORE_FORMAT 1
 #define PATH_SIZE 4096
-#define MARKER_SIZE 128
-#define MARKER_MAGIC "coterie store "
-#define BOOT_ID_SIZE 64
 #define ABOUT_KEY "about"
 #define ABOUT_SIZE 20 /* u32 format, u64 hash[2] */
 
@@ -57,10 +53,9 @@ struct lmdb_store {
     MDB_cursor *cursors[TABLE_COUNT]; /* of txn; NULL until needed */
     uint8_t append_bound[STORE_KEY_MAX]; /* no key of TABLE_MESSAGES is larger */
     size_t append_bound_size;
-    int marker;                       /* file descriptor; locked as long as the store is open */
+    struct store_marker marker;       /* locked as long as the store is open */
     int data;                         /* of data.mdb; belongs to env */
     atomic_bool write_failed;         /* a worker's store_sync met an error; the kernel tells it only once */
-    char boot_id[BOOT_ID_SIZE];
     char path[PATH_SIZE];
 };
 
@@ -176,81 +171,6 @@ enum status store_rename(const char *from, const char *path)
         return report_errno(path, "renaming a store");
     path_join(parent, path, "..");
     return sync_directory(parent) ? STATUS_OK : report_errno(parent, "flushing the directory of a store");
-}
-
-/* ---- the marker ----
- *
- * MARKER_SIZE bytes, one line of text padded with blanks: "coterie store 1 <state> <boot id>". It is overwritten in place;
- * half of a write is a marker that cannot be read, which is what an untrusted one should be. */
-
-static const char *const marker_open = "open";
-static const char *const marker_closed = "closed";
-static const char *const marker_poisoned = "poisoned";
-
-static void marker_image(char out[MARKER_SIZE], const char *state, const char *boot_id)
-{
-    char line[MARKER_SIZE + BOOT_ID_SIZE];
-    int size = snprintf(line, sizeof line, MARKER_MAGIC "%d %s %s", STORE_FORMAT, state, boot_id);
-
-    assert(size > 0 && size < MARKER_SIZE);
-    memset(out, ' ', MARKER_SIZE);
-    memcpy(out, line, (size_t)size);
-    out[MARKER_SIZE - 1] = '\n';
-}
-
-/* Any thread. */
-static bool marker_write(const struct lmdb_store *self, const char *state)
-{
-    char image[MARKER_SIZE];
-
-    marker_image(image, state, self->boot_id);
-    return pwrite(self->marker, image, MARKER_SIZE, 0) == MARKER_SIZE && fdatasync(self->marker) == 0;
-}
-
-enum trust {
-    TRUST_NEW,      /* no marker, no data */
-    TRUST_WHOLE,    /* closed cleanly */
-    TRUST_UNCLEAN,  /* left open in this boot */
-    TRUST_NONE,     /* left open in another boot, poisoned, or unreadable */
-    TRUST_OTHER_FORMAT,
-};
-
-static enum trust marker_judge(const struct lmdb_store *self, bool has_data)
-{
-    char found[MARKER_SIZE] = {0}, closed[MARKER_SIZE], open_now[MARKER_SIZE];
-    size_t closed_part = strlen(MARKER_MAGIC) + 1 + 1 + strlen(marker_closed) + 1;
-    ssize_t size = pread(self->marker, found, MARKER_SIZE, 0);
-
-    if (!has_data)
-        return TRUST_NEW;
-    if (size != MARKER_SIZE || memcmp(found, MARKER_MAGIC, strlen(MARKER_MAGIC)) != 0)
-        return TRUST_NONE;
-    marker_image(closed, marker_closed, self->boot_id);
-    marker_image(open_now, marker_open, self->boot_id);
-    if (memcmp(found, closed, strlen(MARKER_MAGIC) + 2) != 0)
-        return TRUST_OTHER_FORMAT;
-    if (memcmp(found, closed, closed_part) == 0)
-        return TRUST_WHOLE; /* in whatever boot */
-    return memcmp(found, open_now, MARKER_SIZE) == 0 ? TRUST_UNCLEAN : TRUST_NONE;
-}
-
-static bool read_boot_id(char out[BOOT_ID_SIZE], const char *pretended)
-{
-    FILE *file;
-    bool done;
-
-    if (pretended != NULL) {
-        snprintf(out, BOOT_ID_SIZE, "%s", pretended);
-        return true;
-    }
-    file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (file == NULL)
-        return false;
-    done = fgets(out, BOOT_ID_SIZE, file) != NULL;
-    fclose(file);
-    if (done)
-        out[strcspn(out, "\n")] = '\0';
-    return done;
 }
 
 /* ---- rows ---- */
@@ -418,7 +338,7 @@ static enum status lmdb_sync(struct store *store)
         return STATUS_OK;
     atomic_store(&self->write_failed, true);
     report_errno(self->path, "flushing pages that were written before");
-    marker_write(self, marker_poisoned);
+    store_marker_write(&self->marker, MARKER_POISONED);
     return STATUS_IO_ERROR;
 }
 
@@ -428,7 +348,7 @@ static void lmdb_poisoned(struct store *store, enum status status)
 
     log_event(LOG_ERROR, "store-poisoned", log_text("path", self->path), log_text("why", store->trouble));
     if (status != STATUS_NO_SPACE)
-        marker_write(self, marker_poisoned); /* if that fails too: in this boot rule 3 catches it, else rule 1 */
+        store_marker_write(&self->marker, MARKER_POISONED); /* if that fails too: in this boot rule 3 catches it, else rule 1 */
 }
 
 static uint64_t lmdb_bytes(const struct store *store)
@@ -449,8 +369,7 @@ static void discard(struct lmdb_store *self)
         mdb_txn_abort(self->txn);
     if (self->env != NULL)
         mdb_env_close(self->env);
-    if (self->marker >= 0)
-        close(self->marker); /* and with it the lock */
+    store_marker_close(&self->marker);
     free(self);
 }
 
@@ -462,7 +381,7 @@ static void lmdb_close(struct store *store)
         mdb_txn_abort(self->txn);
     self->txn = NULL;
     if (store->status == STATUS_OK && lmdb_sync(store) == STATUS_OK)
-        marker_write(self, marker_closed);
+        store_marker_write(&self->marker, MARKER_CLOSED);
     discard(self);
 }
 
@@ -551,21 +470,19 @@ static const struct store_backend lmdb_backend = {
 static enum status take_directory(struct lmdb_store *self, const char *boot_id)
 {
     char marker[PATH_SIZE], data[PATH_SIZE];
-    enum trust trust;
+    enum store_trust trust = TRUST_NEW;
+    enum status status;
 
     path_join(marker, self->path, "marker");
     path_join(data, self->path, "data.mdb");
     if (mkdir(self->path, 0700) != 0 && errno != EEXIST)
         return report_errno(self->path, "making the directory");
-    if (!read_boot_id(self->boot_id, boot_id))
-        return report_errno(self->path, "reading the boot id");
-    self->marker = open(marker, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (self->marker < 0)
-        return report_errno(marker, "opening the marker");
-    if (flock(self->marker, LOCK_EX | LOCK_NB) != 0)
-        return report(self->path, "another process has this store open", STATUS_BUSY, errno);
-
-    trust = marker_judge(self, access(data, F_OK) == 0);
+    status = store_marker_open(&self->marker, marker, boot_id);
+    if (status != STATUS_OK)
+        return status == STATUS_BUSY ? report(self->path, "another process has this store open", status, errno)
+                                     : report_errno(marker, "opening the marker");
+    if (access(data, F_OK) == 0)
+        trust = store_marker_judge(&self->marker);
     if (trust == TRUST_OTHER_FORMAT)
         return report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
     if (trust == TRUST_NONE) {
@@ -576,7 +493,7 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
         return STATUS_DAMAGED;
     }
     self->base.unclean = trust == TRUST_UNCLEAN;
-    if (!marker_write(self, marker_open) || !sync_directory(self->path))
+    if (!store_marker_write(&self->marker, MARKER_OPEN) || !sync_directory(self->path))
         return report_errno(marker, "writing the marker");
     return STATUS_OK;
 }
@@ -637,7 +554,7 @@ enum status store_lmdb_open(const struct store_options *options, struct store **
     int code;
 
     self->base.backend = &lmdb_backend;
-    self->marker = -1;
+    self->marker.fd = -1;
     if (strlen(options->path) > PATH_SIZE - 16) {
         status = STATUS_INVALID;
         goto fail;
@@ -652,7 +569,7 @@ enum status store_lmdb_open(const struct store_options *options, struct store **
     if (code != MDB_SUCCESS) {
         status = report(self->path, "opening the database", status_of(code), code);
         if (status == STATUS_CORRUPT)
-            marker_write(self, marker_poisoned);
+            store_marker_write(&self->marker, MARKER_POISONED);
         goto fail;
     }
     if (format != STORE_FORMAT) {
