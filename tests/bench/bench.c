@@ -3,9 +3,10 @@
  *   plan (what to do) -> this file (when) -> workers (threads) -> clients -> packets
  *                                          <- counters, histograms, ledgers -> report
  *
- * This file is the conductor. It runs in the main thread, gives the workers their orders phase by phase, takes samples of
- * counters and CPU time at the edges of the measured time, and at the end, when all threads are joined, compares what was
- * acknowledged with what arrived. To add a workload: a row in plan.c, and a run_...() here if the phases are new. */
+ * This file is the conductor. It runs in the main thread, gives the workers their orders phase by phase, takes samples
+ * of counters and CPU time at the edges of the measured time, and at the end, when all threads are joined, compares
+ * what was acknowledged with what arrived. To add a workload: a row in plan.c, and a run_...() here if the phases are
+ * new. */
 #include "buffer.h"
 #include "disk.h"
 #include "plan.h"
@@ -36,7 +37,7 @@ struct sample {
     uint64_t at_ns;
     uint64_t counters[COUNTER_COUNT];
     struct process_usage processes[PIDS_MAX];
-    double broker_cpu_s, own_cpu_s;
+    double own_cpu_s;
     uint64_t resident;
 };
 
@@ -88,10 +89,8 @@ static void take_sample(const struct run *run, struct sample *sample)
     for (int c = 0; c < COUNTER_COUNT; c++)
         sample->counters[c] = total(run, (enum counter)c);
     for (unsigned i = 0; i < pids->count; i++) {
-        if (!process_read(pids->list[i], &sample->processes[i]))
-            continue;
-        sample->broker_cpu_s += sample->processes[i].cpu_s;
-        sample->resident += sample->processes[i].resident;
+        if (process_read(pids->list[i], &sample->processes[i]))
+            sample->resident += sample->processes[i].resident;
     }
 }
 
@@ -166,7 +165,7 @@ static bool all_delivered(const struct run *run)
 
 static bool all_sent_and_delivered(const struct run *run)
 {
-    return all_sent(run) && all_delivered(run);
+    return interrupted || (all_sent(run) && all_delivered(run));
 }
 
 static bool all_back(const struct run *run)
@@ -286,11 +285,22 @@ static void report_plan(const struct run *run)
                text, plan->hosts.count, plan->hosts.count == 1 ? "" : "es");
 }
 
+/* Of the processes that are still there at the end. */
+static double broker_cpu_between(const struct run *run, const struct sample *from, const struct sample *to)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < run->plan->pids.count; i++) {
+        if (to->processes[i].cpu_s >= from->processes[i].cpu_s)
+            sum += to->processes[i].cpu_s - from->processes[i].cpu_s;
+    }
+    return sum;
+}
+
 /* CPU time between two samples, per `things` of the broker and per `messages` (both ways) of this program. */
 static void report_cpu(const struct run *run, const struct sample *from, const struct sample *to, double things,
                        const char *label, double messages)
 {
-    double broker = to->broker_cpu_s - from->broker_cpu_s, own = to->own_cpu_s - from->own_cpu_s;
+    double broker = broker_cpu_between(run, from, to), own = to->own_cpu_s - from->own_cpu_s;
     double seconds = seconds_between(from->at_ns, to->at_ns);
     if (run->plan->pids.count > 0) {
         report_number(run->report, "broker_cpu_s", NULL, broker, 2, "s");
@@ -329,13 +339,17 @@ static bool report_account(const struct run *run)
     uint64_t lost = count_lost(run);
     uint64_t unanswered = total(run, COUNTER_SENT) - total(run, COUNTER_FINISHED);
     report_number(run->report, "sent", NULL, (double)total(run, COUNTER_SENT), 0, "");
-    report_number(run->report, "total_acknowledged", "acknowledged in all", (double)total(run, COUNTER_ACKNOWLEDGED), 0, "");
-    report_number(run->report, "total_delivered", "delivered in all", (double)total(run, COUNTER_DELIVERED), 0, "");
+    bool tell = run->plan->publishers > 0; /* without messages there is little to tell */
+    report_number(run->report, "total_acknowledged", tell ? "acknowledged in all" : NULL,
+                  (double)total(run, COUNTER_ACKNOWLEDGED), 0, "");
+    report_number(run->report, "total_delivered", tell ? "delivered in all" : NULL,
+                  (double)total(run, COUNTER_DELIVERED), 0, "");
     report_number(run->report, "unanswered", unanswered > 0 ? "never answered" : NULL, (double)unanswered, 0, "");
-    report_number(run->report, "lost", "lost", (double)lost, 0, "");
+    report_number(run->report, "lost", tell ? "lost" : NULL, (double)lost, 0, "");
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         uint64_t value = total(run, rows[i].counter);
-        report_number(run->report, rows[i].key, i < 2 || value > 0 ? rows[i].label : NULL, (double)value, 0, "");
+        report_number(run->report, rows[i].key, (i < 2 && tell) || value > 0 ? rows[i].label : NULL, (double)value, 0,
+                      "");
     }
     bool twice = run->plan->qos == 2 && total(run, COUNTER_DUPLICATED) > 0 &&
                  (run->plan->failover || total(run, COUNTER_RESENT) == 0);
@@ -419,11 +433,13 @@ static void report_rates(const struct run *run, const struct sample *from, const
     double ack_s = seconds_between(from->at_ns, counted ? latest(run, COUNTER_LAST_ACK_NS) : to->at_ns);
     double delivery_s = seconds_between(from->at_ns, counted ? latest(run, COUNTER_LAST_DELIVERY_NS) : to->at_ns);
     report_number(run->report, "seconds", "measured", seconds_between(from->at_ns, to->at_ns), 2, "s");
-    report_number(run->report, "acknowledged_per_s", run->plan->qos > 0 ? "acknowledged" : "sent", (double)acked / ack_s, 0, "/s");
+    report_number(run->report, "acknowledged_per_s", run->plan->qos > 0 ? "acknowledged" : "sent",
+                  (double)acked / ack_s, 0, "/s");
     if (run->plan->subscribers > 0)
         report_number(run->report, "delivered_per_s", "delivered", (double)delivered / delivery_s, 0, "/s");
     double megabytes = (double)(to->counters[COUNTER_BYTES_IN] + to->counters[COUNTER_BYTES_OUT] -
-                                from->counters[COUNTER_BYTES_IN] - from->counters[COUNTER_BYTES_OUT]) / 1e6;
+                                from->counters[COUNTER_BYTES_IN] - from->counters[COUNTER_BYTES_OUT]) /
+                       1e6;
     report_number(run->report, "megabytes_per_s", "on the wire, both ways",
                   megabytes / seconds_between(from->at_ns, to->at_ns), 1, "MB/s");
     double sent = (double)(to->counters[COUNTER_SENT] - from->counters[COUNTER_SENT]);
@@ -436,7 +452,8 @@ static void report_gaps(const struct run *run)
     uint64_t at_ms = 0, gap_ms = longest_silence(run, &at_ms);
     const char *label = run->plan->failover ? "longest gap of all PUBACKs" : NULL;
     report_number(run->report, "longest_gap_ms", label, (double)gap_ms, 0, "ms");
-    report_number(run->report, "longest_gap_at_s", run->plan->failover ? "  it began at" : NULL, (double)at_ms / 1e3, 2, "s");
+    report_number(run->report, "longest_gap_at_s", run->plan->failover ? "  it began at" : NULL, (double)at_ms / 1e3, 2,
+                  "s");
     report_number(run->report, "longest_gap_of_one_ms", run->plan->failover ? "longest gap of a publisher" : NULL,
                   (double)longest_gap_of_one(run) / 1e6, 0, "ms");
 }
@@ -516,8 +533,10 @@ static int run_offline(struct run *run)
     double drain_s = seconds_between(queued.at_ns, latest(run, COUNTER_LAST_DELIVERY_NS));
     double net_s = drain_s > bare_s ? drain_s - bare_s : 0;
     report_number(run->report, "publish_s", "publishing", publish_s, 3, "s");
-    report_number(run->report, "acknowledged_per_s", "  acknowledged", (double)total(run, COUNTER_ACKNOWLEDGED) / publish_s, 0, "/s");
-    report_number(run->report, "queued_per_s", "  copies queued", (double)total(run, COUNTER_EXPECTED) / publish_s, 0, "/s");
+    report_number(run->report, "acknowledged_per_s", "  acknowledged",
+                  (double)total(run, COUNTER_ACKNOWLEDGED) / publish_s, 0, "/s");
+    report_number(run->report, "queued_per_s", "  copies queued", (double)total(run, COUNTER_EXPECTED) / publish_s, 0,
+                  "/s");
     report_number(run->report, "bare_connect_s", "connecting, nothing waiting", bare_s, 3, "s");
     report_number(run->report, "drain_s", "connecting and draining", drain_s, 3, "s");
     report_number(run->report, "delivered_per_s", "  delivered", delivered / drain_s, 0, "/s");
@@ -572,7 +591,8 @@ static int run_idle(struct run *run)
         report_number(run->report, "resident_bytes", "resident with them", (double)there.resident, 0, "B");
         report_number(run->report, "resident_per_connection_bytes", "  per connection",
                       ((double)there.resident - (double)before.resident) / clients, 0, "B");
-        report_number(run->report, "idle_cpu_percent", "CPU of the broker", (after.broker_cpu_s - there.broker_cpu_s) / seconds * 100, 1, "%");
+        report_number(run->report, "idle_cpu_percent", "CPU of the broker",
+                      broker_cpu_between(run, &there, &after) / seconds * 100, 1, "%");
     }
     return finish(run);
 }
@@ -587,20 +607,11 @@ static int run_with_workers(struct run *run)
     report_plan(run);
     int status = EXIT_NOT_MEASURED;
     switch (plan->workload->kind) {
-    case WORKLOAD_TRAFFIC:
-        status = run_traffic(run);
-        break;
-    case WORKLOAD_OFFLINE:
-        status = run_offline(run);
-        break;
-    case WORKLOAD_CONNECT:
-        status = run_connect(run);
-        break;
-    case WORKLOAD_IDLE:
-        status = run_idle(run);
-        break;
-    case WORKLOAD_DISK:
-        break;
+    case WORKLOAD_TRAFFIC: status = run_traffic(run); break;
+    case WORKLOAD_OFFLINE: status = run_offline(run); break;
+    case WORKLOAD_CONNECT: status = run_connect(run); break;
+    case WORKLOAD_IDLE: status = run_idle(run); break;
+    case WORKLOAD_DISK: break;
     }
     for (uint64_t i = 0; i < plan->threads; i++)
         worker_release(&run->workers[i]);

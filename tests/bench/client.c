@@ -2,8 +2,9 @@
  *
  *   CLOSED -> CONNECTING -> GREETING -> [SUBSCRIBING] -> READY -> LEAVING -> CLOSING -> CLOSED
  *
- * Any state goes to CLOSING when the connection breaks. client_advance() is called whenever a client comes to rest (CLOSED
- * or READY) or gets another goal, and takes the next step towards the goal; nothing else decides where to go. */
+ * Any state goes to CLOSING when the connection breaks. client_advance() is called whenever a client comes to rest
+ * (CLOSED or READY) or gets another goal, and takes the next step towards the goal; nothing else decides where to go.
+ */
 #include "client.h"
 
 #include "worker.h"
@@ -14,7 +15,7 @@
 #include <string.h>
 
 enum {
-    HANDSHAKE_MS = 5000, /* dialling, CONNACK and SUBACK together */
+    HANDSHAKE_MS = 5000, /* dialling, CONNACK and SUBACK together, unless there is an --ack-timeout */
     LEAVE_MS = 1000,     /* a broker closes after DISCONNECT; if it does not, we do */
     RETRY_MS = 50,       /* after all addresses have been tried once */
     SESSION_EXPIRY_S = 3600,
@@ -239,24 +240,19 @@ static bool receive_packet(struct client *client, const struct packet *packet, u
     if (client->state == CLIENT_GREETING && packet->type != PACKET_CONNACK)
         return false;
     switch (packet->type) {
-    case PACKET_CONNACK:
-        return receive_connack(client, packet, now);
-    case PACKET_SUBACK:
-        return receive_suback(client, packet);
+    case PACKET_CONNACK: return receive_connack(client, packet, now);
+    case PACKET_SUBACK: return receive_suback(client, packet);
     case PACKET_PUBLISH:
-    case PACKET_PUBREL:
-        return client->role == ROLE_SUBSCRIBER && subscriber_receive(client, packet, now);
+    case PACKET_PUBREL: return client->role == ROLE_SUBSCRIBER && subscriber_receive(client, packet, now);
     case PACKET_PUBACK:
     case PACKET_PUBREC:
-    case PACKET_PUBCOMP:
-        return client->role == ROLE_PUBLISHER && publisher_receive(client, packet, now);
+    case PACKET_PUBCOMP: return client->role == ROLE_PUBLISHER && publisher_receive(client, packet, now);
     case PACKET_DISCONNECT:
         worker_trouble(client->worker, "the broker sent DISCONNECT, reason 0x%02x",
                        packet->size > 0 ? packet->body[0] : 0);
         client_break(client);
         return true;
-    default:
-        return packet->type == PACKET_PINGRESP;
+    default: return packet->type == PACKET_PINGRESP;
     }
 }
 
@@ -344,9 +340,10 @@ static void dial(struct client *client)
     client->dialled_ns = uv_hrtime();
     client->state = CLIENT_CONNECTING;
     uv_tcp_init(&worker->loop, &client->tcp);
-    uv_timer_start(&client->timer, on_too_late, HANDSHAKE_MS, 0);
-    int status = uv_tcp_connect(&client->connecting, &client->tcp, (const struct sockaddr *)&address->socket,
-                                on_connected);
+    double patience_ms = worker->plan->ack_timeout > 0 ? worker->plan->ack_timeout * 1000 : HANDSHAKE_MS;
+    uv_timer_start(&client->timer, on_too_late, (uint64_t)patience_ms, 0);
+    int status =
+        uv_tcp_connect(&client->connecting, &client->tcp, (const struct sockaddr *)&address->socket, on_connected);
     if (status < 0) {
         worker_trouble(worker, "cannot connect to %s: %s", address->text, uv_strerror(status));
         client_break(client);
@@ -373,7 +370,8 @@ static void client_advance(struct client *client)
 {
     bool at_goal = false;
     if (client->state == CLIENT_CLOSED) {
-        bool dial_again = client->goal == GOAL_ONLINE || (client->goal == GOAL_ERASED && client->session != SESSION_NONE);
+        bool dial_again =
+            client->goal == GOAL_ONLINE || (client->goal == GOAL_ERASED && client->session != SESSION_NONE);
         if (dial_again && client->attempts < hosts_of(client)->count)
             dial(client);
         else if (dial_again)
@@ -407,7 +405,8 @@ void client_init(struct client *client, struct worker *worker, enum role role, u
     client->worker = worker;
     client->role = role;
     client->number = number;
-    client->host = (unsigned)((number + (role == ROLE_SUBSCRIBER ? plan->subscriber_shift : 0)) % hosts_of(client)->count);
+    client->host =
+        (unsigned)((number + (role == ROLE_SUBSCRIBER ? plan->subscriber_shift : 0)) % hosts_of(client)->count);
     client->tcp.data = client->connecting.data = client->write.data = client;
     uv_timer_init(&worker->loop, &client->timer);
     client->timer.data = client;

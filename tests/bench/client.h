@@ -1,8 +1,8 @@
 /* client.h — one MQTT client: its connection, and the way to the state that it is wanted in.
  *
- * A client has a goal and does by itself what leads there, over as many connections as it takes: when one breaks it goes
- * to the next address, and goes on with what was unfinished. Publishers and subscribers differ in what they do with
- * packets once they are connected: publisher.c, subscriber.c. */
+ * A client has a goal and does by itself what leads there, over as many connections as it takes: when one breaks it
+ * goes to the next address, and goes on with what was unfinished. Publishers and subscribers differ in what they do
+ * with packets once they are connected: publisher.c, subscriber.c. */
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
@@ -31,7 +31,7 @@ enum client_state {
     CLIENT_GREETING, /* CONNECT is sent, CONNACK is not here */
     CLIENT_SUBSCRIBING,
     CLIENT_READY,
-    CLIENT_LEAVING,  /* DISCONNECT is sent, the broker has not closed yet */
+    CLIENT_LEAVING, /* DISCONNECT is sent, the broker has not closed yet */
     CLIENT_CLOSING,
 };
 
@@ -49,9 +49,9 @@ struct slot {
 struct publisher {
     struct slot *ring; /* number n is at n & mask */
     uint64_t mask;
-    uint64_t tail, head;   /* numbers below `tail` are done, those below `head` have been sent */
-    uint64_t window;       /* head - tail at most */
-    uint64_t given_up;     /* QoS 0: deliveries that will not come */
+    uint64_t tail, head; /* numbers below `tail` are done, those below `head` have been sent */
+    uint64_t window;     /* head - tail at most */
+    uint64_t given_up;   /* QoS 0: deliveries that will not come */
     uint64_t progress_seen, progress_ns;
     struct numbers acknowledged;
     uint64_t last_ack_ns, longest_gap_ns;
@@ -101,9 +101,9 @@ void client_flush(struct client *client);
 void publisher_init(struct client *client);
 void publisher_release(struct client *client);
 void publisher_resume(struct client *client, bool session_present, uint16_t receive_maximum);
-void publisher_pump(struct client *client, uint64_t now);  /* sends what it may */
+void publisher_pump(struct client *client, uint64_t now);                                 /* sends what it may */
 bool publisher_receive(struct client *client, const struct packet *packet, uint64_t now); /* false: malformed */
-void publisher_tick(struct client *client, uint64_t now);  /* now and then: see to what takes too long */
+void publisher_tick(struct client *client, uint64_t now); /* now and then: see to what takes too long */
 void publisher_started(struct client *client, uint64_t now);
 void publisher_stopped(struct client *client, uint64_t now);
 

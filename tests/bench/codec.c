@@ -180,30 +180,25 @@ static size_t connack_property_size(uint8_t id, const uint8_t *value, size_t lef
     case 0x25: /* retain available */
     case 0x28: /* wildcard subscriptions available */
     case 0x29: /* subscription identifiers available */
-    case 0x2a: /* shared subscriptions available */
-        return 1;
+    case 0x2a: /* shared subscriptions available */ return 1;
     case 0x13: /* server keep-alive */
     case PROPERTY_RECEIVE_MAXIMUM:
-    case 0x22: /* topic alias maximum */
-        return 2;
+    case 0x22: /* topic alias maximum */ return 2;
     case PROPERTY_SESSION_EXPIRY:
-    case 0x27: /* maximum packet size */
-        return 4;
+    case 0x27: /* maximum packet size */ return 4;
     case 0x12: /* assigned client id */
     case 0x15: /* authentication method */
     case 0x16: /* authentication data */
     case 0x1a: /* response information */
     case 0x1c: /* server reference */
-    case 0x1f: /* reason */
-        return left < 2 ? 0 : 2 + ((size_t)value[0] << 8 | value[1]);
+    case 0x1f: /* reason */ return left < 2 ? 0 : 2 + ((size_t)value[0] << 8 | value[1]);
     case 0x26: { /* user property: two texts */
         if (left < 2)
             return 0;
         size_t name = 2 + ((size_t)value[0] << 8 | value[1]);
         return left < name + 2 ? 0 : name + 2 + ((size_t)value[name] << 8 | value[name + 1]);
     }
-    default:
-        return 0;
+    default: return 0;
     }
 }
 

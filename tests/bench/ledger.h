@@ -2,7 +2,8 @@
  *
  * Every publisher numbers its messages 0, 1, 2, ... and spreads them over `stride` topics in turn: number n goes to its
  * topic n % stride, as the (n / stride)-th message there. The publisher keeps a set of the numbers that the broker
- * acknowledged. Each subscriber keeps one track per publisher of its topic: which of those have arrived, and the highest.
+ * acknowledged. Each subscriber keeps one track per publisher of its topic: which of those have arrived, and the
+ * highest.
  *
  *   lost         acknowledged, and not delivered when all is drained
  *   repeated     delivered before
@@ -21,7 +22,7 @@ struct numbers {
 };
 
 void numbers_release(struct numbers *numbers);
-bool numbers_add(struct numbers *numbers, uint64_t n); /* true if it was not there */
+bool numbers_add(struct numbers *numbers, uint64_t n);    /* true if it was not there */
 bool numbers_remove(struct numbers *numbers, uint64_t n); /* true if it was there */
 bool numbers_have(const struct numbers *numbers, uint64_t n);
 void numbers_clear(struct numbers *numbers);

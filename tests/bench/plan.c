@@ -57,21 +57,28 @@ static const struct option_row options[] = {
     {"subscriber-shift", "N", OPTION_COUNT, FIELD(subscriber_shift), 0, HOSTS_MAX, NULL,
      "start subscribers N addresses further: 1 makes every pair cross nodes (0)"},
     {"protocol", "3.1.1|5", OPTION_CHOICE, FIELD(protocol), 0, 0, protocols, "MQTT version (3.1.1)"},
-    {"username", "NAME", OPTION_TEXT, FIELD(username), 0, 0, NULL, ""},
-    {"password", "TEXT", OPTION_TEXT, FIELD(password), 0, 0, NULL, ""},
-    {"publishers", "N", OPTION_COUNT, FIELD(publishers), 0, 1000000, NULL, ""},
-    {"subscribers", "N", OPTION_COUNT, FIELD(subscribers), 0, 1000000, NULL, "for backlog and broadcast: the offline sessions"},
-    {"clients", "N", OPTION_COUNT, FIELD(clients), 1, 1000000, NULL, "idle: connections; connect: client ids, used in turn"},
+    {"username", "NAME", OPTION_TEXT, FIELD(username), 0, 0, NULL, "for CONNECT (none)"},
+    {"password", "TEXT", OPTION_TEXT, FIELD(password), 0, 0, NULL,
+     "for CONNECT (none); visible to others in the list of processes"},
+    {"publishers", "N", OPTION_COUNT, FIELD(publishers), 0, 1000000, NULL,
+     "client number k writes to topic k modulo the number of topics"},
+    {"subscribers", "N", OPTION_COUNT, FIELD(subscribers), 0, 1000000, NULL,
+     "for backlog and broadcast: the offline sessions"},
+    {"clients", "N", OPTION_COUNT, FIELD(clients), 1, 1000000, NULL,
+     "idle: connections; connect: client ids, used in turn"},
     {"qos", "0|1|2", OPTION_COUNT, FIELD(qos), 0, 2, NULL, "of messages and subscriptions (1)"},
-    {"payload", "BYTES", OPTION_COUNT, FIELD(payload_size), PAYLOAD_HEADER_SIZE, PAYLOAD_SIZE_MAX, NULL, "size of a message (64)"},
+    {"payload", "BYTES", OPTION_COUNT, FIELD(payload_size), PAYLOAD_HEADER_SIZE, PAYLOAD_SIZE_MAX, NULL,
+     "size of a message (64)"},
     {"in-flight", "N", OPTION_COUNT, FIELD(in_flight), 1, 65535, NULL,
      "per publisher: messages not yet acknowledged; at QoS 0, not yet delivered (20)"},
     {"receive-maximum", "N", OPTION_COUNT, FIELD(receive_maximum), 0, 65535, NULL, "of subscribers, MQTT 5 (not sent)"},
     {"rate", "N", OPTION_COUNT, FIELD(rate), 0, 100000000, NULL,
      "messages per second of all publishers together (0: as fast as in-flight allows)"},
     {"seconds", "S", OPTION_SECONDS, FIELD(seconds), 0, 86400, NULL, "measured time (10)"},
-    {"warmup", "S", OPTION_SECONDS, FIELD(warmup), 0, 3600, NULL, "load before the measured time; checked, but not timed (1)"},
-    {"messages", "N", OPTION_COUNT, FIELD(messages), 0, 100000000, NULL, "per publisher, instead of a time; no warm-up then"},
+    {"warmup", "S", OPTION_SECONDS, FIELD(warmup), 0, 3600, NULL,
+     "load before the measured time; checked, but not timed (1)"},
+    {"messages", "N", OPTION_COUNT, FIELD(messages), 0, 100000000, NULL,
+     "per publisher, instead of a time; no warm-up then"},
     {"drain", "S", OPTION_SECONDS, FIELD(drain), 0, 3600, NULL,
      "how long nothing may arrive before what is missing counts as lost (5)"},
     {"session", "clean|persistent", OPTION_CHOICE, FIELD(persistent), 0, 0, sessions,
@@ -80,16 +87,24 @@ static const struct option_row options[] = {
      "publishers keep their sessions as well; break the broker while this runs, and read\n"
      "\"longest gap\": the longest time without any acknowledgement"},
     {"ack-timeout", "S", OPTION_SECONDS, FIELD(ack_timeout), 0, 3600, NULL,
-     "leave a node that has not acknowledged a message for so long (0: wait for ever)"},
+     "leave a node that has not answered a message or a CONNECT for so long (0: wait for\n"
+     "ever for messages, 5 s for CONNECT)"},
     {"threads", "N", OPTION_COUNT, FIELD(threads), 1, 64, NULL, "threads of this program (1)"},
     {"connecting", "N", OPTION_COUNT, FIELD(connecting), 1, 100000, NULL, "clients that connect at the same time (64)"},
-    {"pid", "PID,...", OPTION_PIDS, FIELD(pids), 0, 0, NULL, "processes of the broker, on this machine: CPU time and memory"},
+    {"coalesce", "US", OPTION_COUNT, FIELD(coalesce_us), 0, 100000, NULL,
+     "look at the sockets only every US microseconds: larger reads and writes, which\n"
+     "spares CPU here and at the broker, and adds as much latency (0: react at once)"},
+    {"pid", "PID,...", OPTION_PIDS, FIELD(pids), 0, 0, NULL,
+     "processes of the broker, on this machine: CPU time and memory"},
     {"directory", "DIR", OPTION_TEXT, FIELD(directory), 0, 0, NULL, "disk: where to write (.)"},
     {"block", "BYTES", OPTION_COUNT, FIELD(block), 1, 1048576, NULL, "disk: bytes per write (512)"},
     {"json", NULL, OPTION_FLAG, FIELD(json), 0, 0, NULL, "print one JSON object instead of text"},
 };
 
-enum { WORKLOAD_COUNT = sizeof(workloads) / sizeof(workloads[0]), OPTION_ROW_COUNT = sizeof(options) / sizeof(options[0]) };
+enum {
+    WORKLOAD_COUNT = sizeof(workloads) / sizeof(workloads[0]),
+    OPTION_ROW_COUNT = sizeof(options) / sizeof(options[0])
+};
 
 static const char help_head[] =
     "coterie-bench: load for an MQTT broker or a cluster of them, checked to the message.\n"
@@ -113,15 +128,20 @@ static const char help_tail[] =
     "  coterie-bench fan-in --hosts 127.0.0.1:1883,127.0.0.1:1884,127.0.0.1:1885 --seconds 30\n"
     "  coterie-bench pairs --qos 2 --subscriber-shift 1 --hosts ...       publisher and subscriber at different nodes\n"
     "  coterie-bench latency --hosts 127.0.0.1:1884 --messages 5000       one message at a time\n"
-    "  coterie-bench pairs --qos 0 --in-flight 100 --pid \"$(pidof mosquitto)\"    CPU time of the broker per delivery\n"
+    "  coterie-bench pairs --qos 0 --in-flight 100 --pid \"$(pidof mosquitto)\"    CPU time of the broker per "
+    "delivery\n"
     "  coterie-bench fan-in --failover --seconds 60 --hosts ...           then kill a node\n"
     "\n"
     "What the figures mean, and what to mind:\n"
     "  - The load is closed-loop: a publisher sends on when it gets an answer. --rate makes it open-loop.\n"
     "  - This program shares the machine with the broker: \"CPU of this tool\" says how much it took.\n"
-    "  - QoS 0 has no acknowledgement: a publisher holds back --in-flight messages that have not been delivered, so that\n"
+    "    A broker that writes every packet by itself costs the clients most, as it would cost real ones; see "
+    "--coalesce.\n"
+    "  - QoS 0 has no acknowledgement: a publisher holds back --in-flight messages that have not been delivered, so "
+    "that\n"
     "    nothing overflows; what has not arrived after 0.2 s without any delivery is given up, and counted as lost.\n"
-    "  - A PUBREC is an acknowledgement: from then on the message is the broker's. Its place in the window is free at PUBCOMP.\n"
+    "  - A PUBREC is an acknowledgement: from then on the message is the broker's. Its place in the window is free at "
+    "PUBCOMP.\n"
     "  - After a broken connection unacknowledged messages are sent again with DUP. If the broker has forgotten the\n"
     "    publisher's session, it may then deliver a message twice; \"sent again\" says how many could be.\n"
     "  - backlog and broadcast: the time to drain includes connecting again. \"net of connecting\" subtracts the time\n"
@@ -225,9 +245,7 @@ static void parse_value(struct plan *plan, const struct option_row *row, const c
     void *field = (char *)plan + row->offset;
     char *end;
     switch (row->kind) {
-    case OPTION_COUNT:
-        parse_count(row, field, text);
-        break;
+    case OPTION_COUNT: parse_count(row, field, text); break;
     case OPTION_SECONDS: {
         double value = strtod(text, &end);
         if (end == text || *end != '\0' || !(value >= 0 && value <= (double)row->max))
@@ -235,23 +253,15 @@ static void parse_value(struct plan *plan, const struct option_row *row, const c
         *(double *)field = value;
         break;
     }
-    case OPTION_FLAG:
-        *(bool *)field = true;
-        break;
+    case OPTION_FLAG: *(bool *)field = true; break;
     case OPTION_TEXT:
         if (strlen(text) > CODEC_TEXT_MAX && row->offset != FIELD(directory))
             refuse(row->name, text, "at most 255 bytes");
         *(const char **)field = text;
         break;
-    case OPTION_CHOICE:
-        parse_choice(row, field, text);
-        break;
-    case OPTION_HOSTS:
-        parse_hosts(field, text);
-        break;
-    case OPTION_PIDS:
-        parse_pids(field, text);
-        break;
+    case OPTION_CHOICE: parse_choice(row, field, text); break;
+    case OPTION_HOSTS: parse_hosts(field, text); break;
+    case OPTION_PIDS: parse_pids(field, text); break;
     }
 }
 

@@ -1,6 +1,7 @@
 /* plan.h — what one run of coterie-bench is to do: the workload, and every option with its value.
  *
- * Workloads and options are tables in plan.c; --help is printed from them. To add an option: a field here, a row there. */
+ * Workloads and options are tables in plan.c; --help is printed from them. To add an option: a field here, a row there.
+ */
 #ifndef BENCH_PLAN_H
 #define BENCH_PLAN_H
 
@@ -49,17 +50,18 @@ struct plan {
     struct hosts subscriber_hosts; /* for subscribers; the same list unless given */
     uint64_t subscriber_shift;     /* subscriber j starts at address j + this */
     const char *username, *password;
-    uint64_t protocol;             /* enum protocol */
+    uint64_t protocol; /* enum protocol */
 
     uint64_t publishers, subscribers, clients;
     uint64_t qos, payload_size, in_flight, receive_maximum;
-    uint64_t rate;                 /* messages/s of all publishers together; 0: as fast as the windows allow */
-    uint64_t messages;             /* per publisher; 0: for `seconds` */
+    uint64_t rate;     /* messages/s of all publishers together; 0: as fast as the windows allow */
+    uint64_t messages; /* per publisher; 0: for `seconds` */
     double seconds, warmup, drain;
-    uint64_t persistent;           /* subscribers, and `connect`, keep their sessions */
+    uint64_t persistent; /* subscribers, and `connect`, keep their sessions */
     bool failover;
-    double ack_timeout;            /* seconds; 0: wait for ever */
+    double ack_timeout; /* seconds; 0: wait for ever */
     uint64_t threads, connecting;
+    uint64_t coalesce_us; /* a turn of the loop takes at least so long; 0: react at once */
 
     struct pids pids;
     const char *directory;

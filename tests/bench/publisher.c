@@ -58,7 +58,8 @@ static void put_message(struct client *client, uint64_t number, bool dup)
     memcpy(at, t->bytes, t->size);
     if (dup)
         at[0] |= PUBLISH_DUP;
-    put_topic_digits(at + t->topic_at + sizeof("bench/12345678/") - 1, plan_topic(worker->plan, client->number, number));
+    put_topic_digits(at + t->topic_at + sizeof("bench/12345678/") - 1,
+                     plan_topic(worker->plan, client->number, number));
     if (t->packet_id_at != 0) {
         uint16_t packet_id = (uint16_t)(1 + number % 65535);
         at[t->packet_id_at] = (uint8_t)(packet_id >> 8);

@@ -34,7 +34,8 @@ void report_latency(struct report *report, const char *key, const char *label, c
     static const struct {
         const char *name, *title;
         double percent;
-    } rows[] = {{"p50", "p50", 50}, {"p90", "p90", 90}, {"p99", "p99", 99}, {"p999", "p99.9", 99.9}, {"max", "max", 100}};
+    } rows[] = {
+        {"p50", "p50", 50}, {"p90", "p90", 90}, {"p99", "p99", 99}, {"p999", "p99.9", 99.9}, {"max", "max", 100}};
     char name[48], text[160];
     int used = 0;
     if (histogram->count == 0)

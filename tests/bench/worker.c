@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { TICK_MS = 50, PACED_TICK_MS = 1 };
 
@@ -99,6 +100,18 @@ static void on_turn_end(uv_check_t *check)
         for_each_publisher(worker, pump);
 }
 
+/* --coalesce: lets packets gather before the next look at the sockets. */
+static void on_turn_begin(uv_prepare_t *prepare)
+{
+    struct worker *worker = prepare->data;
+    uint64_t now = uv_hrtime(), next = worker->turn_ns + worker->plan->coalesce_us * 1000;
+    if (now < next) {
+        struct timespec rest = {0, (long)(next - now)};
+        nanosleep(&rest, NULL);
+    }
+    worker->turn_ns = uv_hrtime();
+}
+
 static void shut_down(struct worker *worker)
 {
     worker->exiting = true;
@@ -107,6 +120,7 @@ static void shut_down(struct worker *worker)
         client_shut(&worker->clients[i]);
     uv_close((uv_handle_t *)&worker->tick, NULL);
     uv_close((uv_handle_t *)&worker->check, NULL);
+    uv_close((uv_handle_t *)&worker->prepare, NULL);
     uv_close((uv_handle_t *)&worker->wake, NULL);
 }
 
@@ -124,8 +138,7 @@ static void on_wake(uv_async_t *wake)
 {
     struct worker *worker = wake->data;
     switch ((enum order)atomic_exchange(&worker->order, ORDER_NONE)) {
-    case ORDER_NONE: /* another worker has made room: on_turn_end() sees to it */
-        break;
+    case ORDER_NONE: /* another worker has made room: on_turn_end() sees to it */ break;
     case ORDER_WAVE:
         worker->wave = true;
         begin_moving(worker, worker->wave_role);
@@ -147,9 +160,7 @@ static void on_wake(uv_async_t *wake)
         else
             finish_order(worker);
         break;
-    case ORDER_EXIT:
-        shut_down(worker);
-        break;
+    case ORDER_EXIT: shut_down(worker); break;
     }
 }
 
@@ -181,8 +192,8 @@ static void make_template(struct worker *worker)
     const struct plan *plan = worker->plan;
     char topic[TOPIC_SIZE_MAX];
     topic_text(plan->run, 0, topic);
-    worker->publish = publish_template_new((enum protocol)plan->protocol, (unsigned)plan->qos, strlen(topic),
-                                           plan->payload_size);
+    worker->publish =
+        publish_template_new((enum protocol)plan->protocol, (unsigned)plan->qos, strlen(topic), plan->payload_size);
     memcpy(worker->publish.bytes + worker->publish.topic_at, topic, strlen(topic));
     uint8_t *payload = worker->publish.bytes + worker->publish.payload_at;
     memcpy(payload, &plan->run, 4);
@@ -209,7 +220,10 @@ void worker_start(struct worker *worker, const struct plan *plan, struct worker 
     uv_async_init(&worker->loop, &worker->wake, on_wake);
     uv_timer_init(&worker->loop, &worker->tick);
     uv_check_init(&worker->loop, &worker->check);
-    worker->wake.data = worker->tick.data = worker->check.data = worker;
+    uv_prepare_init(&worker->loop, &worker->prepare);
+    worker->wake.data = worker->tick.data = worker->check.data = worker->prepare.data = worker;
+    if (plan->coalesce_us > 0)
+        uv_prepare_start(&worker->prepare, on_turn_begin);
     make_template(worker);
     make_clients(worker);
     uv_thread_create(&worker->thread, run_loop, worker);

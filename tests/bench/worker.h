@@ -21,7 +21,7 @@
 
 /* What every worker counts; one thread writes, the main thread reads. */
 enum counter {
-    COUNTER_SENT,         /* messages, each once however often it is sent again */
+    COUNTER_SENT, /* messages, each once however often it is sent again */
     COUNTER_RESENT,
     COUNTER_ACKNOWLEDGED, /* PUBACK or PUBREC; at QoS 0: written */
     COUNTER_FINISHED,     /* acknowledged or refused, and no longer in flight */
@@ -40,7 +40,7 @@ enum counter {
     COUNTER_SESSION_ODD,  /* Session Present 1 where it should be 0 */
     COUNTER_BYTES_IN,
     COUNTER_BYTES_OUT,
-    COUNTER_LAST_ACK_NS,  /* times */
+    COUNTER_LAST_ACK_NS, /* times */
     COUNTER_LAST_DELIVERY_NS,
     COUNTER_COUNT,
 };
@@ -59,6 +59,8 @@ struct worker {
     uv_async_t wake;
     uv_timer_t tick;
     uv_check_t check;
+    uv_prepare_t prepare;
+    uint64_t turn_ns; /* when the last turn began */
 
     /* Orders of the main thread. */
     _Atomic int order;
@@ -67,7 +69,8 @@ struct worker {
     enum role wave_role;
     enum goal wave_goal;
 
-    /* A wave: clients from `wave_next` to `wave_end` get the goal, `wave_limit` at a time. Or churn: round and round. */
+    /* A wave: clients from `wave_next` to `wave_end` get the goal, `wave_limit` at a time. Or churn: round and round.
+     */
     uint64_t wave_next, wave_begin, wave_end, wave_moving, wave_limit;
     bool wave, churning, launching;
 
@@ -82,7 +85,7 @@ struct worker {
     struct buffer input, output;
     struct publish_template publish;
     _Atomic uint64_t *delivered_of; /* QoS 0: deliveries per publisher, shared by all workers */
-    uint64_t wake_others; /* bit per worker whose publishers got room */
+    uint64_t wake_others;           /* bit per worker whose publishers got room */
 
     _Atomic uint64_t counters[COUNTER_COUNT];
     struct histogram acknowledged, delivered, connected;
