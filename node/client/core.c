@@ -130,7 +130,7 @@ void core_free(struct core *core)
 
 /* ---- lists of connections to come back to ---- */
 
-void work_add(struct work_list *list, const struct client *client)
+void work_list_add(struct work_list *list, const struct client *client)
 {
     if (list->count == list->capacity) {
         list->capacity = list->capacity == 0 ? 64 : list->capacity * 2;
@@ -144,7 +144,7 @@ void core_want_work(struct core *core, struct client *client)
     if (client->in_work)
         return;
     client->in_work = true;
-    work_add(&core->work, client);
+    work_list_add(&core->work, client);
 }
 
 void core_want_flush(struct core *core, struct client *client)
@@ -152,7 +152,7 @@ void core_want_flush(struct core *core, struct client *client)
     if (client->in_dirty)
         return;
     client->in_dirty = true;
-    work_add(&core->dirty, client);
+    work_list_add(&core->dirty, client);
 }
 
 /* ---- small helpers of all files ---- */

@@ -40,7 +40,7 @@ static void stall(struct core *core, struct client *client)
         return; /* its own outcomes will wake it */
     if (!client->in_stalled) {
         client->in_stalled = true;
-        work_add(&core->stalled, client);
+        work_list_add(&core->stalled, client);
     }
 }
 

@@ -83,7 +83,7 @@ struct core {
 };
 
 /* ---- core.c ---- */
-void work_add(struct work_list *list, const struct client *client);
+void work_list_add(struct work_list *list, const struct client *client);
 void core_want_work(struct core *core, struct client *client);
 void core_want_flush(struct core *core, struct client *client);
 /* Carries out core->actions, which `client` caused. The client may be gone afterwards. */

@@ -375,7 +375,7 @@ void deliver_note_acks(struct core *core, struct client *client)
     if (client->in_acks)
         return;
     client->in_acks = true;
-    work_add(&core->acks, client);
+    work_list_add(&core->acks, client);
     if (due_ms < core->acks_ms)
         core->acks_ms = due_ms;
 }
