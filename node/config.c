@@ -272,7 +272,7 @@ static const cyaml_schema_value_t member_schema = {
 };
 static const cyaml_schema_field_t listener_fields[] = {
     CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, struct config_listener, kind, 1, 32),
-    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER, struct config_listener, address, 1, 255),
+    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_listener, address, 1, 255),
     CYAML_FIELD_UINT("port", CYAML_FLAG_DEFAULT, struct config_listener, port),
     CYAML_FIELD_END,
 };
@@ -436,7 +436,8 @@ static void listeners_add(struct config *config, const char *kind, const char *a
     uint32_t count = config->listener_count++;
     config->listeners = memory_resize(config->listeners, (count + 1) * sizeof(struct config_listener));
     config->listeners[count] =
-        (struct config_listener){.kind = memory_text(kind), .address = memory_text(address), .port = port};
+        (struct config_listener){.kind = memory_text(kind), .address = memory_text(address != NULL ? address : "0.0.0.0"),
+                                 .port = port};
 }
 
 static void members_clear(struct config *config)
@@ -635,12 +636,14 @@ static bool is_literal_address(const char *text)
 
 static enum status check_listeners(const struct config *config, const struct fault *fault)
 {
-    char where[PATH_LENGTH_MAX];
+    char where[PATH_LENGTH_MAX], sentence[128];
     for (uint32_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         snprintf(where, sizeof(where), "%u", i);
-        if (!listener_kind_exists(listener->kind))
-            return fault_at(fault, "listeners", where, "kind: there is no such kind of listener");
+        if (!listener_kind_exists(listener->kind)) {
+            snprintf(sentence, sizeof(sentence), "kind: there is no kind of listener called '%.32s'; expected tcp", listener->kind);
+            return fault_at(fault, "listeners", where, sentence);
+        }
         if (!is_literal_address(listener->address))
             return fault_at(fault, "listeners", where, "address: expected a literal IPv4 or IPv6 address");
         if (listener->port > 65535)
@@ -737,7 +740,7 @@ void config_describe(struct buffer *out)
     }
     static const char lists[] =
         "cluster.members                none             list of {id, link: host:port, admin: host:port}\n"
-        "listeners                      tcp 127.0.0.1:1883  list of {kind: tcp, address, port}\n"
+        "listeners                      tcp 127.0.0.1:1883  list of {kind: tcp, address (default 0.0.0.0), port}\n"
         "\nEach key can be set by environment: limits.packet_bytes_max is COTERIE_LIMITS_PACKET_BYTES_MAX;\n"
         "COTERIE_CLUSTER_MEMBERS=1=host:port[/admin-host:port],...  COTERIE_LISTENERS=tcp:address:port,...\n";
     buffer_put(out, lists, sizeof(lists) - 1);

@@ -28,7 +28,7 @@ struct config_member {
 
 struct config_listener {
     char *kind;                    /* a name in the table of node/net/listener.c */
-    char *address;                 /* literal IPv4 or IPv6 address */
+    char *address;                 /* literal IPv4 or IPv6 address; in the file 0.0.0.0 if missing */
     uint32_t port;                 /* 0 = the kernel's choice, for tests */
 };
 

@@ -128,7 +128,7 @@ static enum status check_identity(struct data *data, const struct config *config
         snprintf(error, DATA_ERROR_MAX,
                  "there is no node in %.600s. To create a new cluster start with cluster.bootstrap: true. If this node had "
                  "data there, it is lost: do not bootstrap it again, because it would forget what it has promised to "
-                 "the others; remove it from the cluster and add a new one under another id",
+                 "the others; replace it: remove it from the cluster and add a new node under another id",
                  data->directory);
     } else if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
         snprintf(error, DATA_ERROR_MAX, "%.1000s", fault.text);

@@ -165,7 +165,7 @@ static void a_value_out_of_range_is_refused_with_its_line(void **state)
 
 static void a_missing_key_of_a_list_is_named(void **state)
 {
-    then_refused(*state, "listeners:\n  - kind: tcp\n    port: 1\n", ":", "address");
+    then_refused(*state, "listeners:\n  - address: 0.0.0.0\n    port: 1\n", ":", "kind");
 }
 
 static void broken_yaml_is_refused_with_its_line(void **state)
@@ -189,7 +189,7 @@ static void values_that_do_not_fit_together_are_refused(void **state)
                  ":4: cluster.members.1: ", "another member's");
     then_refused(*state, "node:\n  id: 3\ncluster:\n  members:\n    - {id: 1, link: 'a:1'}\n", ":5: cluster.members: ",
                  "not among the members");
-    then_refused(*state, "listeners:\n  - {kind: quic, address: 0.0.0.0, port: 1}\n", ":2: listeners.0: ", "kind");
+    then_refused(*state, "listeners:\n  - {kind: quic, address: 0.0.0.0, port: 1}\n", ":2: listeners.0: ", "quic");
 }
 
 static void addresses_are_split_at_the_port(void **state)
