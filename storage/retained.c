@@ -7,15 +7,15 @@
  *   '#'                      all that lies below matches: step to the next row
  *   '+'                      matches any level: walk on
  *   K's level too small      seek to: the levels before, and the filter's level
- *   K's level too large      nothing more below the levels before; seek behind the last '+' level: P 0x01; no '+': the end
+ *   K's level too large      no more below the levels before; seek behind the last '+' level: P 0x01; no '+': end
  *   K ends first             seek to: K and the filter's next level (step, if that is '+')
  *   the filter ends first    as "too large": no other match below here
  *
  * The rule needs nothing but K and the filter, which is why a cursor is all that a scan has to remember.
  *
- * A key of TOPIC_KEY_MAX bytes is the first TOPIC_KEY_PREFIX bytes of a topic and a hash. Such a K is taken for its prefix,
- * which is a place that was passed as well, and a longer target is cut to TOPIC_KEY_PREFIX, for below it hashed keys are in
- * no order of levels. A target that does not lie behind K then means: step. */
+ * A key of TOPIC_KEY_MAX bytes is the first TOPIC_KEY_PREFIX bytes of a topic and a hash. Such a K is taken for its
+ * prefix, which is a place that was passed as well, and a longer target is cut to TOPIC_KEY_PREFIX, for below it hashed
+ * keys are in no order of levels. A target that does not lie behind K then means: step. */
 #include "retained.h"
 
 #include "base/topic.h"

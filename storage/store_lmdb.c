@@ -12,7 +12,7 @@
  *   1. The marker says which boot has the database open, and is flushed before the first write. A database that was
  *      open in another boot, or whose marker cannot be read, is deleted: STATUS_DAMAGED. A clean close flushes the
  *      data and then says so.
- *   2. Write errors are looked for (store_sync) and, once found by anyone, noted in the marker: deleted when next opened.
+ *   2. Write errors are looked for (store_sync) and, once found by anyone, noted in the marker: deleted at next opening.
  *   3. After a process died without closing, in the same boot, store_unclean() asks for the rows to be hashed again and
  *      compared with the hash that was committed with them (store_view_verify).
  *
@@ -348,7 +348,7 @@ static void lmdb_poisoned(struct store *store, enum status status)
 
     log_event(LOG_ERROR, "store-poisoned", log_text("path", self->path), log_text("why", store->trouble));
     if (status != STATUS_NO_SPACE)
-        store_marker_write(&self->marker, MARKER_POISONED); /* if that fails too: in this boot rule 3 catches it, else rule 1 */
+        store_marker_write(&self->marker, MARKER_POISONED); /* if it fails too, rule 3 or rule 1 catches it */
 }
 
 static uint64_t lmdb_bytes(const struct store *store)
@@ -484,12 +484,12 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
     if (access(data, F_OK) == 0)
         trust = store_marker_judge(&self->marker);
     if (trust == TRUST_OTHER_FORMAT)
-        return report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
+        return report(self->path, "a format not known to this version", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
     if (trust == TRUST_NONE) {
         if (!remove_files(self->path) || !sync_directory(self->path))
             return report_errno(data, "deleting a store that cannot be trusted");
         log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),
-                  log_text("why", "poisoned, or not closed before the machine went down; rebuilding from snapshot and log"));
+                  log_text("why", "poisoned, or not closed before the machine went down"));
         return STATUS_DAMAGED;
     }
     self->base.unclean = trust == TRUST_UNCLEAN;
@@ -573,7 +573,7 @@ enum status store_lmdb_open(const struct store_options *options, struct store **
         goto fail;
     }
     if (format != STORE_FORMAT) {
-        status = report(self->path, "a format that this version does not know", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
+        status = report(self->path, "a format not known to this version", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
         goto fail;
     }
     find_append_bound(self);

@@ -1,8 +1,8 @@
 /* store_marker.h — a small file beside a database that says whether its content may be believed.
  *
- * It holds one line of text, padded with blanks to MARKER_SIZE bytes: "coterie store 1 <state> <boot id>". It is overwritten
- * in place and flushed; half of such a write is a marker that cannot be read, which is not believed either. The file is
- * locked while it is open, so that two processes cannot have one store. */
+ * It holds one line of text, padded with blanks to MARKER_SIZE bytes: "coterie store 1 <state> <boot id>". It is
+ * overwritten in place and flushed; half of such a write is a marker that cannot be read, which is not believed either.
+ * The file is locked while it is open, so that two processes cannot have one store. */
 #ifndef COTERIE_STORE_MARKER_H
 #define COTERIE_STORE_MARKER_H
 
