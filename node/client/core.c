@@ -130,7 +130,7 @@ void core_free(struct core *core)
 
 /* ---- lists of connections to come back to ---- */
 
-void work_list_add(struct work_list *list, const struct client *client)
+void work_list_add(struct later_list *list, const struct client *client)
 {
     if (list->count == list->capacity) {
         list->capacity = list->capacity == 0 ? 64 : list->capacity * 2;
@@ -390,9 +390,9 @@ static void work_for(struct core *core, struct client *client)
 static void do_work(struct core *core)
 {
     for (int round = 0; round < WORK_ROUNDS && core->work.count > 0; round++) {
-        struct work_list now = core->work;
+        struct later_list now = core->work;
 
-        core->work = (struct work_list){0};
+        core->work = (struct later_list){0};
         for (uint32_t i = 0; i < now.count; i++) {
             struct client *client = registry_find(&core->registry, now.numbers[i]);
 

@@ -11,8 +11,8 @@
 #include "cluster/proposer.h"
 #include "registry.h"
 
-/* Connections to come back to, by number: those that have gone meanwhile are passed over. */
-struct work_list {
+/* Connections to come back to later, by number: those that have gone meanwhile are passed over. */
+struct later_list {
     uint64_t *numbers;
     uint32_t count, capacity;
 };
@@ -54,10 +54,10 @@ struct core {
     struct registry registry;
     struct timers timers;
     struct outbox_pool pool;
-    struct work_list work;               /* has input to decode, or deliveries to send */
-    struct work_list stalled;            /* has input that waits for the pressure to go */
-    struct work_list dirty;              /* has something to write, or to close */
-    struct work_list acks;               /* has acknowledgements to collect */
+    struct later_list work;               /* has input to decode, or deliveries to send */
+    struct later_list stalled;            /* has input that waits for the pressure to go */
+    struct later_list dirty;              /* has something to write, or to close */
+    struct later_list acks;               /* has acknowledgements to collect */
     uint64_t acks_ms;                    /* when they are due; UINT64_MAX = none */
     bool acks_urgent;
     struct held_answer *held_first, *held_last;
@@ -83,7 +83,7 @@ struct core {
 };
 
 /* ---- core.c ---- */
-void work_list_add(struct work_list *list, const struct client *client);
+void work_list_add(struct later_list *list, const struct client *client);
 void core_want_work(struct core *core, struct client *client);
 void core_want_flush(struct core *core, struct client *client);
 /* Carries out core->actions, which `client` caused. The client may be gone afterwards. */

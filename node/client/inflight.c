@@ -313,7 +313,7 @@ bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_
         if (!wants_acknowledgement(delivery))
             continue;
         left--;
-        if (delivery->own) {
+        if (delivery->own || delivery->qos == 2) { /* QoS 2 is in no queue any more, but in the window */
             buffer_put_varint(own, delivery->order - previous);
             previous = delivery->order;
             ++*own_count;
