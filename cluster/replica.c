@@ -22,6 +22,7 @@
 
 #define MESSAGE_ENTRIES_MAX 1024     /* in one AppendEntries */
 #define CHANGE_DISTANCE_MAX 1000     /* S5: "near the end of the log" */
+#define FORGOTTEN_MS 1000            /* a peer denies what it had acknowledged: not a stale message any more */
 #define NODE_BIT(node) ((uint64_t)1 << (node))
 
 /* A configuration in the log, or in the snapshot below it. */
@@ -41,6 +42,7 @@ struct replica {
     bool failed;
     char addresses[REPLICA_NODES_MAX][4];
     struct pacer pacers[REPLICA_NODES_MAX];
+    uint64_t forgot_ms[REPLICA_NODES_MAX];   /* since when a peer denies what it had acknowledged to us; 0 = it does not */
 
     uint64_t commit;
     uint64_t trusted;                  /* entries of the log up to here were committed before we started (S1) */
@@ -319,8 +321,10 @@ static void forget_old_role(struct replica *replica)
         return;
     replica->seen_role = role;
     replica->seen_term = term;
-    for (unsigned node = 0; node < REPLICA_NODES_MAX; node++)
+    for (unsigned node = 0; node < REPLICA_NODES_MAX; node++) {
         pacer_reset(&replica->pacers[node]);
+        replica->forgot_ms[node] = 0;
+    }
 }
 
 static void step(struct replica *replica, struct raft_event *event, struct log_entry *const *entries, uint64_t first);
@@ -554,21 +558,44 @@ static void receive_append(struct replica *replica, struct raft_message *message
     }
 }
 
+/* A peer whose log was repaired or replaced ends below what it had acknowledged in our term. The library knows no way
+ * back from that (it aborts, or asks for ever): a new leader does, because it begins without knowledge. */
+static void watch_memory(struct replica *replica, uint32_t peer, bool forgot)
+{
+    uint64_t *since = &replica->forgot_ms[peer];
+    if (!forgot) {
+        *since = 0;
+    } else if (*since == 0) {
+        *since = replica->now;
+    } else if (replica->now - *since > FORGOTTEN_MS) {
+        *since = replica->now;
+        replica_transfer(replica, 0);
+    }
+}
+
 static void receive_append_result(struct replica *replica, uint32_t peer, struct raft_message *message)
 {
     struct raft_append_entries_result *result = &message->append_entries_result;
     struct pacer *pacer = &replica->pacers[peer];
     raft_index match = 0;
+    bool forgot = false;
     if (raft_state(&replica->raft) == RAFT_LEADER && result->term == raft_current_term(&replica->raft)) {
         if (raft_match_index(&replica->raft, peer, &match) != 0)
             return; /* not a member */
-        if (result->rejected > 0 && result->rejected <= match) {
-            result->rejected = 0; /* S4: stale, and would take progress back or abort */
-            result->last_log_index = 0;
-        } else if (result->rejected > 0) {
+        if (result->rejected > 0) {
+            forgot = result->last_log_index < match;
             pacer_rejected(pacer);
+            if (result->rejected <= match) {
+                result->rejected = 0; /* S4: stale, and would take progress back */
+                result->last_log_index = 0;
+            } else if (forgot) {
+                result->last_log_index = match; /* or the library aborts */
+            }
+            watch_memory(replica, peer, forgot);
         } else {
             pacer_acknowledged(pacer, result->last_log_index);
+            if (result->last_log_index >= match)
+                watch_memory(replica, peer, false);
         }
     }
     struct raft_event event = {.type = RAFT_RECEIVE, .receive = {.message = message}};
@@ -888,7 +915,7 @@ static uint32_t best_successor(const struct replica *replica)
     for (unsigned i = 0; i < replica->raft.configuration.n; i++) {
         const struct raft_server *server = &replica->raft.configuration.servers[i];
         raft_index match = 0;
-        if (server->role != RAFT_VOTER || server->id == replica->settings.self)
+        if (server->role != RAFT_VOTER || server->id == replica->settings.self || replica->forgot_ms[server->id] != 0)
             continue;
         if (raft_match_index(&replica->raft, server->id, &match) == 0 && (best == 0 || match > best_match)) {
             best = (uint32_t)server->id;
