@@ -168,6 +168,10 @@ static void a_scan_seeks_past_what_cannot_match(void **state)
     assert_true(looked <= 30);
     looked = then_scan_finds(w, "+/5/state", IDS(6));
     assert_true(looked <= 5);
+    looked = then_scan_finds(w, "dev/+/a", NULL, 0);
+    assert_true(looked <= 12);
+    looked = then_scan_finds(w, "dev/0/a", NULL, 0);
+    assert_true(looked <= 2);
     looked = then_scan_finds(w, "dev/+", NULL, 0);
     assert_true(looked <= 12);
     looked = then_scan_finds(w, "+/+/state/#", IDS(1, 2, 3, 4, 5, 6, 7, 8, 9, 10));

@@ -189,7 +189,12 @@ static void restoring_replaces_the_store_that_was_there(void **state)
     store_close(store);
     given_rows(w, 300);
     snapshot = given_snapshot(w);
-    assert_int_equal(mkdir(beside, 0700), 0); /* a restore that was killed */
+    options.path = beside; /* a restore that was killed */
+    assert_int_equal(store_open(&options, &store), STATUS_OK);
+    store_put(store, TABLE_CLIENTS, bytes_text("half"), bytes_text("done"));
+    store_commit(store);
+    store_close(store);
+    options.path = path;
 
     assert_int_equal(snapshot_restore(snapshot, &options, NULL), STATUS_OK);
     assert_int_equal(snapshot_restore(snapshot, &options, NULL), STATUS_OK);
