@@ -95,6 +95,7 @@ void apply_connect(struct state *state, const struct command_connect *connect)
     effect->connected.client_epoch = state->position;
     effect->connected.session_present = present;
     effect->connected.session_expiry_s = session->expiry_s;
+    effect->connected.sent_upto = session->sent_upto;
     window_admit(state, session);
 }
 

@@ -78,6 +78,7 @@ struct effect {
             uint64_t client_epoch;
             bool session_present;
             uint32_t session_expiry_s;   /* as granted (session_expiry_max_s) */
+            uint64_t sent_upto;          /* deliveries up to this order may have been sent before: DUP */
         } connected;
         struct {
             const uint8_t *codes;    /* SUBSCRIBE: granted QoS or reason code >= 0x80; UNSUBSCRIBE: 0x00 or 0x11 */

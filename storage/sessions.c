@@ -108,6 +108,7 @@ void session_detach(struct state *state, struct session *session)
     assert(session->owner.client_epoch != 0);
     subscriptions_disconnect(state, session);
     session->owner = (struct owner){0};
+    session->sent_upto = state->next_message_id - 1;
     state->counts.connected--;
     session_touch(state, session);
 }
@@ -286,6 +287,7 @@ static void write_back(struct state *state, const struct session *session)
     buffer_put_varint(row, session->in_flight);
     buffer_put_varint(row, session->inbound);
     buffer_put_varint(row, session->admitted_upto);
+    buffer_put_varint(row, session->sent_upto);
     store_put(state->store, TABLE_SESSIONS, key_bytes(&key), buffer_bytes(row));
 }
 
@@ -329,6 +331,7 @@ static bool load(struct state *state, const struct row *row)
     session->in_flight = (uint32_t)reader_varint(&in);
     session->inbound = (uint32_t)reader_varint(&in);
     session->admitted_upto = reader_varint(&in);
+    session->sent_upto = reader_varint(&in);
     if (session->owner.client_epoch != 0)
         state->counts.connected++;
     return reader_done(&in);

@@ -119,6 +119,7 @@ struct session {
     uint32_t in_flight;              /* QoS 2, admitted */
     uint32_t inbound;                /* QoS 2 packet ids that the client has open */
     uint64_t admitted_upto;          /* no QoS 2 delivery up to here waits for admission */
+    uint64_t sent_upto;              /* deliveries up to here may have been sent on an earlier connection */
 
     struct subscription **subscriptions; /* by filter id */
     uint32_t subscription_count, subscription_capacity;

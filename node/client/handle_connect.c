@@ -191,6 +191,7 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
     client->phase = CLIENT_CONNECTED;
     client->packet_ms = now_ms;
     client->behind = connack.session_present;
+    client->sent_before = effect->connected.sent_upto;
     client->node->stats.connects[CONNECT_ACCEPTED]++;
     out->delivered = true;
 }
