@@ -95,10 +95,10 @@ static enum status one_is_missing(const char *missing, const char *present, cons
     char text[IDENTITY_TEXT_SIZE];
     identity_text(identity, text);
     snprintf(fault->text, sizeof fault->text,
-             "%.200s/identity is missing, but %.200s/identity says that this is %s. A disk was emptied, exchanged, or is not "
-             "mounted. Without its log this node must not come back under this identity: mount the disk; or, if its "
-             "content is lost, remove node %u from the cluster, empty both directories, and let it join as a new node. If "
-             "this node never ran because its creation was interrupted, empty both directories and create it again.",
+             "%.200s/identity is missing, but %.200s/identity says that this is %s. A disk was emptied, exchanged, or is "
+             "not mounted. Without its log this node must not come back under this identity: mount the disk; or, if its "
+             "content is lost, remove node %u from the cluster, empty both directories, and let it join as a new node. "
+             "If this node never ran because its creation was interrupted, empty both directories and create it again.",
              missing, present, text, identity->node_id);
     return STATUS_DAMAGED;
 }
@@ -111,7 +111,8 @@ static enum status compare(const struct identity_places *places, uint32_t node_i
     identity_text(second, b);
     if (!identity_equal(first, second)) {
         snprintf(fault->text, sizeof fault->text,
-                 "%.200s/identity says %s, but %.200s/identity says %s: these directories belong to two different nodes",
+                 "%.200s/identity says %s, but %.200s/identity says %s: these directories belong to two different "
+                 "nodes",
                  places->first, a, places->second, b);
         return STATUS_INVALID;
     }
@@ -134,8 +135,8 @@ enum status identity_load(struct disk *disk, const struct identity_places *place
     enum status second_status = load_copy(disk, places->second, &second, &second_fault);
     if (first_status == STATUS_NOT_FOUND && second_status == STATUS_NOT_FOUND) {
         snprintf(fault->text, sizeof fault->text,
-                 "there is no node in %.200s and %.200s. Bootstrap a new cluster or join one: a node is never made because "
-                 "its directories are empty",
+                 "there is no node in %.200s and %.200s. Bootstrap a new cluster or join one: a node is never made "
+                 "because its directories are empty",
                  places->first, places->second);
         return STATUS_NOT_FOUND;
     }

@@ -9,8 +9,8 @@
  * Encoding happens when a flush starts and not when an entry is appended: so entries that a conflict takes back before
  * they were written are gone without a trace, and nothing needs undoing in a buffer.
  *
- * A second job, "care", makes the next segment ahead of time and removes old files. It runs beside flushes; only a flush
- * that needs a new segment waits for it. */
+ * A second job, "care", makes the next segment ahead of time and removes old files. It runs beside flushes; only a
+ * flush that needs a new segment waits for it. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -102,8 +102,8 @@ static uint64_t search_remains(struct recovery *r, uint64_t seed, struct bytes f
     return mark;
 }
 
-/* The header does not hold, but its records may: their seed is its hash, as stored or as computed, if only one of the two
- * is rot. What they say is only used to know what a repaired node owes. */
+/* The header does not hold, but its records may: their seed is its hash, as stored or as computed, if only one of the
+ * two is rot. What they say is only used to know what a repaired node owes. */
 static void search_headless(struct recovery *r, uint64_t sequence, struct disk_file *file)
 {
     uint64_t size = disk_size(file), highest = r->highest;
@@ -207,8 +207,8 @@ static enum status create(struct recovery *r)
 {
     if (!only_a_false_start(r))
         return fault(r, STATUS_CORRUPT, 0,
-                     "there are segments, but no metadata with term and vote; without them this node must not come back: "
-                     "remove it from the cluster and let a new one join in its place");
+                     "there are segments, but no metadata with term and vote; without them this node must not come "
+                     "back: remove it from the cluster and let a new one join in its place");
     if (!r->log->options.create)
         return fault(r, STATUS_NOT_FOUND, 0, "there is no log here");
     enum status status = create_first_segment(r);
@@ -284,8 +284,8 @@ static bool type_is_known(uint8_t type)
 }
 
 /* Places all records that hold and follow each other, `count_max` entries at most. Returns what stopped it:
- * STATUS_OK (enough), STATUS_NOT_FOUND (zeros, or the end), STATUS_CORRUPT, STATUS_UNSUPPORTED; *bad_size is how far the
- * record at segment->used reaches then. */
+ * STATUS_OK (enough), STATUS_NOT_FOUND (zeros, or the end), STATUS_CORRUPT, STATUS_UNSUPPORTED; *bad_size is how far
+ * the record at segment->used reaches then. */
 static enum status scan_records(struct recovery *r, struct segment *segment, struct bytes file, uint64_t count_max,
                                 uint64_t *bad_size)
 {
@@ -340,14 +340,16 @@ static enum status judge_end(struct recovery *r, const struct segment *segment, 
     r->remains = segment->used < file.size && !all_zero(file.data + segment->used, file.size - segment->used);
     uint64_t mark = r->remains ? search_remains(r, segment->header.hash, file, segment->used) : 0;
     if (mark >= next)
-        return segment_fault(r, STATUS_CORRUPT, segment, "does not hold, but had been durable when a later one was written");
+        return segment_fault(r, STATUS_CORRUPT, segment,
+                             "does not hold, but had been durable when a later one was written");
     if (stopped == STATUS_CORRUPT && !log_looks_torn(file, segment->used, bad_size))
         return segment_fault(r, STATUS_CORRUPT, segment, "was written whole, but does not hold");
 
     const struct log_metadata *metadata = &r->log->metadata;
     r->blind = metadata->mark_sequence == segment->header.sequence && metadata->mark >= next;
     if (r->blind)
-        return fault(r, STATUS_DAMAGED, next, "the log ends at entry %llu, but this node had made durable up to entry %llu",
+        return fault(r, STATUS_DAMAGED, next,
+                     "the log ends at entry %llu, but this node had made durable up to entry %llu",
                      (unsigned long long)(next - 1), (unsigned long long)metadata->mark);
     return STATUS_OK;
 }
@@ -551,8 +553,8 @@ static enum status judge_term(struct recovery *r)
     if (term <= log->metadata.term)
         return STATUS_OK;
     return fault(r, STATUS_DAMAGED, log->last,
-                 "the last entry is of term %llu, but the metadata knows only term %llu: it is an old copy; this node must "
-                 "not come back: remove it from the cluster and let a new one join in its place",
+                 "the last entry is of term %llu, but the metadata knows only term %llu: it is an old copy; this node "
+                 "must not come back: remove it from the cluster and let a new one join in its place",
                  (unsigned long long)term, (unsigned long long)log->metadata.term);
 }
 
