@@ -1,0 +1,253 @@
+#include "history.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+struct publish {
+    uint64_t sent_us, acknowledged_us;   /* acknowledged: HISTORY_NEVER until then */
+    uint32_t topic;
+    uint8_t qos;
+    bool refused, resent;
+};
+
+struct interval {
+    uint32_t topic;
+    uint8_t qos;
+    uint64_t subscribe_us, suback_us;     /* SUBSCRIBE sent, SUBACK received */
+    uint64_t unsubscribe_us, unsuback_us; /* HISTORY_NEVER while it lasts */
+};
+
+struct seen {
+    uint32_t times;
+    uint64_t connection;    /* of the last delivery */
+};
+
+/* Order is promised on each path by itself: QoS 0 published; published with more, but subscribed with QoS 0; the rest. */
+enum { PATH_LIVE, PATH_LOG_LIVE, PATH_QUEUE, PATHS };
+
+/* What one session got from one publisher: indexed by the publish's number. */
+struct stream {
+    struct seen *seen;
+    size_t capacity;
+    int64_t newest[PATHS];  /* the last first delivery; -1: none */
+};
+
+struct client_history {
+    struct publish *publishes;
+    size_t publish_count, publish_capacity;
+    struct interval *intervals;
+    size_t interval_count, interval_capacity;
+    struct stream *streams; /* by publisher */
+};
+
+struct history {
+    uint32_t clients;
+    struct client_history *client;
+    struct history_counts counts;
+    char text[512];
+};
+
+static const char *verdict(struct history *history, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static const char *verdict(struct history *history, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(history->text, sizeof history->text, format, arguments);
+    va_end(arguments);
+    return history->text;
+}
+
+struct history *history_new(uint32_t clients)
+{
+    struct history *history = memory_zeroed(1, sizeof *history);
+    history->clients = clients;
+    history->client = memory_zeroed(clients, sizeof *history->client);
+    for (uint32_t i = 0; i < clients; i++) {
+        history->client[i].streams = memory_zeroed(clients, sizeof(struct stream));
+        for (uint32_t j = 0; j < clients; j++)
+            for (int path = 0; path < PATHS; path++)
+                history->client[i].streams[j].newest[path] = -1;
+    }
+    return history;
+}
+
+void history_free(struct history *history)
+{
+    for (uint32_t i = 0; i < history->clients; i++) {
+        for (uint32_t j = 0; j < history->clients; j++)
+            free(history->client[i].streams[j].seen);
+        free(history->client[i].streams);
+        free(history->client[i].publishes);
+        free(history->client[i].intervals);
+    }
+    free(history->client);
+    free(history);
+}
+
+uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t now_us)
+{
+    struct client_history *client = &history->client[publisher];
+    if (client->publish_count == client->publish_capacity) {
+        client->publish_capacity = client->publish_capacity > 0 ? 2 * client->publish_capacity : 64;
+        client->publishes = memory_resize(client->publishes, client->publish_capacity * sizeof *client->publishes);
+    }
+    client->publishes[client->publish_count] = (struct publish){now_us, HISTORY_NEVER, topic, qos, false, false};
+    history->counts.published++;
+    return (uint32_t)client->publish_count++;
+}
+
+void history_resent(struct history *history, uint32_t publisher, uint32_t number)
+{
+    history->client[publisher].publishes[number].resent = true;
+}
+
+void history_acknowledged(struct history *history, uint32_t publisher, uint32_t number, bool refused, uint64_t now_us)
+{
+    struct publish *publish = &history->client[publisher].publishes[number];
+    if (publish->acknowledged_us != HISTORY_NEVER)
+        return;
+    publish->acknowledged_us = now_us;
+    publish->refused = refused;
+    if (!refused)
+        history->counts.acknowledged++;
+}
+
+static struct interval *open_interval(struct client_history *client, uint32_t topic)
+{
+    for (size_t i = client->interval_count; i-- > 0;)
+        if (client->intervals[i].topic == topic && client->intervals[i].unsubscribe_us == HISTORY_NEVER)
+            return &client->intervals[i];
+    return NULL;
+}
+
+void history_subscribing(struct history *history, uint32_t session, uint32_t topic, uint8_t qos, uint64_t now_us)
+{
+    struct client_history *client = &history->client[session];
+    if (client->interval_count == client->interval_capacity) {
+        client->interval_capacity = client->interval_capacity > 0 ? 2 * client->interval_capacity : 8;
+        client->intervals = memory_resize(client->intervals, client->interval_capacity * sizeof *client->intervals);
+    }
+    client->intervals[client->interval_count++] =
+        (struct interval){topic, qos, now_us, HISTORY_NEVER, HISTORY_NEVER, HISTORY_NEVER};
+}
+
+void history_subscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t now_us)
+{
+    struct interval *interval = open_interval(&history->client[session], topic);
+    if (interval != NULL)
+        interval->suback_us = now_us;
+}
+
+void history_unsubscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t sent_us, uint64_t now_us)
+{
+    struct interval *interval = open_interval(&history->client[session], topic);
+    if (interval == NULL)
+        return;
+    interval->unsubscribe_us = sent_us;
+    interval->unsuback_us = now_us;
+}
+
+static bool may_be_delivered(const struct client_history *client, const struct publish *publish)
+{
+    for (size_t i = 0; i < client->interval_count; i++) {
+        const struct interval *interval = &client->intervals[i];
+        if (interval->topic == publish->topic && publish->acknowledged_us > interval->subscribe_us &&
+            publish->sent_us < interval->unsuback_us)
+            return true;
+    }
+    return false;
+}
+
+static bool must_be_delivered(const struct client_history *client, const struct publish *publish)
+{
+    if (publish->acknowledged_us == HISTORY_NEVER || publish->refused || publish->qos == 0)
+        return false;
+    for (size_t i = 0; i < client->interval_count; i++) {
+        const struct interval *interval = &client->intervals[i];
+        if (interval->topic == publish->topic && interval->qos > 0 && publish->sent_us > interval->suback_us &&
+            publish->acknowledged_us < interval->unsubscribe_us)
+            return true;
+    }
+    return false;
+}
+
+static struct seen *seen_of(struct stream *stream, uint32_t number)
+{
+    if (number >= stream->capacity) {
+        size_t capacity = stream->capacity > 0 ? stream->capacity : 64;
+        while (capacity <= number)
+            capacity *= 2;
+        stream->seen = memory_resize(stream->seen, capacity * sizeof *stream->seen);
+        for (size_t i = stream->capacity; i < capacity; i++)
+            stream->seen[i] = (struct seen){0};
+        stream->capacity = capacity;
+    }
+    return &stream->seen[number];
+}
+
+const char *history_delivered(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
+                              uint8_t qos, bool dup, uint64_t connection, uint64_t now_us)
+{
+    (void)now_us;
+    if (publisher >= history->clients || number >= history->client[publisher].publish_count)
+        return verdict(history, "session %u got message %u-%u, which nobody published", session, publisher, number);
+    const struct publish *publish = &history->client[publisher].publishes[number];
+    if (!may_be_delivered(&history->client[session], publish))
+        return verdict(history, "session %u got %u-%u on topic %u, to which it was not subscribed then", session, publisher,
+                       number, publish->topic);
+    if (publish->refused)
+        return verdict(history, "session %u got %u-%u, which was refused", session, publisher, number);
+
+    struct stream *stream = &history->client[session].streams[publisher];
+    struct seen *seen = seen_of(stream, number);
+    seen->times++;
+    history->counts.delivered++;
+    if (seen->times > 1) {
+        history->counts.repeated++;
+        if (publish->qos == 2 && qos == 2)
+            return verdict(history, "session %u got QoS 2 message %u-%u twice", session, publisher, number);
+        bool entered_twice = publish->qos == 1 && publish->resent;
+        if (qos == 1 && !entered_twice && (seen->connection == connection || !dup))
+            return verdict(history, "session %u got %u-%u (published with QoS %u) again, on %s connection, %s DUP", session,
+                           publisher, number, publish->qos, seen->connection == connection ? "the same" : "another",
+                           dup ? "with" : "without");
+        if (qos == 0 && !entered_twice)
+            return verdict(history, "session %u got QoS 0 message %u-%u twice", session, publisher, number);
+    } else {
+        int64_t *newest = &stream->newest[publish->qos == 0 ? PATH_LIVE : qos == 0 ? PATH_LOG_LIVE : PATH_QUEUE];
+        if ((int64_t)number < *newest)
+            return verdict(history, "session %u got %u-%u for the first time after %u-%lld (effective QoS %u)", session,
+                           publisher, number, publisher, (long long)*newest, qos);
+        *newest = number;
+    }
+    seen->connection = connection;
+    return NULL;
+}
+
+const char *history_check(struct history *history)
+{
+    for (uint32_t session = 0; session < history->clients; session++) {
+        for (uint32_t publisher = 0; publisher < history->clients; publisher++) {
+            const struct client_history *from = &history->client[publisher];
+            struct stream *stream = &history->client[session].streams[publisher];
+            for (size_t number = 0; number < from->publish_count; number++) {
+                const struct publish *publish = &from->publishes[number];
+                bool seen = number < stream->capacity && stream->seen[number].times > 0;
+                if (!seen && must_be_delivered(&history->client[session], publish))
+                    return verdict(history,
+                                   "session %u never got %u-%zu (QoS %u on topic %u, sent at %llu us, acknowledged at %llu)",
+                                   session, publisher, number, publish->qos, publish->topic,
+                                   (unsigned long long)publish->sent_us, (unsigned long long)publish->acknowledged_us);
+            }
+        }
+    }
+    return NULL;
+}
+
+void history_counts(const struct history *history, struct history_counts *counts)
+{
+    *counts = history->counts;
+}

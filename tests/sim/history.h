@@ -1,0 +1,50 @@
+/* history.h — what the simulated clients did and saw, and whether the guarantees held (RELIABILITY 3.2 a).
+ *
+ * Every payload is unique: a publish is named by its publisher and a number that grows with each. A delivery is what a
+ * client's application gets, after the client's own QoS 2 state.
+ *
+ *   must(session)  published with a positive acknowledgement, sent after the SUBACK was received, acknowledged before
+ *                  the UNSUBSCRIBE was sent
+ *   may(session)   every publish whose span overlaps the subscription's span */
+#ifndef COTERIE_SIM_HISTORY_H
+#define COTERIE_SIM_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HISTORY_NEVER UINT64_MAX
+
+struct history;
+
+struct history *history_new(uint32_t clients);
+void history_free(struct history *history);
+
+/* A publish is sent for the first time; returns its number, to be put in the payload. */
+uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t now_us);
+/* It was sent again after a reconnect: a QoS 1 message may then have entered the log twice. */
+void history_resent(struct history *history, uint32_t publisher, uint32_t number);
+/* Its PUBACK or PUBREC (positive) has arrived. `refused`: a negative one. */
+void history_acknowledged(struct history *history, uint32_t publisher, uint32_t number, bool refused, uint64_t now_us);
+
+/* A SUBSCRIBE of `session` for `topic` (a filter that matches several is one call per topic) is sent for the first time. */
+void history_subscribing(struct history *history, uint32_t session, uint32_t topic, uint8_t qos, uint64_t now_us);
+/* Its SUBACK has arrived. */
+void history_subscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t now_us);
+/* An UNSUBSCRIBE was sent (first at `sent_us`) and its UNSUBACK has arrived. */
+void history_unsubscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t sent_us, uint64_t now_us);
+
+/* The application of `session` got the message. `reconnected`: since its last delivery of this session, and `dup`: the
+ * flag on the packet. Returns NULL, or what is wrong with it (phantom, repeated QoS 2, order, DUP rules). */
+const char *history_delivered(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
+                              uint8_t qos, bool dup, uint64_t connection, uint64_t now_us);
+
+/* After everything has been drained: NULL, or what was lost. */
+const char *history_check(struct history *history);
+
+struct history_counts {
+    uint64_t published, acknowledged, delivered, repeated;
+};
+void history_counts(const struct history *history, struct history_counts *counts);
+
+#endif

@@ -1,0 +1,863 @@
+/* node.c — one simulated node: the parts that node/broker.c puts together for a real one, on a simulated disk.
+ *
+ *   network ──▶ inbox ──▶ turn: disk jobs, consensus_advance, inbox, committed entries, core_turn, consensus_flush
+ *
+ * Everything that arrives waits in the inbox until the node's next turn, which takes some time of its own; a paused
+ * node has no turns. A crash forgets all but the disk, the store's last commit (not even that at a power loss) and
+ * the snapshot files. */
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "cluster/consensus.h"
+#include "node/client/core.h"
+#include "sim.h"
+#include "snapshot.h"
+#include "state.h"
+#include "store.h"
+#include "world/disk_sim.h"
+
+#define TURN_US 30                /* what a turn costs at least */
+#define SNAPSHOTS_OPEN 8
+
+enum item_kind { ITEM_LINK, ITEM_FRAME, ITEM_OPEN, ITEM_BYTES, ITEM_CLOSED, ITEM_WRITTEN, ITEM_SNAPSHOT_TAKEN,
+                 ITEM_RECEIVED, ITEM_INSTALL };
+
+struct item {
+    struct item *next;
+    enum item_kind kind;
+    uint32_t peer;
+    int link_kind;
+    bool up;
+    uint64_t in, out;            /* generations; for clients: connection; for snapshots: index and term */
+    size_t size;
+    uint8_t data[];
+};
+
+struct committed {
+    struct committed *next;
+    uint64_t index;
+    struct log_entry *entry;
+};
+
+struct client_conn {
+    uint64_t connection;         /* the network's number */
+    uint64_t core_connection;
+    uint32_t client;
+    bool closed;                 /* core has been told, or has closed it */
+    bool held;                   /* core does not want to read now */
+    struct buffer kept;          /* what arrived meanwhile */
+};
+
+struct sim_node {
+    struct sim *sim;
+    uint32_t id;
+    bool running, ever_started;
+    uint64_t generation, paused_until_us, turn_at_us;
+    int64_t wall_skew_ms;
+    uint64_t clock_offset_ms;    /* monotonic clocks of two machines have nothing in common */
+    struct disk_sim *disk;
+    struct store *store;
+    char snapshot_directory[96];
+
+    struct log *log;
+    struct consensus *consensus;
+    struct state *state;
+    struct core *core;
+    struct item *inbox, **inbox_end;
+    struct committed *committed, **committed_end;
+    struct client_conn **conns;
+    size_t conn_count, conn_capacity;
+    struct snapshot *reading[SNAPSHOTS_OPEN];
+    uint64_t reading_index[SNAPSHOTS_OPEN];
+    struct snapshot_incoming *incoming;
+    bool taking_snapshot;
+};
+
+static const uint8_t cluster_id[SNAPSHOT_CLUSTER_ID_SIZE] = {'s', 'i', 'm'};
+
+static void want_turn(struct sim_node *node, uint64_t at_us);
+
+static uint64_t now_ms(const struct sim_node *node)
+{
+    return sim_now_us(node->sim) / SIM_MS + node->clock_offset_ms;
+}
+
+/* ---- inbox ---- */
+
+static struct item *item_new(struct sim_node *node, enum item_kind kind, size_t size)
+{
+    struct item *item = memory_zeroed(1, sizeof *item + size);
+    item->kind = kind;
+    item->size = size;
+    *node->inbox_end = item;
+    node->inbox_end = &item->next;
+    want_turn(node, sim_now_us(node->sim));
+    return item;
+}
+
+static struct client_conn *conn_of(struct sim_node *node, uint64_t connection)
+{
+    for (size_t i = 0; i < node->conn_count; i++)
+        if (node->conns[i]->connection == connection)
+            return node->conns[i];
+    return NULL;
+}
+
+void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t in, uint64_t out)
+{
+    struct item *item = item_new(node, ITEM_LINK, 0);
+    item->peer = peer;
+    item->link_kind = kind;
+    item->up = up;
+    item->in = in;
+    item->out = out;
+}
+
+void node_frame(struct sim_node *node, uint32_t peer, int kind, const uint8_t *frame, size_t size)
+{
+    if (!node->running)
+        return;
+    struct item *item = item_new(node, ITEM_FRAME, size);
+    item->peer = peer;
+    item->link_kind = kind;
+    memcpy(item->data, frame, size);
+}
+
+void node_client_open(struct sim_node *node, uint64_t connection, uint32_t client)
+{
+    struct item *item = item_new(node, ITEM_OPEN, 0);
+    item->in = connection;
+    item->peer = client;
+}
+
+void node_client_bytes(struct sim_node *node, uint64_t connection, const uint8_t *data, size_t size)
+{
+    struct item *item = item_new(node, ITEM_BYTES, size);
+    item->in = connection;
+    memcpy(item->data, data, size);
+}
+
+void node_client_closed(struct sim_node *node, uint64_t connection)
+{
+    item_new(node, ITEM_CLOSED, 0)->in = connection;
+}
+
+/* ---- what consensus asks for ---- */
+
+static void on_send(void *context, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size)
+{
+    struct sim_node *node = context;
+    network_send(node->sim, node->id, peer, kind, frame, size);
+}
+
+static void on_disconnect(void *context, uint32_t peer, enum link_kind kind, uint64_t generation, const char *reason)
+{
+    struct sim_node *node = context;
+    (void)generation;
+    sim_note(node->sim, "node %u disconnects from %u: %s", node->id, peer, reason);
+    network_disconnect(node->sim, node->id, peer, kind);
+}
+
+static void on_commit(void *context, uint64_t index, struct log_entry *entry)
+{
+    struct sim_node *node = context;
+    sim_check_commit(node->sim, node->id, index, entry->term, log_entry_bytes(entry));
+    struct committed *committed = memory_zeroed(1, sizeof *committed);
+    committed->index = index;
+    committed->entry = entry;
+    *node->committed_end = committed;
+    node->committed_end = &committed->next;
+}
+
+static void on_changed(void *context, const struct consensus_status *status)
+{
+    struct sim_node *node = context;
+    if (status->role == CONSENSUS_LEADER)
+        sim_check_leader(node->sim, node->id, status->term);
+}
+
+static enum status on_snapshot_open(void *context, uint64_t index, uint64_t *size)
+{
+    struct sim_node *node = context;
+    for (int i = 0; i < SNAPSHOTS_OPEN; i++) {
+        if (node->reading[i] != NULL)
+            continue;
+        enum status status = snapshot_open(node->snapshot_directory, index, &node->reading[i]);
+        if (status != STATUS_OK) {
+            node->reading[i] = NULL;
+            return status;
+        }
+        node->reading_index[i] = index;
+        *size = snapshot_size(node->reading[i]);
+        return STATUS_OK;
+    }
+    return STATUS_BUSY;
+}
+
+static enum status on_snapshot_read(void *context, uint64_t index, uint64_t offset, void *data, size_t size)
+{
+    struct sim_node *node = context;
+    for (int i = 0; i < SNAPSHOTS_OPEN; i++) {
+        if (node->reading[i] == NULL || node->reading_index[i] != index)
+            continue;
+        size_t got = 0;
+        enum status status = snapshot_read(node->reading[i], offset, data, size, &got);
+        return status == STATUS_OK && got != size ? STATUS_IO_ERROR : status;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+static void on_snapshot_close(void *context, uint64_t index)
+{
+    struct sim_node *node = context;
+    for (int i = 0; i < SNAPSHOTS_OPEN; i++) {
+        if (node->reading[i] != NULL && node->reading_index[i] == index) {
+            snapshot_close(node->reading[i]);
+            node->reading[i] = NULL;
+            return;
+        }
+    }
+}
+
+static enum status on_incoming_open(void *context)
+{
+    struct sim_node *node = context;
+    if (node->incoming != NULL)
+        snapshot_incoming_close(node->incoming);
+    node->incoming = NULL;
+    return snapshot_incoming_open(node->snapshot_directory, &node->incoming);
+}
+
+static enum status on_incoming_write(void *context, uint64_t offset, struct bytes chunk)
+{
+    struct sim_node *node = context;
+    return snapshot_incoming_write(node->incoming, offset, chunk);
+}
+
+static void on_incoming_finish(void *context)
+{
+    struct sim_node *node = context;
+    enum status status = snapshot_incoming_finish(node->incoming, cluster_id, NULL, NULL);
+    snapshot_incoming_close(node->incoming);
+    node->incoming = NULL;
+    item_new(node, ITEM_RECEIVED, 0)->in = (uint64_t)status;
+}
+
+static void on_install(void *context, uint64_t index, uint64_t term)
+{
+    struct sim_node *node = context;
+    struct item *item = item_new(node, ITEM_INSTALL, 0);
+    item->in = index;
+    item->out = term;
+}
+
+static void on_messages(void *context, uint32_t peer, struct bytes messages)
+{
+    struct sim_node *node = context;
+    core_peer_messages(node->core, peer, messages, now_ms(node));
+}
+
+static void on_peer_applied(void *context, uint32_t peer, uint64_t index)
+{
+    struct sim_node *node = context;
+    core_peer_applied(node->core, peer, index);
+}
+
+static void on_fatal(void *context, enum status status, const char *reason)
+{
+    struct sim_node *node = context;
+    sim_violation(node->sim, "node %u cannot go on: %s (%s)", node->id, reason, status_text(status));
+}
+
+static void on_note(void *context, const char *text)
+{
+    struct sim_node *node = context;
+    sim_note(node->sim, "node %u: %s", node->id, text);
+}
+
+/* ---- what core asks for ---- */
+
+static void on_write(void *context, void *conn, struct frame *const *frames, size_t count)
+{
+    struct sim_node *node = context;
+    struct client_conn *client = conn;
+    struct buffer out = {0};
+    for (size_t i = 0; i < count; i++) {
+        buffer_put(&out, frames[i]->data, frames[i]->size);
+        frame_release(frames[i]);
+    }
+    if (!client->closed)
+        network_node_write(node->sim, client->connection, client->client, out.data, out.size);
+    struct item *item = item_new(node, ITEM_WRITTEN, 0);
+    item->in = client->connection;
+    item->out = out.size;
+    buffer_release(&out);
+}
+
+static void on_close(void *context, void *conn, bool flush)
+{
+    struct sim_node *node = context;
+    struct client_conn *client = conn;
+    (void)flush;
+    network_node_close(node->sim, client->connection, client->client);
+    item_new(node, ITEM_CLOSED, 0)->in = client->connection;
+}
+
+static void on_reading(void *context, void *conn, bool on)
+{
+    struct sim_node *node = context;
+    struct client_conn *client = conn;
+    client->held = !on;
+    if (on && client->kept.size > 0) {
+        struct item *item = item_new(node, ITEM_BYTES, client->kept.size);
+        item->in = client->connection;
+        memcpy(item->data, client->kept.data, client->kept.size);
+        buffer_clear(&client->kept);
+    }
+}
+
+static void on_submit(void *context, struct bytes batch)
+{
+    struct sim_node *node = context;
+    consensus_submit(node->consensus, batch);
+}
+
+static void on_applied(void *context, uint64_t index, uint64_t clock_ms)
+{
+    struct sim_node *node = context;
+    consensus_applied(node->consensus, index, clock_ms);
+}
+
+static void on_checkpoint(void *context, uint64_t index, const uint64_t hash[2])
+{
+    struct sim_node *node = context;
+    consensus_hash(node->consensus, index, hash);
+}
+
+static void on_qos0(void *context, uint32_t peer, struct bytes messages)
+{
+    struct sim_node *node = context;
+    consensus_messages(node->consensus, peer, messages);
+}
+
+static void on_core_note(void *context, int level, const char *text)
+{
+    (void)level;
+    on_note(context, text);
+}
+
+/* ---- snapshots ---- */
+
+static void on_snapshot_written(void *world, uint64_t key, void *data)
+{
+    struct sim *sim = world;
+    struct sim_node *node = sim->node[key];
+    struct item *waiting = data;
+    if (node->running && node->generation == waiting->out)
+        item_new(node, ITEM_SNAPSHOT_TAKEN, 0)->in = waiting->in;
+}
+
+static void take_snapshot(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct snapshot_facts facts = {.index = state_applied(node->state), .term = state_applied_term(node->state)};
+    memcpy(facts.cluster_id, cluster_id, sizeof cluster_id);
+    facts.configuration = consensus_configuration(node->consensus, facts.index, &facts.configuration_index);
+    struct store_view *view;
+    if (state_commit(node->state) != STATUS_OK || store_view_open(node->store, &view) != STATUS_OK) {
+        sim_violation(sim, "node %u cannot take a snapshot", node->id);
+        return;
+    }
+    enum status status = snapshot_write(node->snapshot_directory, &facts, view, NULL);
+    store_view_close(view);
+    if (status != STATUS_OK) {
+        sim_violation(sim, "node %u: snapshot at %llu: %s", node->id, (unsigned long long)facts.index, status_text(status));
+        return;
+    }
+    node->taking_snapshot = true;
+    struct item *waiting = memory_zeroed(1, sizeof *waiting);
+    waiting->in = facts.index;
+    waiting->out = node->generation;
+    schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->disk_random, SIM_MS, 300 * SIM_MS),
+                 on_snapshot_written, node->id, waiting);
+}
+
+static void snapshot_taken(struct sim_node *node, uint64_t index)
+{
+    node->taking_snapshot = false;
+    struct snapshot *snapshot;
+    if (snapshot_open(node->snapshot_directory, index, &snapshot) != STATUS_OK)
+        return;   /* one from the leader took its place meanwhile */
+    const struct snapshot_facts *facts = snapshot_facts(snapshot);
+    struct consensus_snapshot taken = {facts->index, facts->term, facts->configuration_index, facts->configuration};
+    consensus_snapshot_taken(node->consensus, &taken);
+    snapshot_close(snapshot);
+}
+
+/* Makes a store of the newest snapshot, or an empty one. */
+static void load_store(struct sim_node *node, uint64_t index)
+{
+    struct store_options options = {0};
+    if (node->store != NULL)
+        store_close(node->store);
+    if (store_open(&options, &node->store) != STATUS_OK)
+        sim_violation(node->sim, "node %u: no store", node->id);
+    struct snapshot *snapshot;
+    if (snapshot_open(node->snapshot_directory, index, &snapshot) != STATUS_OK)
+        return;
+    if (snapshot_load(snapshot, node->store, NULL) != STATUS_OK)
+        sim_violation(node->sim, "node %u: the snapshot does not load", node->id);
+    snapshot_close(snapshot);
+}
+
+static void install(struct sim_node *node, uint64_t index)
+{
+    node->sim->installs++;
+    sim_note(node->sim, "node %u installs the snapshot at %llu", node->id, (unsigned long long)index);
+    state_close(node->state);
+    load_store(node, index);
+    if (state_open(node->store, node->id, &node->state) != STATUS_OK) {
+        sim_violation(node->sim, "node %u: the state of a snapshot does not open", node->id);
+        return;
+    }
+    core_state_replaced(node->core, node->state, now_ms(node));
+    consensus_installed(node->consensus, STATUS_OK, index, state_clock_ms(node->state));
+}
+
+/* ---- turns ---- */
+
+static void handle_bytes(struct sim_node *node, struct item *item)
+{
+    struct client_conn *conn = conn_of(node, item->in);
+    if (conn == NULL || conn->closed)
+        return;
+    if (conn->held)
+        buffer_put(&conn->kept, item->data, item->size);
+    else
+        core_received(node->core, conn->core_connection, bytes_of(item->data, item->size), now_ms(node));
+}
+
+static void handle_open(struct sim_node *node, struct item *item)
+{
+    struct client_conn *conn = memory_zeroed(1, sizeof *conn);
+    conn->connection = item->in;
+    conn->client = item->peer;
+    if (node->conn_count == node->conn_capacity) {
+        node->conn_capacity = node->conn_capacity > 0 ? 2 * node->conn_capacity : 16;
+        node->conns = memory_resize(node->conns, node->conn_capacity * sizeof(struct client_conn *));
+    }
+    node->conns[node->conn_count++] = conn;
+    struct core_origin origin = {"sim", "client"};
+    conn->core_connection = core_open(node->core, conn, &origin, now_ms(node));
+}
+
+static void handle_closed(struct sim_node *node, struct item *item)
+{
+    struct client_conn *conn = conn_of(node, item->in);
+    if (conn == NULL || conn->closed)
+        return;
+    conn->closed = true;
+    core_closed(node->core, conn->core_connection, now_ms(node));
+}
+
+static void handle(struct sim_node *node, struct item *item)
+{
+    struct client_conn *conn;
+    switch (item->kind) {
+    case ITEM_LINK:
+        if (item->up)
+            consensus_link_up(node->consensus, item->peer, (enum link_kind)item->link_kind, item->in, item->out);
+        else
+            consensus_link_down(node->consensus, item->peer, (enum link_kind)item->link_kind, item->in);
+        break;
+    case ITEM_FRAME:
+        consensus_receive(node->consensus, item->peer, (enum link_kind)item->link_kind,
+                          bytes_of(item->data, item->size));
+        break;
+    case ITEM_OPEN: handle_open(node, item); break;
+    case ITEM_BYTES: handle_bytes(node, item); break;
+    case ITEM_CLOSED: handle_closed(node, item); break;
+    case ITEM_WRITTEN:
+        conn = conn_of(node, item->in);
+        if (conn != NULL && !conn->closed)
+            core_written(node->core, conn->core_connection, item->out, now_ms(node));
+        break;
+    case ITEM_SNAPSHOT_TAKEN: snapshot_taken(node, item->in); break;
+    case ITEM_RECEIVED: consensus_received(node->consensus, (enum status)item->in); break;
+    case ITEM_INSTALL: install(node, item->in); break;
+    }
+}
+
+static void apply_committed(struct sim_node *node)
+{
+    while (node->committed != NULL && node->sim->violation == NULL) {
+        struct committed *committed = node->committed;
+        node->committed = committed->next;
+        if (node->committed == NULL)
+            node->committed_end = &node->committed;
+        uint64_t index = committed->index;
+        if (index == state_applied(node->state) + 1) {
+            core_committed(node->core, index, committed->entry->term, consensus_entry_batch(committed->entry),
+                           now_ms(node));
+            if (index % 8 == 0) {
+                uint64_t hash[2];
+                state_hash(node->state, hash);
+                sim_check_hash(node->sim, node->id, index, hash);
+            }
+        } else if (index > state_applied(node->state)) {
+            sim_violation(node->sim, "node %u is to apply %llu after %llu", node->id, (unsigned long long)index,
+                          (unsigned long long)state_applied(node->state));
+        }
+        log_entry_release(committed->entry);
+        free(committed);
+    }
+}
+
+static void forget_closed_conns(struct sim_node *node)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < node->conn_count; i++) {
+        if (node->conns[i]->closed) {
+            buffer_release(&node->conns[i]->kept);
+            free(node->conns[i]);
+        } else {
+            node->conns[kept++] = node->conns[i];
+        }
+    }
+    node->conn_count = kept;
+}
+
+static void turn(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct consensus_status status;
+    uint64_t wall_ms = (uint64_t)((int64_t)(sim_now_us(sim) / SIM_MS) + 1700000000000ll + node->wall_skew_ms);
+    consensus_advance(node->consensus, now_ms(node), wall_ms);
+    disk_sim_run(node->disk, sim_now_us(sim));
+    consensus_status(node->consensus, &status);
+    core_health(node->core, &status, now_ms(node));
+    struct item *items = node->inbox;
+    node->inbox = NULL;
+    node->inbox_end = &node->inbox;
+    while (items != NULL && sim->violation == NULL) {
+        struct item *item = items;
+        items = item->next;
+        handle(node, item);
+        free(item);
+    }
+    while (items != NULL) {
+        struct item *item = items;
+        items = item->next;
+        free(item);
+    }
+    apply_committed(node);
+    if (sim->violation != NULL)
+        return;
+    consensus_status(node->consensus, &status);
+    core_health(node->core, &status, now_ms(node));
+    core_turn(node->core, now_ms(node));
+    consensus_flush(node->consensus);
+    forget_closed_conns(node);
+    if (!node->taking_snapshot && consensus_wants_snapshot(node->consensus))
+        take_snapshot(node);
+}
+
+static uint64_t deadline_us(const struct sim_node *node)
+{
+    uint64_t deadline_ms = consensus_deadline(node->consensus);
+    if (core_deadline(node->core) < deadline_ms)
+        deadline_ms = core_deadline(node->core);
+    uint64_t at = UINT64_MAX;
+    if (deadline_ms != UINT64_MAX)
+        at = deadline_ms <= node->clock_offset_ms ? 0 : (deadline_ms - node->clock_offset_ms) * SIM_MS;
+    if (disk_sim_next_us(node->disk) < at)
+        at = disk_sim_next_us(node->disk);
+    if (node->inbox != NULL || node->committed != NULL)
+        at = 0;
+    return at;
+}
+
+static void on_turn(void *world, uint64_t key, void *data)
+{
+    struct sim *sim = world;
+    struct sim_node *node = sim->node[key];
+    uint64_t *planned = data;
+    if (!node->running || planned[0] != node->generation || planned[1] != node->turn_at_us)
+        return;
+    node->turn_at_us = UINT64_MAX;
+    if (node->paused_until_us > sim_now_us(sim)) {
+        want_turn(node, node->paused_until_us);
+        return;
+    }
+    turn(node);
+    if (sim->violation != NULL)
+        return;
+    uint64_t next = deadline_us(node);
+    if (next == UINT64_MAX)
+        return;
+    uint64_t soonest = sim_now_us(sim) + TURN_US;
+    want_turn(node, next < soonest ? soonest : next);
+}
+
+static void want_turn(struct sim_node *node, uint64_t at_us)
+{
+    if (!node->running || node->turn_at_us <= at_us)
+        return;
+    node->turn_at_us = at_us < sim_now_us(node->sim) + TURN_US ? sim_now_us(node->sim) + TURN_US : at_us;
+    uint64_t *planned = memory_allocate(2 * sizeof *planned);
+    planned[0] = node->generation;
+    planned[1] = node->turn_at_us;
+    schedule_add(node->sim->schedule, node->turn_at_us, on_turn, node->id, planned);
+}
+
+/* ---- life ---- */
+
+static void on_flushed(void *context, enum status status, uint64_t durable)
+{
+    struct sim_node *node = context;
+    if (node->consensus != NULL)
+        consensus_flushed(node->consensus, status, durable);
+}
+
+static bool open_log(struct sim_node *node, uint64_t covered)
+{
+    struct log_options options = {
+        .disk = disk_sim_disk(node->disk),
+        .directory = "log",
+        .queue = disk_sim_queue(node->disk),
+        .flushed = on_flushed,
+        .context = node,
+        .create = !node->ever_started,
+        .covered = covered,
+        .segment_bytes = 256 * 1024,
+        .cache_bytes = 1024 * 1024,
+    };
+    struct log_fault fault;
+    disk_make_directory(options.disk, "log");
+    enum status status = log_open(&options, &node->log, &fault);
+    if (status != STATUS_OK)
+        sim_violation(node->sim, "node %u: its log does not open: %s (%s)", node->id, fault.text, status_text(status));
+    return status == STATUS_OK;
+}
+
+static void make_consensus(struct sim_node *node, const struct consensus_snapshot *snapshot)
+{
+    static const struct consensus_calls calls = {
+        .send = on_send, .disconnect = on_disconnect, .commit = on_commit, .changed = on_changed,
+        .snapshot_open = on_snapshot_open, .snapshot_read = on_snapshot_read, .snapshot_close = on_snapshot_close,
+        .incoming_open = on_incoming_open, .incoming_write = on_incoming_write, .incoming_finish = on_incoming_finish,
+        .install = on_install, .messages = on_messages, .peer_applied = on_peer_applied, .fatal = on_fatal,
+        .note = on_note,
+    };
+    uint32_t members[SIM_NODES_MAX];
+    for (uint32_t i = 0; i < node->sim->config.nodes; i++)
+        members[i] = i + 1;
+    struct consensus_settings settings = {
+        .self = node->id,
+        .bootstrap = node->ever_started ? NULL : members,
+        .bootstrap_count = node->sim->config.nodes,
+        .seed = random_next(&node->sim->schedule_random),
+        .log_bytes_max = node->sim->config.log_bytes_max,
+    };
+    node->consensus = consensus_new(&settings, &calls, node, node->log, snapshot, state_applied(node->state),
+                                    state_applied_term(node->state), state_clock_ms(node->state));
+}
+
+static void make_core(struct sim_node *node)
+{
+    static const struct command_settings limits = {
+        .queue_messages_max = 1u << 30, .queue_bytes_max = 1ull << 40, .subscriptions_max = 1000,
+        .sessions_max = 100000, .retained_messages_max = 1u << 20, .retained_bytes_max = 1ull << 40,
+        .store_bytes_max = 1ull << 40, .session_expiry_max_s = UINT32_MAX, .in_flight_max = 100,
+    };
+    struct core_callbacks callbacks = {
+        .context = node, .write = on_write, .close = on_close, .reading = on_reading, .submit = on_submit,
+        .applied = on_applied, .checkpoint = on_checkpoint, .messages = on_qos0, .fatal = on_fatal, .note = on_core_note,
+    };
+    struct core_options options = {
+        .node = node->id, .seed = random_next(&node->sim->schedule_random), .client_address = "", .settings = &limits,
+    };
+    for (size_t i = 0; i < sizeof options.boot_nonce; i++)
+        options.boot_nonce[i] = (uint8_t)random_below(&node->sim->schedule_random, 256);
+    node->core = core_new(&options, &callbacks, node->state, now_ms(node));
+}
+
+void node_start(struct sim_node *node)
+{
+    if (node->running)
+        return;
+    struct consensus_snapshot newest = {0};
+    struct snapshot *snapshot = NULL;
+    unsigned refused = 0;
+    if (snapshot_open_verified(node->snapshot_directory, NULL, &snapshot, &refused) == STATUS_OK) {
+        const struct snapshot_facts *facts = snapshot_facts(snapshot);
+        newest = (struct consensus_snapshot){facts->index, facts->term, facts->configuration_index,
+                                             facts->configuration};
+    }
+    if (node->store == NULL)
+        load_store(node, 0);
+    if (state_open(node->store, node->id, &node->state) != STATUS_OK) {
+        sim_violation(node->sim, "node %u: its state does not open", node->id);
+    } else if (open_log(node, newest.index)) {
+        node->generation++;
+        node->running = true;
+        node->turn_at_us = UINT64_MAX;
+        make_core(node);
+        make_consensus(node, &newest);
+        enum status status = consensus_start(node->consensus, now_ms(node),
+                                             (uint64_t)((int64_t)(sim_now_us(node->sim) / SIM_MS) + 1700000000000ll +
+                                                        node->wall_skew_ms));
+        if (status != STATUS_OK)
+            sim_violation(node->sim, "node %u does not start: %s", node->id, status_text(status));
+        node->ever_started = true;
+        want_turn(node, sim_now_us(node->sim));
+    }
+    if (snapshot != NULL)
+        snapshot_close(snapshot);
+}
+
+static void free_parts(struct sim_node *node)
+{
+    while (node->inbox != NULL) {
+        struct item *item = node->inbox;
+        node->inbox = item->next;
+        free(item);
+    }
+    node->inbox_end = &node->inbox;
+    while (node->committed != NULL) {
+        struct committed *committed = node->committed;
+        node->committed = committed->next;
+        log_entry_release(committed->entry);
+        free(committed);
+    }
+    node->committed_end = &node->committed;
+    for (size_t i = 0; i < node->conn_count; i++)
+        node->conns[i]->closed = true;
+    if (node->core != NULL)
+        core_free(node->core);
+    if (node->consensus != NULL)
+        consensus_free(node->consensus);
+    for (int i = 0; i < SNAPSHOTS_OPEN; i++)
+        if (node->reading[i] != NULL)
+            snapshot_close(node->reading[i]);
+    memset(node->reading, 0, sizeof node->reading);
+    if (node->incoming != NULL)
+        snapshot_incoming_close(node->incoming);
+    node->incoming = NULL;
+    if (node->log != NULL)
+        log_close(node->log);
+    if (node->state != NULL)
+        state_close(node->state);
+    node->core = NULL;
+    node->consensus = NULL;
+    node->log = NULL;
+    node->state = NULL;
+    node->taking_snapshot = false;
+    forget_closed_conns(node);
+}
+
+void node_crash(struct sim_node *node, bool power_loss)
+{
+    if (!node->running)
+        return;
+    node->running = false;
+    for (size_t i = 0; i < node->conn_count; i++)
+        network_node_close(node->sim, node->conns[i]->connection, node->conns[i]->client);
+    network_node_gone(node->sim, node->id);
+    if (power_loss)
+        disk_sim_crash(node->disk);
+    else
+        disk_sim_kill(node->disk);
+    free_parts(node);
+    if (power_loss) {
+        store_close(node->store);
+        node->store = NULL;
+    } else {
+        store_crash(node->store);
+    }
+}
+
+void node_pause(struct sim_node *node, uint64_t until_us)
+{
+    node->paused_until_us = until_us;
+}
+
+bool node_running(const struct sim_node *node)
+{
+    return node->running;
+}
+
+bool node_awake(const struct sim_node *node, uint64_t *later_us)
+{
+    *later_us = node->paused_until_us;
+    return node->paused_until_us <= sim_now_us(node->sim);
+}
+
+uint64_t node_generation(const struct sim_node *node)
+{
+    return node->generation;
+}
+
+uint64_t node_applied(const struct sim_node *node)
+{
+    return node->state != NULL ? state_applied(node->state) : 0;
+}
+
+void node_step_clock(struct sim_node *node, int64_t ms)
+{
+    node->wall_skew_ms += ms;
+}
+
+bool node_quiet(const struct sim_node *node)
+{
+    return node->running && node->committed == NULL && !state_work_pending(node->state);
+}
+
+void node_final_hash(struct sim_node *node, uint64_t *index, uint64_t hash[2])
+{
+    *index = state_applied(node->state);
+    state_hash(node->state, hash);
+}
+
+struct sim_node *node_new(struct sim *sim, uint32_t id)
+{
+    struct sim_node *node = memory_zeroed(1, sizeof *node);
+    node->sim = sim;
+    node->id = id;
+    node->inbox_end = &node->inbox;
+    node->committed_end = &node->committed;
+    node->clock_offset_ms = random_below(&sim->schedule_random, 1000000);
+    struct disk_sim_options options = {
+        .seed = random_next(&sim->disk_random),
+        .job_us_min = sim->config.disk_us / 2,
+        .job_us_max = sim->config.disk_us * 2,
+    };
+    node->disk = disk_sim_new(&options);
+    snprintf(node->snapshot_directory, sizeof node->snapshot_directory, "%s/%u", sim->directory, id);
+    mkdir(node->snapshot_directory, 0700);
+    return node;
+}
+
+void node_free(struct sim_node *node)
+{
+    if (node->running) {
+        disk_sim_kill(node->disk);
+        node->running = false;
+        free_parts(node);
+    }
+    if (node->store != NULL)
+        store_close(node->store);
+    disk_sim_free(node->disk);
+    free(node->conns);
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf '%s'", node->snapshot_directory);
+    if (system(command) != 0)
+        fprintf(stderr, "sim: %s stays behind\n", node->snapshot_directory);
+    free(node);
+}
