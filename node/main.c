@@ -66,6 +66,7 @@ static int run(const struct config *config, char **values)
     if (status != STATUS_OK) {
         if (error[0] != '\0')
             log_event(LOG_ERROR, "not-started", log_text("why", error));
+        uv_loop_close(&loop);
         return 1;
     }
     uv_run(&loop, UV_RUN_DEFAULT);
