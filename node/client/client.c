@@ -274,7 +274,9 @@ void client_outcome(struct client *client, const struct effect *effect, uint32_t
 
 static uint64_t keep_alive_deadline(const struct client *client)
 {
-    if (client->keep_alive_s == 0 || client->stalled) /* whom we do not read we cannot blame for silence */
+    bool unread = client->stalled && client_output(client) <= client->node->limits.output_bytes_max;
+
+    if (client->keep_alive_s == 0 || unread) /* whom we do not read we cannot blame for silence, unless it began */
         return UINT64_MAX;
     return client->packet_ms + (uint64_t)client->keep_alive_s * 1500;
 }

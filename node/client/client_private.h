@@ -105,6 +105,12 @@ struct client *client_new(struct client_node *node, uint64_t number, void *conn,
                           uint64_t now_ms);
 void client_free(struct client *client, struct outbox_pool *pool);
 
+/* What this client has not taken yet. */
+static inline size_t client_output(const struct client *client)
+{
+    return client->unwritten + client->outbox.bytes;
+}
+
 /* Answers `out` with a DISCONNECT (5.0) or nothing, proposes END with the will, and closes. */
 void client_fail(struct client *client, uint8_t reason, struct actions *out);
 /* Adds END to the actions, once, if this connection owns a session. */

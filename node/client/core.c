@@ -221,7 +221,8 @@ void core_forget_if_over(struct core *core, struct client *client)
         return;
     timers_clear(&core->timers, &client->timer);
     core->node.stats.input_bytes -= client->input.size;
-    core->node.stats.output_bytes -= client->outbox.bytes + client->unwritten;
+    core->node.stats.output_bytes -= client_output(client);
+    core->waiting_bytes -= client->inflight.waiting_bytes;
     if (client->reading_off)
         core->node.stats.paused_clients--;
     registry_remove(&core->registry, client->number);
@@ -319,7 +320,7 @@ void core_written(struct core *core, uint64_t connection, size_t bytes, uint64_t
     assert(bytes <= client->unwritten);
     client->unwritten -= bytes;
     core->node.stats.output_bytes -= bytes;
-    if (client->behind || client->inflight.waiting > 0)
+    if (client->behind || client->inflight.waiting > 0 || client->stalled)
         core_want_work(core, client);
 }
 
@@ -553,7 +554,7 @@ void core_each_client(const struct core *core, struct bytes prefix,
             .connected_ms = client->opened_ms,
             .session_id = client->session_id,
             .in_flight = client->inflight.unacknowledged,
-            .output_bytes = (uint32_t)(client->unwritten + client->outbox.bytes),
+            .output_bytes = (uint32_t)client_output(client),
             .protocol_level = client->peer.level,
             .keep_alive_s = client->keep_alive_s,
         };

@@ -4,7 +4,8 @@
  * copied to client->input. A client has to wait (is not looked at)
  *   - from CONNECT to its outcome: everything behind CONNECT comes after CONNACK, in order
  *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`
- *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure). */
+ *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure)
+ *   - while it does not take what we answer. */
 #include "core_private.h"
 
 #include <string.h>
@@ -23,7 +24,8 @@ static bool may_take(const struct core *core, const struct client *client)
     switch ((enum client_phase)client->phase) {
     case CLIENT_NEW: return true;
     case CLIENT_CONNECTED:
-        return client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core);
+        return client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
+               client_output(client) <= core->node.limits.output_bytes_max;
     case CLIENT_CONNECTING:
     case CLIENT_ENDING:
     case CLIENT_CLOSED: break;
@@ -37,7 +39,7 @@ static void stall(struct core *core, struct client *client)
         client->packet_ms = core->now_ms; /* `hold` starts */
     client->stalled = true;
     if (client->phase == CLIENT_CONNECTED && !core_pressed(core))
-        return; /* its own outcomes will wake it */
+        return; /* its own outcomes, or its socket, will wake it */
     if (!client->in_stalled) {
         client->in_stalled = true;
         work_list_add(&core->stalled, client);

@@ -60,6 +60,7 @@ struct core {
     struct later_list acks;               /* has acknowledgements to collect */
     uint64_t acks_ms;                    /* when they are due; UINT64_MAX = none */
     bool acks_urgent;
+    size_t waiting_bytes;                /* of frames that wait for room, in all clients; shared ones count for each */
     struct held_answer *held_first, *held_last;
     struct peer_node peers[NODES_MAX];
     struct checkpoint *checkpoints;

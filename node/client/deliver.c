@@ -16,6 +16,7 @@
 
 #define WAITING_MAX 1000                    /* deliveries that wait in memory for one client, and */
 #define WAITING_BYTES_MAX (512 * 1024)      /* their frames (mostly shared) */
+#define OUTPUT_BYTES_MIN (16 * 1024)        /* for one socket, whatever the others hold */
 #define DELIVERIES_MAX 8192                 /* in flight or not yet committed as done, of one client */
 #define DELIVER_BUDGET 64                   /* read from the queue for one client in one turn */
 #define ACKS_URGENT 64                      /* so many acknowledgements of one client are not kept waiting */
@@ -95,15 +96,16 @@ static struct frame *form_for(struct core *core, struct forms *forms, const stru
 
 /* ---- room ---- */
 
-static size_t output_of(const struct client *client)
+/* The socket takes more of what can wait. Half of the limits is left for QoS 0 and answers; a client that has little
+ * to take may always have that, so that it goes on when all together have too much. */
+static bool socket_has_room(const struct core *core, const struct client *client)
 {
-    return client->unwritten + client->outbox.bytes;
-}
+    size_t output = client_output(client);
+    const struct core_limits *limits = &core->node.limits;
 
-/* The socket takes more of what can wait. Half of the limit is left for QoS 0 and answers. */
-static bool socket_has_room(const struct client *client)
-{
-    return output_of(client) < client->node->limits.output_bytes_max / 2 && client->inflight.count < DELIVERIES_MAX;
+    if (client->inflight.count >= DELIVERIES_MAX || output >= limits->output_bytes_max / 2)
+        return false;
+    return output < OUTPUT_BYTES_MIN || core->node.stats.output_bytes < limits->memory_bytes_max / 2;
 }
 
 static bool window_has_room(const struct client *client)
@@ -116,7 +118,7 @@ static bool window_has_room(const struct client *client)
 /* Whether the delivery with this order could go out now. Remembers since when its packet id is not free. */
 static bool has_room(struct core *core, struct client *client, uint64_t order, uint8_t qos)
 {
-    if (!socket_has_room(client))
+    if (!socket_has_room(core, client))
         return false;
     if (qos == 0)
         return true;
@@ -177,7 +179,7 @@ static void deliver_qos0(struct core *core, struct client *client, struct forms 
     struct core_stats *stats = &core->node.stats;
     struct frame *frame;
 
-    if (output_of(client) > core->node.limits.output_bytes_max) {
+    if (client_output(client) > core->node.limits.output_bytes_max) {
         stats->drops[DROP_SLOW_CONSUMER]++;
         return;
     }
@@ -194,10 +196,12 @@ static void deliver_qos0(struct core *core, struct client *client, struct forms 
     send_publish(core, client, frame, 0);
 }
 
-static bool may_wait(const struct client *client, const struct message *message, const struct frame *frame)
+static bool may_wait(const struct core *core, const struct client *client, const struct message *message,
+                     const struct frame *frame)
 {
     return message->expires_ms == 0 && client->inflight.waiting < WAITING_MAX &&
-           client->inflight.waiting_bytes + frame->size <= WAITING_BYTES_MAX;
+           client->inflight.waiting_bytes + frame->size <= WAITING_BYTES_MAX &&
+           core->waiting_bytes < core->node.limits.memory_bytes_max / 2;
 }
 
 static void deliver_stored(struct core *core, struct client *client, struct forms *forms, const struct target *target)
@@ -223,7 +227,8 @@ static void deliver_stored(struct core *core, struct client *client, struct form
         skip(core, client, target, DROP_TOO_LARGE);
     } else if (!waiting && has_room(core, client, target->order, target->qos)) {
         send_tracked(core, client, target, frame);
-    } else if (frame->size <= client->peer.packet_size_max && may_wait(client, message, frame)) {
+    } else if (frame->size <= client->peer.packet_size_max && may_wait(core, client, message, frame)) {
+        core->waiting_bytes += frame->size;
         track(client, target, DELIVERY_WAITING, frame);
     } else {
         frame_release(frame);
@@ -257,6 +262,7 @@ static bool send_waiting(struct core *core, struct client *client)
 {
     for (;;) {
         struct delivery *delivery = inflight_first_waiting(&client->inflight);
+        struct frame *frame;
         uint8_t qos;
 
         if (delivery == NULL)
@@ -264,7 +270,9 @@ static bool send_waiting(struct core *core, struct client *client)
         if (!has_room(core, client, delivery->order, delivery->qos))
             return false;
         qos = delivery->qos;
-        send_publish(core, client, inflight_send_waiting(&client->inflight), qos);
+        frame = inflight_send_waiting(&client->inflight);
+        core->waiting_bytes -= frame->size;
+        send_publish(core, client, frame, qos);
         if (qos == 0)
             deliver_note_acks(core, client);
     }
@@ -340,7 +348,7 @@ void deliver_more(struct core *core, struct client *client)
         struct queued queued;
         enum status status;
 
-        if (!socket_has_room(client) || !window_has_room(client))
+        if (!socket_has_room(core, client) || !window_has_room(client))
             return;
         if (budget == 0) {
             core_want_work(core, client); /* others have their turn first */
