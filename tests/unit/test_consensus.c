@@ -69,6 +69,8 @@ struct world {
     uint64_t generation[NODES][NODES][LINK_KINDS];
     uint64_t generations;
     size_t log_bytes_max;
+    struct log_entry *truth[ENTRIES];       /* what any node was told is committed at an index: never another */
+    unsigned offers;                        /* of snapshots */
 };
 
 /* ---- what consensus asks for ---- */
@@ -77,6 +79,7 @@ static void on_send(void *context, uint32_t peer, enum link_kind kind, uint8_t *
 {
     struct node *node = context;
     struct world *world = node->world;
+    world->offers += frame[WIRE_LENGTH_SIZE] == WIRE_SNAPSHOT_OFFER;
     if (world->count == world->capacity) {
         world->capacity = world->capacity == 0 ? 64 : 2 * world->capacity;
         world->flights = memory_resize(world->flights, world->capacity * sizeof *world->flights);
@@ -99,6 +102,10 @@ static void on_commit(void *context, uint64_t index, struct log_entry *entry)
     struct bytes commands;
     assert_int_equal(index, node->applied + 1);
     assert_true(index < ENTRIES);
+    struct log_entry **truth = &node->world->truth[index];
+    if (*truth == NULL)
+        *truth = log_entry_keep(entry);
+    assert_true((*truth)->term == entry->term && bytes_equal(log_entry_bytes(*truth), log_entry_bytes(entry)));
     node->applied = index;
     if (node->committed[index] != NULL)
         log_entry_release(node->committed[index]);
@@ -340,7 +347,8 @@ static uint64_t next_event(struct world *world)
 {
     uint64_t next = UINT64_MAX;
     for (size_t i = 0; i < world->count; i++)
-        next = world->flights[i].at_us < next ? world->flights[i].at_us : next;
+        if (world->flights[i].at_us < next && !world->nodes[world->flights[i].to].paused)
+            next = world->flights[i].at_us;
     for (uint32_t id = 1; id < NODES; id++) {
         struct node *node = &world->nodes[id];
         if (!node->running || node->paused)
@@ -498,6 +506,8 @@ static int teardown(void **state)
         buffer_release(&node->messages);
         disk_sim_free(node->disk);
     }
+    for (int i = 0; i < ENTRIES; i++)
+        log_entry_release(world->truth[i]);
     for (size_t i = 0; i < world->count; i++)
         free(world->flights[i].data);
     free(world->flights);
@@ -870,6 +880,7 @@ static void an_empty_node_gets_a_snapshot_and_then_entries(void **state)
 
     struct node *node = &world->nodes[lost];
     assert_int_equal(node->installs, 1);
+    assert_int_equal(world->offers, 1); /* S6: although raft asks at every heartbeat */
     assert_int_equal(node->snapshot_file.size, SNAPSHOT_BYTES);
     assert_int_equal(node->snapshot_file.data[300001], (uint8_t)300001);
     then_all_agree_up_to(world, last_applied(world));
@@ -904,6 +915,85 @@ static void a_snapshot_goes_on_after_the_connection_broke(void **state)
     then_all_agree_up_to(world, last_applied(world));
 }
 
+/* ---- all at once ---- */
+
+static uint64_t draw(uint64_t *random, uint64_t below)
+{
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    return *random % below;
+}
+
+static void break_something(struct world *world, uint64_t *random)
+{
+    uint32_t a = 1 + (uint32_t)draw(random, 3), b = 1 + (uint32_t)draw(random, 3);
+    switch (draw(random, 10)) {
+    case 0:
+    case 1:
+        if (world->nodes[a].running)
+            stop_node(world, a, draw(random, 2) == 0);
+        return;
+    case 2:
+    case 3:
+        if (!world->nodes[a].running)
+            start_node(world, a, false);
+        return;
+    case 4:
+    case 5:
+        if (a != b && world->linked[a][b])
+            set_link(world, a, b, false);
+        return;
+    case 6:
+        world->nodes[a].paused = draw(random, 2) == 0;
+        return;
+    case 7:
+        if (world->nodes[a].running && world->nodes[a].applied > world->nodes[a].snapshot.index)
+            take_snapshot(world, a);
+        return;
+    case 8:
+        disk_sim_set_speed(world->nodes[a].disk, 100, 100 + draw(random, 50000));
+        return;
+    default:
+        connect_all(world);
+    }
+}
+
+static void whatever_breaks_there_is_one_history_and_it_goes_on_afterwards(void **state)
+{
+    struct world *world = *state;
+    const char *wanted = getenv("SEEDS");
+    uint64_t seeds = wanted != NULL ? strtoull(wanted, NULL, 10) : 12;
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        uint64_t random = seed * 0x9E3779B97F4A7C15ull;
+        for (int step = 0; step < 150; step++) {
+            break_something(world, &random);
+            for (uint32_t id = 1; id < NODES; id++)
+                if (world->nodes[id].running && !world->nodes[id].paused && draw(&random, 2) == 0)
+                    submit_size(world, id, draw(&random, 3) * 500);
+            run_ms(world, 1 + draw(&random, 300));
+        }
+        for (uint32_t id = 1; id < NODES; id++) {
+            world->nodes[id].paused = false;
+            disk_sim_set_speed(world->nodes[id].disk, 100, 300);
+            if (!world->nodes[id].running)
+                start_node(world, id, false);
+        }
+        connect_all(world);
+        run_ms(world, 5000);
+        uint32_t leader = leader_of(world);
+        assert_int_not_equal(leader, 0);
+        uint64_t before = last_applied(world);
+        submit(world, leader);
+        run_ms(world, 500);
+        assert_true(last_applied(world) > before);
+        then_all_agree_up_to(world, last_applied(world));
+        teardown(state);
+        setup_small_log(state);
+        world = *state;
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -926,6 +1016,8 @@ int main(void)
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
         TEST(frames_of_an_older_connection_are_dropped),
         TEST(a_malformed_frame_ends_the_connection),
+        cmocka_unit_test_setup_teardown(whatever_breaks_there_is_one_history_and_it_goes_on_afterwards, setup_small_log,
+                                        teardown),
         cmocka_unit_test_setup_teardown(an_empty_node_gets_a_snapshot_and_then_entries, setup_small_log, teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_goes_on_after_the_connection_broke, setup_small_log, teardown),
     };
