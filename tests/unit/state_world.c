@@ -394,25 +394,29 @@ struct queued world_delivery(struct world *w, const char *name, uint32_t n)
     return queued;
 }
 
+void world_complete(struct world *w, const char *name, const struct queued *queued)
+{
+    struct target target = queued->target;
+    uint64_t filters[8];
+    assert_true(target.broadcast_count <= 8);
+    if (target.broadcast_count > 0)
+        memcpy(filters, target.broadcast_filters, target.broadcast_count * sizeof filters[0]);
+    if (target.admitted && !queued->released)
+        world_pubrec(w, name, target.order);
+    if (target.admitted)
+        world_pubcomp(w, name, target.order);
+    if (target.own)
+        world_ack_own(w, name, target.order);
+    for (uint32_t i = 0; i < target.broadcast_count; i++)
+        world_ack_broadcast(w, name, filters[i], target.order, NULL, 0);
+}
+
 void world_drain(struct world *w, const char *name)
 {
     uint64_t session = world_client(w, name)->owner.session_id;
     struct queued queued;
-    while (state_next_queued(w->states[0], session, 0, w->effects[0], &queued) == STATUS_OK) {
-        struct target target = queued.target;
-        uint64_t filters[8];
-        assert_true(target.broadcast_count <= 8);
-        if (target.broadcast_count > 0)
-            memcpy(filters, target.broadcast_filters, target.broadcast_count * sizeof filters[0]);
-        if (target.admitted && !queued.released)
-            world_pubrec(w, name, target.order);
-        if (target.admitted)
-            world_pubcomp(w, name, target.order);
-        if (target.own)
-            world_ack_own(w, name, target.order);
-        for (uint32_t i = 0; i < target.broadcast_count; i++)
-            world_ack_broadcast(w, name, filters[i], target.order, NULL, 0);
-    }
+    while (state_next_queued(w->states[0], session, 0, w->effects[0], &queued) == STATUS_OK)
+        world_complete(w, name, &queued);
 }
 
 static int compare_texts(const void *a, const void *b)

@@ -104,6 +104,8 @@ void world_retained_more(struct world *w, const char *name, uint16_t count);
 const char *world_queue(struct world *w, const char *name);
 /* The delivery number `n` (from 0) of that list. */
 struct queued world_delivery(struct world *w, const char *name, uint32_t n);
+/* Completes a delivery the way its kind asks for; in broadcast queues with all that is before it. */
+void world_complete(struct world *w, const char *name, const struct queued *queued);
 /* Acknowledges all that is queued, one by one in order. */
 void world_drain(struct world *w, const char *name);
 
