@@ -218,6 +218,34 @@ static void a_subscriber_that_does_not_answer_gets_all_once_it_does(void **state
     assert_int_equal(stats_of(cores, 2).messages_out[1], 1500);
 }
 
+static void only_admitted_qos2_messages_are_sent_and_what_is_behind_them_waits(void **state)
+{
+    struct command_settings settings = {.queue_messages_max = 100, .queue_bytes_max = 10000, .subscriptions_max = 10,
+                                        .sessions_max = 10, .in_flight_max = 1, .store_bytes_max = 1 << 20};
+    struct cores *cores = cores_new(2, NULL, &settings);
+    struct device bob = given_client(cores, 2, 4, "bob"), alice = given_client(cores, 1, 4, "alice");
+
+    (void)state;
+    when_subscribes(cores, bob, "a", 2);
+    for (uint16_t i = 1; i <= 3; i++) {
+        when_publishes(alice, "a", "qos2", 2, i);
+        then_answered(alice, 0x50, i);
+        when_published(alice, "a", "qos1", 10);
+    }
+    for (uint16_t i = 1; i <= 3; i++) {
+        uint16_t id = then_message(bob, "a", "qos2", 2, 0);
+
+        when_answers(bob, 0x40, then_message(bob, "a", "qos1", 1, 0));
+        then_receives_nothing(bob);
+        when_answers(bob, 0x50, id);
+        then_answered(bob, 0x62, id);
+        then_receives_nothing(bob);
+        when_answers(bob, 0x70, id);
+    }
+    then_receives_nothing(bob);
+    cores_free(cores);
+}
+
 static void unknown_and_wrong_answers_are_ignored(void **state)
 {
     struct cores *cores = *state;
@@ -433,6 +461,7 @@ int main(void)
         ON_THREE_NODES(no_more_than_receive_maximum_is_unanswered_and_qos0_passes_by),
         ON_THREE_NODES(all_messages_pass_a_window_of_one_in_order),
         ON_THREE_NODES(a_subscriber_that_does_not_answer_gets_all_once_it_does),
+        cmocka_unit_test(only_admitted_qos2_messages_are_sent_and_what_is_behind_them_waits),
         ON_ONE_NODE(unknown_and_wrong_answers_are_ignored),
         ON_THREE_NODES(a_broadcast_shares_the_message_and_is_acknowledged_by_each),
         cmocka_unit_test(a_reader_that_stands_still_loses_qos0_and_keeps_the_rest),
