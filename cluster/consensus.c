@@ -28,6 +28,7 @@
 #define DELIVER_ENTRIES 256                        /* to core in one turn */
 #define DELIVER_BYTES (8u * 1024 * 1024)
 #define FAR_BEHIND 10000                           /* entries; not caught up */
+#define QUIET_MS 1000                              /* nothing appended: then the log's durable mark is written */
 
 /* ---- small things that transfer.c uses as well ---- */
 
@@ -860,10 +861,27 @@ uint64_t consensus_deadline(const struct consensus *consensus)
     return deadline;
 }
 
+/* What the log wants of its owner: a mark once it is quiet, and no more work when its disk is nearly full. */
+static void tend_log(struct consensus *consensus)
+{
+    uint64_t last = log_last(consensus->log);
+    if (last != consensus->quiet_last || log_durable(consensus->log) != last) {
+        consensus->quiet_last = last;
+        consensus->quiet_ms = consensus->now;
+    } else if (consensus->quiet_ms != 0 && consensus->now - consensus->quiet_ms >= QUIET_MS) {
+        consensus->quiet_ms = 0;
+        if (log_flush_mark(consensus->log) != STATUS_OK)
+            consensus_fail(consensus, log_status(consensus->log), log_trouble(consensus->log));
+    }
+    if (log_space_is_low(consensus->log))
+        consensus_resign(consensus, "the disk of the log is full");
+}
+
 void consensus_flush(struct consensus *consensus)
 {
     if (consensus->failed)
         return;
+    tend_log(consensus);
     submit_pending(consensus);
     replica_flush(consensus->replica);
     update_role(consensus);

@@ -129,7 +129,8 @@ void consensus_link_down(struct consensus *consensus, uint32_t peer, enum link_k
 void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kind kind, struct bytes frame);
 
 /* ---- core ---- */
-/* A batch of this node's proposer (copied). It is appended, forwarded, or lost: the proposer sends again. */
+/* A batch of this node's proposer (copied), at most WIRE_ENTRY_BYTES_MAX: larger packets must be refused at the door. It
+ * is appended, forwarded, or lost: the proposer sends again. */
 void consensus_submit(struct consensus *consensus, struct bytes batch);
 /* Core has applied the entry at `index`; `clock_ms` is state_clock_ms() after it. Calls may skip indexes. */
 void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms);

@@ -68,6 +68,7 @@ struct consensus {
     struct buffer installing_configuration;
     uint64_t start_applied, start_applied_term;
     uint64_t start_last;                      /* end of the log at start */
+    uint64_t quiet_last, quiet_ms;            /* end of the log, and since when; quiet_ms 0: already marked durable */
 
     uint64_t next;                            /* next entry for core */
     uint64_t applied;
