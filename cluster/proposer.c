@@ -39,6 +39,7 @@ struct proposer {
     bool up_handed_out;
     uint64_t epoch;
     uint64_t next_number;
+    uint64_t filling;          /* the gap that has been answered already; each batch behind it reports it too */
     size_t pending_bytes, pending_commands;
     uint32_t leader;
     uint64_t term, connection;
@@ -80,6 +81,7 @@ void proposer_reset(struct proposer *proposer)
     proposer->started = proposer->up_handed_out = false;
     proposer->epoch = 0;
     proposer->next_number = 1;
+    proposer->filling = 0;
     proposer->doublings = 0;
 }
 
@@ -175,6 +177,7 @@ static void send_all_again(struct proposer *proposer)
 {
     proposer->handed_out = 0;
     proposer->up_handed_out = false;
+    proposer->filling = 0;
 }
 
 void proposer_route(struct proposer *proposer, uint32_t leader, uint64_t term, uint64_t connection)
@@ -285,6 +288,9 @@ static void finish_first(struct proposer *proposer)
 /* The state machine wants `expected` next: what was sent before it got there has been lost. */
 static void resend_from(struct proposer *proposer, uint64_t expected)
 {
+    if (expected == proposer->filling)
+        return;
+    proposer->filling = expected;
     for (size_t i = 0; i < proposer->handed_out; i++)
         if (proposer->batches[i].number == expected)
             proposer->handed_out = i;

@@ -200,6 +200,8 @@ static void a_gap_is_filled_from_where_it_begins(void **state)
     assert_int_equal(applied(w, 2, BATCH_GAP, 1), PROPOSER_OTHER);
     assert_int_equal(next(w, 0), 1);
     assert_int_equal(next(w, 0), 2);
+    assert_int_equal(applied(w, 3, BATCH_GAP, 1), PROPOSER_OTHER); /* the same gap, seen by the one behind */
+    assert_int_equal(next(w, 0), -1);
 }
 
 static void a_second_copy_is_no_second_answer(void **state)
