@@ -108,7 +108,7 @@ uint64_t duties_deadline(const struct duties *duties, const struct consensus_sta
 {
     if (status->role != CONSENSUS_LEADER || !status->majority)
         return UINT64_MAX; /* consensus tells of a change */
-    uint64_t deadline = duties->checkpoint_ms + CHECKPOINT_MS;
+    uint64_t deadline = is_pending(duties, COMMAND_CHECKPOINT) ? UINT64_MAX : duties->checkpoint_ms + CHECKPOINT_MS;
     uint64_t due = state_due_ms(state);
     if (due != UINT64_MAX && !is_pending(duties, COMMAND_TICK)) {
         uint64_t at = due > status->cluster_ms ? now_ms + (due - status->cluster_ms) : now_ms;

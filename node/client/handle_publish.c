@@ -11,17 +11,16 @@
 
 #include <assert.h>
 
-/* False: the client has more unanswered than it was allowed. */
+/* False: the client has more unanswered than it was allowed. Clients of 3.x were told no limit and are not counted. */
 static bool receive_quota(struct client *client, const struct mqtt_publish *publish)
 {
-    if (publish->qos == 0)
+    if (publish->qos == 0 || client->peer.level < MQTT_LEVEL_5)
         return true;
     if (publish->qos == 1)
         client->received.unanswered++;
     else
         received_open(&client->received, publish->packet_id); /* sent again while it is open: counted once */
-    return client->peer.level < MQTT_LEVEL_5 ||
-           received_count(&client->received) <= client->node->limits.receive_maximum;
+    return received_count(&client->received) <= client->node->limits.receive_maximum;
 }
 
 static void fill_message(const struct client *client, const struct mqtt_publish *publish, struct bytes properties,
@@ -66,8 +65,10 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
 
 static void answer_qos1(struct client *client, uint16_t packet_id, uint8_t reason, struct actions *out)
 {
-    assert(client->received.unanswered > 0);
-    client->received.unanswered--;
+    if (client->peer.level >= MQTT_LEVEL_5) {
+        assert(client->received.unanswered > 0);
+        client->received.unanswered--;
+    }
     client_send_ack(client, MQTT_PUBACK, packet_id, reason, out);
 }
 
