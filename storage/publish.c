@@ -91,6 +91,26 @@ static void collect_hits(struct state *state, const struct publication *publicat
     }
 }
 
+/* A new value must not overtake the old one that still waits in a queue. For QoS 1 and 2 the queue sees to that; a QoS 0
+ * subscription gets its new value through the queue, too, while there is a retained message in it. */
+static void collect_hits_behind(struct state *state, const struct publication *publication)
+{
+    struct retained_entry old;
+    if (state->behind == NULL || !retained_get(&state->retained, publication->message->topic, &old) ||
+        messages_references(&state->messages, old.message_id) < 2)
+        return;
+    for (struct session *session = state->behind; session != NULL; session = session->next_behind) {
+        const struct subscription *known =
+            publication->filter_count == 1 ? subscription_find(session, publication->filters[0]->id) : NULL;
+        struct delivery delivery;
+        if (session->owner.client_epoch == 0 || session->own_mark == state->publish_serial ||
+            !resolve(state, publication, session, known, &delivery) || delivery.qos > 0)
+            continue;
+        session->own_mark = state->publish_serial;
+        hit_add(state, session);
+    }
+}
+
 /* The publisher's subscription to this filter, if No Local keeps its own messages from it. */
 static const struct subscription *local_publisher(const struct state *state, const struct filter *filter,
                                                   const struct message *message)
@@ -271,6 +291,8 @@ bool publish_message(struct state *state, const struct message *original, uint32
     if (register_only)
         publication.filter_count = 0;
     collect_hits(state, &publication);
+    if (retained && message.qos > 0)
+        collect_hits_behind(state, &publication);
     uint64_t references = state->hits.count + (retained && message.payload.size > 0);
     for (uint32_t i = 0; i < publication.filter_count; i++)
         references += broadcast_need(state, publication.filters[i], &message) > 0;

@@ -54,6 +54,7 @@ static void count_own(struct state *state, struct session *session, const struct
     session->own_bytes += bytes;
     session->own_qos2 += delivery->qos == 2 ? (uint64_t)by : 0;
     session->own_qos0 += delivery->qos == 0 ? (uint64_t)by : 0;
+    session_follow_behind(state, session);
     state->counts.queued += (uint64_t)by;
     state->counts.queued_bytes += bytes;
     session_touch(state, session);

@@ -32,6 +32,25 @@ void session_touch(struct state *state, struct session *session)
     dirty_list_add(&state->dirty_sessions, session, &session->dirty_slot);
 }
 
+void session_follow_behind(struct state *state, struct session *session)
+{
+    bool listed = session->previous_behind != NULL || state->behind == session;
+    if (session->own_qos0 > 0 && !listed) {
+        session->next_behind = state->behind;
+        if (state->behind != NULL)
+            state->behind->previous_behind = session;
+        state->behind = session;
+    } else if (session->own_qos0 == 0 && listed) {
+        if (session->next_behind != NULL)
+            session->next_behind->previous_behind = session->previous_behind;
+        if (session->previous_behind != NULL)
+            session->previous_behind->next_behind = session->next_behind;
+        else
+            state->behind = session->next_behind;
+        session->next_behind = session->previous_behind = NULL;
+    }
+}
+
 static struct session *session_new(struct state *state, uint64_t id, struct bytes client_id, bool ended)
 {
     struct session *session = memory_zeroed(1, sizeof *session);
@@ -334,6 +353,7 @@ static bool load(struct state *state, const struct row *row)
     session->sent_upto = reader_varint(&in);
     if (session->owner.client_epoch != 0)
         state->counts.connected++;
+    session_follow_behind(state, session);
     return reader_done(&in);
 }
 

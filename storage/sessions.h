@@ -18,6 +18,9 @@ struct session *session_by_id(const struct state *state, uint64_t id);          
 struct session *session_by_client_id(const struct state *state, struct bytes client_id);   /* NULL: none living */
 void session_touch(struct state *state, struct session *session);
 
+/* Keeps state->behind, after own_qos0 has changed. */
+void session_follow_behind(struct state *state, struct session *session);
+
 struct session *session_make(struct state *state, uint64_t id, struct bytes client_id);
 
 /* Whether this node, in its present life, owns it. */

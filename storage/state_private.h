@@ -127,6 +127,7 @@ struct session {
     uint32_t membership_count, membership_capacity;
     uint32_t scan_count;
     uint64_t own_mark, target_mark;  /* publish_serial of the last message that made a row, or a target */
+    struct session *next_behind, *previous_behind; /* state->behind, while own_qos0 > 0 */
     UT_hash_handle by_id, by_client_id;
 };
 
@@ -197,6 +198,7 @@ struct state {
     struct session *sessions;        /* by id, ended ones too */
     struct session *clients;         /* by client id, living ones */
     struct filter *filters;          /* by id */
+    struct session *behind;          /* sessions with retained messages of QoS 0 in their queue; in any order */
     struct scan **scans;             /* by session, position, number */
     uint32_t scan_count, scan_capacity;
     struct node_record nodes[NODES_MAX];
