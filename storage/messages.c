@@ -71,7 +71,10 @@ void messages_write_back(struct messages *messages)
     buffer_clear(&messages->scratch);
     buffer_put_u64(&messages->scratch, messages->count);
     buffer_put_u64(&messages->scratch, messages->payload_bytes);
-    store_put(messages->store, TABLE_META, bytes_text(TOTALS_KEY), buffer_bytes(&messages->scratch));
+    if (messages->count > 0)
+        store_put(messages->store, TABLE_META, bytes_text(TOTALS_KEY), buffer_bytes(&messages->scratch));
+    else /* as if there had never been one: the hash may not depend on when we write back */
+        store_delete(messages->store, TABLE_META, bytes_text(TOTALS_KEY));
     messages->stored_count = messages->count;
     messages->stored_payload_bytes = messages->payload_bytes;
 }

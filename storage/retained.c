@@ -54,7 +54,10 @@ void retained_write_back(struct retained *retained)
     buffer_clear(&retained->scratch);
     buffer_put_u64(&retained->scratch, retained->count);
     buffer_put_u64(&retained->scratch, retained->payload_bytes);
-    store_put(retained->store, TABLE_META, bytes_text(TOTALS_KEY), buffer_bytes(&retained->scratch));
+    if (retained->count > 0)
+        store_put(retained->store, TABLE_META, bytes_text(TOTALS_KEY), buffer_bytes(&retained->scratch));
+    else /* as if there had never been one: the hash may not depend on when we write back */
+        store_delete(retained->store, TABLE_META, bytes_text(TOTALS_KEY));
     retained->stored_count = retained->count;
     retained->stored_payload_bytes = retained->payload_bytes;
 }
