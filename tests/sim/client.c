@@ -153,7 +153,8 @@ static void publish(struct sim_client *client)
     uint32_t topic = (uint32_t)random_below(&sim->workload_random, sim->config.topics);
     uint64_t draw = random_below(&sim->workload_random, 10);
     uint8_t qos = draw < 1 ? 0 : draw < 6 ? 1 : 2;
-    uint32_t number = history_publish(sim->history, client->id, topic, qos, sim_now_us(sim));
+    uint32_t number = history_publish(sim->history, client->id, topic, qos, client->connection,
+                                      sim_now_us(sim));
     uint16_t packet_id = 0;
     if (qos > 0) {
         packet_id = fresh_packet_id(client);

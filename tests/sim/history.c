@@ -8,6 +8,7 @@
 
 struct publish {
     uint64_t sent_us, acknowledged_us;   /* acknowledged: HISTORY_NEVER until then */
+    uint64_t connection;                 /* of the publisher, when it was first sent */
     uint32_t topic;
     uint8_t qos;
     bool refused, resent;
@@ -33,6 +34,7 @@ struct stream {
     struct seen *seen;
     size_t capacity;
     int64_t newest[PATHS];  /* the last first delivery; -1: none */
+    uint64_t newest_connection[PATHS];   /* on which connection of the session */
 };
 
 struct client_history {
@@ -87,14 +89,15 @@ void history_free(struct history *history)
     free(history);
 }
 
-uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t now_us)
+uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t connection,
+                         uint64_t now_us)
 {
     struct client_history *client = &history->client[publisher];
     if (client->publish_count == client->publish_capacity) {
         client->publish_capacity = client->publish_capacity > 0 ? 2 * client->publish_capacity : 64;
         client->publishes = memory_resize(client->publishes, client->publish_capacity * sizeof *client->publishes);
     }
-    client->publishes[client->publish_count] = (struct publish){now_us, HISTORY_NEVER, topic, qos, false, false};
+    client->publishes[client->publish_count] = (struct publish){now_us, HISTORY_NEVER, connection, topic, qos, false, false};
     history->counts.published++;
     return (uint32_t)client->publish_count++;
 }
@@ -188,6 +191,65 @@ static struct seen *seen_of(struct stream *stream, uint32_t number)
     return &stream->seen[number];
 }
 
+static bool entered_twice(const struct publish *publish)
+{
+    return publish->qos == 1 && publish->resent;
+}
+
+static const char *judge_repetition(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
+                                    uint8_t qos, bool dup, bool same_connection)
+{
+    const struct publish *publish = &history->client[publisher].publishes[number];
+    if (entered_twice(publish))
+        return NULL;
+    if (qos == 2)
+        return verdict(history, "session %u got QoS 2 message %u-%u twice", session, publisher, number);
+    if (qos == 1 && (same_connection || !dup))
+        return verdict(history, "session %u got %u-%u (published with QoS %u) again, on %s connection, %s DUP", session,
+                       publisher, number, publish->qos, same_connection ? "the same" : "another", dup ? "with" : "without");
+    if (qos == 0 && same_connection)
+        return verdict(history, "session %u got %u-%u with QoS 0 twice on one connection", session, publisher, number);
+    return NULL;
+}
+
+/* Whether the first delivery of a message may come late: a second copy, made by the publisher's own retry, that was the
+ * first to meet the subscription. */
+static bool second_copy_came_first(const struct client_history *client, const struct publish *publish, uint8_t qos)
+{
+    if (!entered_twice(publish))
+        return false;
+    if (qos == 0)
+        return true;
+    for (size_t i = 0; i < client->interval_count; i++)
+        if (client->intervals[i].topic == publish->topic && client->intervals[i].subscribe_us <= publish->sent_us &&
+            client->intervals[i].suback_us <= publish->sent_us && client->intervals[i].unsubscribe_us == HISTORY_NEVER)
+            return false;
+    return true;
+}
+
+/* First deliveries come in the order published: across everything for what is queued, on one connection of both for
+ * what is live. */
+static const char *judge_order(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
+                               uint8_t qos, uint64_t connection)
+{
+    const struct publish *publishes = history->client[publisher].publishes;
+    const struct publish *publish = &publishes[number];
+    struct stream *stream = &history->client[session].streams[publisher];
+    int path = publish->qos == 0 ? PATH_LIVE : qos == 0 ? PATH_LOG_LIVE : PATH_QUEUE;
+    int64_t newest = stream->newest[path];
+    bool late = (int64_t)number < newest && !second_copy_came_first(&history->client[session], publish, qos);
+    if (path != PATH_QUEUE && stream->newest_connection[path] != connection)
+        late = false;
+    if (path == PATH_LIVE && late && publishes[newest].connection != publish->connection)
+        late = false;
+    if (late)
+        return verdict(history, "session %u got %u-%u for the first time after %u-%lld (effective QoS %u)", session,
+                       publisher, number, publisher, (long long)newest, qos);
+    stream->newest[path] = (int64_t)number > newest ? (int64_t)number : newest;
+    stream->newest_connection[path] = connection;
+    return NULL;
+}
+
 const char *history_delivered(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
                               uint8_t qos, bool dup, uint64_t connection, uint64_t now_us)
 {
@@ -203,28 +265,16 @@ const char *history_delivered(struct history *history, uint32_t session, uint32_
 
     struct stream *stream = &history->client[session].streams[publisher];
     struct seen *seen = seen_of(stream, number);
-    seen->times++;
+    const char *wrong = NULL;
     history->counts.delivered++;
-    if (seen->times > 1) {
+    if (seen->times++ > 0) {
         history->counts.repeated++;
-        if (publish->qos == 2 && qos == 2)
-            return verdict(history, "session %u got QoS 2 message %u-%u twice", session, publisher, number);
-        bool entered_twice = publish->qos == 1 && publish->resent;
-        if (qos == 1 && !entered_twice && (seen->connection == connection || !dup))
-            return verdict(history, "session %u got %u-%u (published with QoS %u) again, on %s connection, %s DUP", session,
-                           publisher, number, publish->qos, seen->connection == connection ? "the same" : "another",
-                           dup ? "with" : "without");
-        if (qos == 0 && !entered_twice)
-            return verdict(history, "session %u got QoS 0 message %u-%u twice", session, publisher, number);
+        wrong = judge_repetition(history, session, publisher, number, qos, dup, seen->connection == connection);
     } else {
-        int64_t *newest = &stream->newest[publish->qos == 0 ? PATH_LIVE : qos == 0 ? PATH_LOG_LIVE : PATH_QUEUE];
-        if ((int64_t)number < *newest)
-            return verdict(history, "session %u got %u-%u for the first time after %u-%lld (effective QoS %u)", session,
-                           publisher, number, publisher, (long long)*newest, qos);
-        *newest = number;
+        wrong = judge_order(history, session, publisher, number, qos, connection);
     }
     seen->connection = connection;
-    return NULL;
+    return wrong;
 }
 
 const char *history_check(struct history *history)

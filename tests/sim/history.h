@@ -21,7 +21,8 @@ struct history *history_new(uint32_t clients);
 void history_free(struct history *history);
 
 /* A publish is sent for the first time; returns its number, to be put in the payload. */
-uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t now_us);
+uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t connection,
+                         uint64_t now_us);
 /* It was sent again after a reconnect: a QoS 1 message may then have entered the log twice. */
 void history_resent(struct history *history, uint32_t publisher, uint32_t number);
 /* Its PUBACK or PUBREC (positive) has arrived. `refused`: a negative one. */
@@ -34,8 +35,7 @@ void history_subscribed(struct history *history, uint32_t session, uint32_t topi
 /* An UNSUBSCRIBE was sent (first at `sent_us`) and its UNSUBACK has arrived. */
 void history_unsubscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t sent_us, uint64_t now_us);
 
-/* The application of `session` got the message. `reconnected`: since its last delivery of this session, and `dup`: the
- * flag on the packet. Returns NULL, or what is wrong with it (phantom, repeated QoS 2, order, DUP rules). */
+/* The application of `session` got the message, on `connection`, with `dup` on the packet. Returns NULL, or what is wrong with it (phantom, repeated QoS 2, order, DUP rules). */
 const char *history_delivered(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
                               uint8_t qos, bool dup, uint64_t connection, uint64_t now_us);
 

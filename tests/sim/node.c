@@ -430,6 +430,28 @@ static void install(struct sim_node *node, uint64_t index)
     consensus_installed(node->consensus, STATUS_OK, index, state_clock_ms(node->state));
 }
 
+/* With --verbose: all rows of a state whose hash is checked, so that two nodes can be compared by eye. */
+static void show_rows(struct sim_node *node, uint64_t index)
+{
+    if (!node->sim->verbose || index > 64)
+        return;
+    for (int table = 0; table < TABLE_COUNT; table++) {
+        struct row row;
+        for (bool more = store_first_at(node->store, (enum table)table, bytes_of("", 0), &row); more;) {
+            fprintf(stderr, "@%u %llu %s ", node->id, (unsigned long long)index, store_table_name((enum table)table));
+            for (size_t i = 0; i < row.key.size; i++)
+                fprintf(stderr, "%02x", row.key.data[i]);
+            fputc('=', stderr);
+            for (size_t i = 0; i < row.value.size; i++)
+                fprintf(stderr, "%02x", row.value.data[i]);
+            fputc('\n', stderr);
+            uint8_t key[STORE_KEY_MAX];
+            memcpy(key, row.key.data, row.key.size);
+            more = store_first_after(node->store, (enum table)table, bytes_of(key, row.key.size), &row);
+        }
+    }
+}
+
 /* ---- turns ---- */
 
 static void handle_bytes(struct sim_node *node, struct item *item)
@@ -508,6 +530,7 @@ static void apply_committed(struct sim_node *node)
             if (index % 8 == 0) {
                 uint64_t hash[2];
                 state_hash(node->state, hash);
+                show_rows(node, index);
                 sim_check_hash(node->sim, node->id, index, hash);
             }
         } else if (index > state_applied(node->state)) {
