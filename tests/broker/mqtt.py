@@ -204,6 +204,8 @@ class Reader:
             byte = self.u8()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if shift and byte == 0:
+                    raise ValueError("variable byte integer longer than needed")
                 return value
             shift += 7
             if shift > 21:
@@ -376,6 +378,8 @@ class Client:
             shift += 7
             if shift > 21:
                 raise ValueError("remaining length too long")
+        if at > 2 and byte == 0:
+            raise ValueError("remaining length in more bytes than needed")
         if len(self.buffer) < at + size:
             return None
         found = decode(self.buffer[0], bytes(self.buffer[at:at + size]), self.level)

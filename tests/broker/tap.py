@@ -5,6 +5,11 @@ import sys
 import pytest
 
 
+def pytest_addoption(parser):
+    """What the terminal plugin, which this one replaces, would have defined: failed asserts ask for it."""
+    parser.addoption("--verbose", action="count", default=0, dest="verbose")
+
+
 def _print(line):
     print(line, file=sys.__stdout__, flush=True)
 
