@@ -49,6 +49,7 @@ struct line {
     enum line_phase phase;
     bool dialled;
     bool was_up;
+    bool heard;                      /* a frame came after HELLO: the peer has accepted ours */
     uint32_t peer;
     enum link_kind kind;
     uint64_t in, out;                /* generations */
@@ -277,9 +278,11 @@ static void line_lost(struct line *line, const char *why)
         line_unreachable(line, why);
         return;
     }
-    if (line->phase == LINE_UP)
+    if (line->phase == LINE_UP && line->heard)
         log_event(LOG_INFO, "link-down", log_u64("peer", line->peer), log_text("kind", kind_name(line->kind)),
                   log_text("why", why));
+    else if (line->phase == LINE_UP)
+        complain(line, "link-refused", "the peer closed the connection after HELLO; its log says why");
     else if (line->phase == LINE_GREETING && line->dialled)
         complain(line, "link-refused", "the peer closed the connection instead of saying HELLO; its log says why");
     line_close(line);
@@ -368,9 +371,6 @@ static void line_greeted(struct line *line, struct bytes frame)
     line->phase = LINE_UP;
     line->was_up = true;
     line->in = hello.generation;
-    line->slot->backoff_ms = BACKOFF_FIRST_MS;
-    line->slot->limit.next_ms = 0;
-    log_event(LOG_INFO, "link-up", log_u64("peer", line->peer), log_text("kind", kind_name(line->kind)));
     links->calls.up(links->calls.context, line->peer, line->kind, line->in, line->out);
 }
 
@@ -383,6 +383,15 @@ static void line_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     buffer_reserve(&line->input, READ_BYTES);
     *buffer = uv_buf_init((char *)line->input.data + line->input.size,
                           (unsigned)(line->input.capacity - line->input.size));
+}
+
+/* Only now it is sure that the peer has taken our HELLO: it might have refused it. */
+static void line_heard(struct line *line)
+{
+    line->heard = true;
+    line->slot->backoff_ms = BACKOFF_FIRST_MS;
+    line->slot->limit.next_ms = 0;
+    log_event(LOG_INFO, "link-up", log_u64("peer", line->peer), log_text("kind", kind_name(line->kind)));
 }
 
 static void line_frames(struct line *line)
@@ -402,6 +411,8 @@ static void line_frames(struct line *line)
             complain(line, "link-nonsense", "a frame of an impossible length");
             line_close(line);
         } else if (line->phase == LINE_UP) {
+            if (!line->heard)
+                line_heard(line);
             line->links->calls.frame(line->links->calls.context, line->peer, line->kind, bytes_of(rest.data, size));
         } else {
             line_greeted(line, bytes_of(rest.data, size));
