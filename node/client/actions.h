@@ -34,7 +34,7 @@ struct actions {
     struct message message;
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
-    uint64_t subscribed_index;                       /* hold `out`, a SUBACK, until the others have applied this; or 0 */
+    uint64_t subscribed_index;                       /* hold `out`, a SUBACK, until others have applied this; or 0 */
     enum close_how close;
     struct buffer text;                              /* what the commands borrow, if it is not the packet's */
 };

@@ -66,7 +66,7 @@ struct client {
     bool assigned_id : 1;
     bool clean_start : 1;
     bool connect_pending : 1;       /* CONNECT was proposed and has no outcome yet: the struct has to stay */
-    bool refused : 1;               /* while connect_pending: the client was told no, so its will must not be published */
+    bool refused : 1;               /* while connect_pending: the client was told no; its will is not to be published */
     bool no_end : 1;                /* this life of the node is over: do not propose END */
     /* Delivery. */
     bool behind : 1;                /* there may be more in the queue after last_order */

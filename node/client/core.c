@@ -2,8 +2,8 @@
  * file does what.
  *
  * Life of a connection's struct client: core_open() makes it. It is freed when its socket is closed and no CONNECT of
- * its is on the way, since the outcome of that one has to be undone. Whatever else is on the way finds no client when it
- * comes back, and is dropped. */
+ * its is on the way, since the outcome of that one has to be undone. Whatever else is on the way finds no client when
+ * it comes back, and is dropped. */
 #include "core_private.h"
 
 #include "base/memory.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORK_ROUNDS 4   /* what one client's packets cause for others is done in the same turn, but not for ever */
+#define WORK_ROUNDS 4 /* what one client's packets cause for others is done in the same turn, but not for ever */
 
 /* ---- making and freeing ---- */
 
@@ -424,9 +424,8 @@ static void commit_store(struct core *core)
 {
     enum status status;
 
-    if (core->uncommitted_ms == UINT64_MAX ||
-        (core->uncommitted_commands < core->node.limits.commit_commands &&
-         core->uncommitted_ms + core->node.limits.commit_ms > core->now_ms))
+    if (core->uncommitted_ms == UINT64_MAX || (core->uncommitted_commands < core->node.limits.commit_commands &&
+                                               core->uncommitted_ms + core->node.limits.commit_ms > core->now_ms))
         return;
     status = state_commit(core->state);
     if (status != STATUS_OK)
@@ -572,8 +571,7 @@ enum status core_disconnect(struct core *core, struct bytes client_id, uint64_t 
     struct client *client = NULL;
 
     core->now_ms = now_ms;
-    if (state_session_by_client_id(core->state, client_id, &facts) && facts.connected &&
-        facts.node == core->node.node)
+    if (state_session_by_client_id(core->state, client_id, &facts) && facts.connected && facts.node == core->node.node)
         client = registry_find(&core->registry, facts.connection);
     if (client == NULL || client->phase != CLIENT_CONNECTED || client->session_id != facts.session_id)
         return STATUS_NOT_FOUND;

@@ -28,7 +28,7 @@ struct core_limits {
     uint32_t packet_bytes_max;       /* largest packet accepted, told to clients [1 MiB + 1 KiB] */
     uint32_t connect_bytes_max;      /* largest CONNECT [64 KiB + 512] */
     uint16_t receive_maximum;        /* QoS 1 and 2 of one client unanswered at once, told to clients [1,000] */
-    uint16_t in_flight_max;          /* QoS 1 and 2 to one client unanswered at once, if its own maximum is larger [100] */
+    uint16_t in_flight_max;          /* QoS 1 and 2 to one client unanswered at once, if its own is larger [100] */
     uint16_t keep_alive_max_s;       /* clients asking for more, or none, get this (Server Keep Alive) [0: no limit] */
     uint32_t connect_timeout_ms;     /* from the connection to a whole CONNECT [10,000] */
     uint32_t output_bytes_max;       /* waiting for one socket: QoS 0 beyond it is dropped, QoS 1 and 2 wait [1 MiB] */
@@ -71,7 +71,8 @@ struct core_callbacks {
     void (*reading)(void *context, void *conn, bool on);
 
     /* ---- consensus ---- */
-    /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is sent again. */
+    /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is
+     * sent again. */
     void (*submit)(void *context, struct bytes batch);
     /* This node has applied up to `index`: consensus_applied(). At most once per turn. */
     void (*applied)(void *context, uint64_t index, uint64_t clock_ms);
@@ -116,7 +117,7 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms);
 void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
 
 /* What consensus knows: who leads, which nodes are linked or silent, whether anything can be committed (G8). Hand in a
- * fresh one (consensus_status) in each turn, before core_turn(); after a pause of the process before any other event. */
+ * fresh one (consensus_status) in each turn, before core_turn(); after a pause of the process, first of all. */
 void core_health(struct core *core, const struct consensus_status *status, uint64_t now_ms);
 
 /* A snapshot was installed: `state` replaces the former one (already closed by the caller). All clients are closed,

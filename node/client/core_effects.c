@@ -108,8 +108,7 @@ static void note_checkpoint(struct core *core, const struct effect *effect)
 {
     struct checkpoint *checkpoint;
 
-    core->checkpoints =
-        memory_resize(core->checkpoints, (core->checkpoint_count + 1) * sizeof(*core->checkpoints));
+    core->checkpoints = memory_resize(core->checkpoints, (core->checkpoint_count + 1) * sizeof(*core->checkpoints));
     checkpoint = &core->checkpoints[core->checkpoint_count++];
     checkpoint->index = effect->checkpoint.index;
     memcpy(checkpoint->hash, effect->checkpoint.hash, sizeof(checkpoint->hash));

@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define READ_AHEAD_MAX (8 * 1024)   /* input that may pile up for a client that has to wait, before reading stops */
+#define READ_AHEAD_MAX (8 * 1024) /* input that may pile up for a client that has to wait, before reading stops */
 
 bool core_pressed(const struct core *core)
 {

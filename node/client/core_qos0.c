@@ -3,7 +3,7 @@
  * It never waits: neither for the log nor for a peer. What cannot go out in this turn is dropped and counted. */
 #include "core_private.h"
 
-#define PEER_BYTES_MAX (4 * 1024 * 1024)   /* QoS 0 for one node in one turn */
+#define PEER_BYTES_MAX (4 * 1024 * 1024) /* QoS 0 for one node in one turn */
 
 static void send_to_peers(struct core *core, uint64_t nodes, const struct message *message)
 {

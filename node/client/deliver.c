@@ -14,12 +14,12 @@
 #include <assert.h>
 #include <string.h>
 
-#define WAITING_MAX 1000                    /* deliveries that wait in memory for one client, and */
-#define WAITING_BYTES_MAX (512 * 1024)      /* their frames (mostly shared) */
-#define OUTPUT_BYTES_MIN (16 * 1024)        /* for one socket, whatever the others hold */
-#define DELIVERIES_MAX 8192                 /* in flight or not yet committed as done, of one client */
-#define DELIVER_BUDGET 64                   /* read from the queue for one client in one turn */
-#define ACKS_URGENT 64                      /* so many acknowledgements of one client are not kept waiting */
+#define WAITING_MAX         1000         /* deliveries that wait in memory for one client, and */
+#define WAITING_BYTES_MAX   (512 * 1024) /* their frames (mostly shared) */
+#define OUTPUT_BYTES_MIN    (16 * 1024)  /* for one socket, whatever the others hold */
+#define DELIVERIES_MAX      8192         /* in flight or not yet committed as done, of one client */
+#define DELIVER_BUDGET      64           /* read from the queue for one client in one turn */
+#define ACKS_URGENT         64           /* so many acknowledgements of one client are not kept waiting */
 #define RETAINED_MORE_COUNT 100
 
 /* ---- frames of one message ---- */
@@ -147,9 +147,8 @@ static void send_publish(struct core *core, struct client *client, struct frame 
 static struct delivery *track(struct client *client, const struct target *target, enum delivery_phase phase,
                               struct frame *frame)
 {
-    struct delivery *delivery =
-        inflight_add(&client->inflight, target->order, target->qos, phase, frame, target->broadcast_filters,
-                     (uint16_t)target->broadcast_count);
+    struct delivery *delivery = inflight_add(&client->inflight, target->order, target->qos, phase, frame,
+                                             target->broadcast_filters, (uint16_t)target->broadcast_count);
 
     delivery->own = target->own;
     client->last_order = target->order;

@@ -1,8 +1,8 @@
 /* handle_ack.c — PUBACK, PUBREC and PUBCOMP: a client as subscriber. The life of a delivery is drawn in inflight.h.
  *
- * PUBACK, and PUBREC that refuses, end a delivery; the core collects those into ACK commands. PUBREC is committed before
- * PUBREL goes out, PUBCOMP before its packet id is used again. An answer that fits nothing is ignored, but for PUBREC,
- * where 5.0 has a code for it. */
+ * PUBACK, and PUBREC that refuses, end a delivery; the core collects those into ACK commands. PUBREC is committed
+ * before PUBREL goes out, PUBCOMP before its packet id is used again. An answer that fits nothing is ignored, but for
+ * PUBREC, where 5.0 has a code for it. */
 #include "client_private.h"
 
 static void propose_delivery(struct client *client, enum command_type type, uint64_t order, struct actions *out)

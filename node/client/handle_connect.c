@@ -134,8 +134,8 @@ static void fill_connack_properties(const struct client *client, uint32_t grante
     properties->receive_maximum = limits->receive_maximum;
     properties->packet_size_max = limits->packet_bytes_max;
     properties->shared_available = 0;
-    properties->present |= MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM) | MQTT_HAS(PROPERTY_PACKET_SIZE_MAX) |
-                           MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
+    properties->present |=
+        MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM) | MQTT_HAS(PROPERTY_PACKET_SIZE_MAX) | MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
     if (client->assigned_id) {
         properties->assigned_client_id = client_id_of(client);
         properties->present |= MQTT_HAS(PROPERTY_ASSIGNED_CLIENT_ID);

@@ -63,7 +63,7 @@ void inflight_release(struct inflight *inflight);      /* forgets all; empty and
 struct delivery *inflight_at(const struct inflight *inflight, uint32_t number);
 
 /* Adds a delivery behind all others; `order` is larger than theirs. Its phase is SENT, or WAITING if `frame` is given
- * (takes one reference over), or ACKED if it needs no answer of the client (QoS 0, or skipped). `filters` are copied. */
+ * (takes one reference over), or ACKED if it needs no answer (QoS 0, or skipped). `filters` are copied. */
 struct delivery *inflight_add(struct inflight *inflight, uint64_t order, uint8_t qos, enum delivery_phase phase,
                               struct frame *frame, const uint64_t *filters, uint16_t filter_count);
 /* The first that is WAITING, or NULL; and its step to SENT (or ACKED for QoS 0): the frame is the caller's then. */

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#define SMALL_FRAME_BYTES 256   /* room for some 60 acknowledgements */
+#define SMALL_FRAME_BYTES 256 /* room for some 60 acknowledgements */
 
 struct outbox_chunk {
     struct outbox_chunk *next;

@@ -1,4 +1,5 @@
-/* received.c — see received.h. At most Receive Maximum ids: a linear search is quick, and costs an idle client nothing. */
+/* received.c — see received.h. At most Receive Maximum ids: a linear search is quick, and costs an idle client nothing.
+ */
 #include "received.h"
 
 #include "base/memory.h"

@@ -1,7 +1,7 @@
 /* received.h — the QoS 1 and 2 packets of one client that we have not fully answered on this connection.
  *
- * They count towards our Receive Maximum: QoS 1 until PUBACK, QoS 2 until PUBCOMP. That a QoS 2 packet id is open across
- * connections and nodes is the state machine's to know; this set only limits what one connection can have open. */
+ * They count towards our Receive Maximum: QoS 1 until PUBACK, QoS 2 until PUBCOMP. That a QoS 2 packet id is open
+ * across connections and nodes is the state machine's to know; this set only limits what one connection can have open. */
 #ifndef COTERIE_RECEIVED_H
 #define COTERIE_RECEIVED_H
 

@@ -20,7 +20,7 @@ struct timer {
 struct timers {
     struct timer *slots[TIMERS_SLOTS];
     uint64_t filled[TIMERS_SLOTS / 64];   /* a bit per slot that is not empty */
-    uint64_t step;                        /* the next one to look at: covers [step * TIMERS_STEP_MS, + TIMERS_STEP_MS) */
+    uint64_t step;                        /* the next to look at: [step * TIMERS_STEP_MS, + TIMERS_STEP_MS) */
     struct timer **resume;                /* where timers_expire() goes on inside that step */
 };
 

@@ -288,8 +288,12 @@ static void connections_beyond_the_limit_are_closed(void **state)
 
 static void a_session_too_many_is_refused_with_quota(void **state)
 {
-    struct command_settings settings = {.queue_messages_max = 10, .queue_bytes_max = 1000, .subscriptions_max = 10,
-                                        .sessions_max = 1, .in_flight_max = 10, .store_bytes_max = 1 << 20,
+    struct command_settings settings = {.queue_messages_max = 10,
+                                        .queue_bytes_max = 1000,
+                                        .subscriptions_max = 10,
+                                        .sessions_max = 1,
+                                        .in_flight_max = 10,
+                                        .store_bytes_max = 1 << 20,
                                         .session_expiry_max_s = 100};
     struct cores *cores = cores_new(1, NULL, &settings);
     struct device first = when_dials(cores, 1), second, third;

@@ -220,8 +220,12 @@ static void a_subscriber_that_does_not_answer_gets_all_once_it_does(void **state
 
 static void only_admitted_qos2_messages_are_sent_and_what_is_behind_them_waits(void **state)
 {
-    struct command_settings settings = {.queue_messages_max = 100, .queue_bytes_max = 10000, .subscriptions_max = 10,
-                                        .sessions_max = 10, .in_flight_max = 1, .store_bytes_max = 1 << 20};
+    struct command_settings settings = {.queue_messages_max = 100,
+                                        .queue_bytes_max = 10000,
+                                        .subscriptions_max = 10,
+                                        .sessions_max = 10,
+                                        .in_flight_max = 1,
+                                        .store_bytes_max = 1 << 20};
     struct cores *cores = cores_new(2, NULL, &settings);
     struct device bob = given_client(cores, 2, 4, "bob"), alice = given_client(cores, 1, 4, "alice");
 
@@ -445,7 +449,7 @@ static void a_large_retained_set_comes_at_the_readers_pace_and_complete(void **s
     assert_int_equal(count, 1000);
 }
 
-#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
+#define ON_ONE_NODE(test)    cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
 #define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
 
 int main(void)

@@ -143,6 +143,28 @@ static void qos0_goes_on_between_clients_of_a_node_that_is_cut_off(void **state)
     then_message(bob, "a", "x", 0, 0);
 }
 
+static void an_installed_snapshot_closes_all_clients_and_begins_a_new_life(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice = given_client(cores, 1, 4, "alice"), bob = given_session(cores, 2, 5, "bob");
+    bool up = false;
+    uint64_t epoch = state_node_epoch(core_state(cores_core(cores, 1)), 2, &up);
+
+    when_subscribes(cores, bob, "a", 1);
+    cores_lag(cores, 2, true);
+    when_published(alice, "a", "missed", 1);
+    cores_lag(cores, 3, true); /* so that nothing is settled by chance */
+    cores_replace_state(cores, 2);
+    cores_lag(cores, 3, false);
+    cores_lag(cores, 2, false);
+    then_receives(bob, "e0 9c (1c 'node1:1883 node3:1883')");
+    then_closed(bob);
+    assert_true(state_node_epoch(core_state(cores_core(cores, 1)), 2, &up) > epoch);
+    assert_true(up);
+    bob = when_resumes(cores, 2, 5, "bob");
+    then_message(bob, "a", "missed", 1, DUPLICATE); /* it might have been sent, for all the others know */
+}
+
 /* ---- back-pressure ---- */
 
 static void a_publisher_whose_commands_wait_is_not_read(void **state)
@@ -402,6 +424,7 @@ int main(void)
         ON_THREE_NODES(a_refused_connect_leaves_nothing_behind),
         ON_THREE_NODES(what_was_published_while_cut_off_is_committed_once_when_the_node_is_back_in_time),
         ON_THREE_NODES(qos0_goes_on_between_clients_of_a_node_that_is_cut_off),
+        ON_THREE_NODES(an_installed_snapshot_closes_all_clients_and_begins_a_new_life),
         cmocka_unit_test(a_publisher_whose_commands_wait_is_not_read),
         cmocka_unit_test(all_publishers_wait_when_too_much_is_on_its_way_together),
         cmocka_unit_test(input_of_all_clients_together_is_bounded),

@@ -358,7 +358,8 @@ static void a_node_that_was_declared_down_closes_its_clients_and_begins_a_new_li
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(messages_for_an_offline_session_wait_and_come_in_order, three_nodes, free_nodes),
+        cmocka_unit_test_setup_teardown(messages_for_an_offline_session_wait_and_come_in_order, three_nodes,
+                                        free_nodes),
         cmocka_unit_test_setup_teardown(what_was_acknowledged_is_not_delivered_again, three_nodes, free_nodes),
         cmocka_unit_test_setup_teardown(unacknowledged_messages_come_again_with_dup_and_the_same_ids_in_order,
                                         three_nodes, free_nodes),
@@ -374,7 +375,8 @@ int main(void)
                                         free_nodes),
         cmocka_unit_test_setup_teardown(of_many_connects_at_once_with_one_client_id_one_survives, three_nodes,
                                         free_nodes),
-        cmocka_unit_test_setup_teardown(nothing_of_the_old_connection_counts_after_a_take_over, three_nodes, free_nodes),
+        cmocka_unit_test_setup_teardown(nothing_of_the_old_connection_counts_after_a_take_over, three_nodes,
+                                        free_nodes),
         cmocka_unit_test_setup_teardown(a_will_is_published_when_the_connection_breaks, three_nodes, free_nodes),
         cmocka_unit_test_setup_teardown(no_will_after_disconnect_and_the_socket_closes_only_when_that_is_certain,
                                         three_nodes, free_nodes),

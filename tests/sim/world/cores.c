@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CORES_MAX 8
-#define ROUNDS_MAX 20000
+#define CORES_MAX        8
+#define ROUNDS_MAX       20000
 #define CLUSTER_EPOCH_MS UINT64_C(1700000000000)
-#define START_MS 1000000
+#define START_MS         1000000
 
 struct line {
     struct line *next;
@@ -35,10 +35,10 @@ struct node {
     struct store *store;
     bool cut, lag, silent;
     uint64_t heard_ms;
-    uint64_t next_entry;                       /* log index */
+    uint64_t next_entry; /* log index */
     uint64_t told_applied;
-    struct buffer batches;                     /* submitted in this round: u64 size, bytes */
-    struct buffer messages[CORES_MAX + 1];     /* QoS 0 to each other node */
+    struct buffer batches;                 /* submitted in this round: u64 size, bytes */
+    struct buffer messages[CORES_MAX + 1]; /* QoS 0 to each other node */
     bool applied_more;
 };
 
@@ -52,7 +52,7 @@ struct committed {
 struct cores {
     uint32_t count;
     struct node nodes[CORES_MAX + 1];
-    struct committed *log;                     /* index 1 is log[0] */
+    struct committed *log; /* index 1 is log[0] */
     uint64_t log_count, log_capacity;
     struct line *lines;
     uint64_t now_ms;
@@ -386,6 +386,28 @@ void cores_lag(struct cores *cores, uint32_t node, bool lag)
 void cores_silent(struct cores *cores, uint32_t node, bool silent)
 {
     cores->nodes[node].silent = silent;
+    cores_settle(cores);
+}
+
+void cores_replace_state(struct cores *cores, uint32_t id)
+{
+    struct node *node = &cores->nodes[id];
+    struct store_options memory = {.path = NULL};
+    struct effects *effects = effects_new();
+
+    state_close(node->state);
+    store_close(node->store);
+    assert(store_open(&memory, &node->store) == STATUS_OK);
+    assert(state_open(node->store, id, &node->state) == STATUS_OK);
+    for (uint64_t index = 1; index <= cores->log_count; index++) {
+        const struct committed *entry = &cores->log[index - 1];
+
+        effects_clear(effects);
+        assert(state_apply(node->state, index, 1, bytes_of(entry->data, entry->size), effects) == STATUS_OK);
+    }
+    effects_free(effects);
+    node->next_entry = cores->log_count + 1;
+    core_state_replaced(node->core, node->state, cores->now_ms);
     cores_settle(cores);
 }
 

@@ -2,8 +2,8 @@
  *
  *   line ──bytes──▶ core 1 ──batch──▶ the log ──▶ core 1, core 2, core 3 ──bytes──▶ lines
  *
- * Whatever a core submits is committed at once, in the order of submitting, unless the node is cut off. Node 1 leads, or
- * the first that is not cut off. Every node applies on a store in memory, and at every checkpoint all hashes must be
+ * Whatever a core submits is committed at once, in the order of submitting, unless the node is cut off. Node 1 leads,
+ * or the first that is not cut off. Every node applies on a store in memory, and at every checkpoint all hashes must be
  * equal. Time stands still but for cores_pass(). Deterministic. */
 #ifndef COTERIE_WORLD_CORES_H
 #define COTERIE_WORLD_CORES_H
@@ -31,6 +31,9 @@ void cores_lag(struct cores *cores, uint32_t node, bool lag);
 /* The leader notices the silence of a node, and says so until it is heard again. */
 void cores_silent(struct cores *cores, uint32_t node, bool silent);
 
+/* The node gets its state anew, as from a snapshot of the newest entry: it has missed effects. */
+void cores_replace_state(struct cores *cores, uint32_t node);
+
 /* ---- the client's end of a connection ---- */
 
 struct line *line_open(struct cores *cores, uint32_t node);
@@ -42,6 +45,6 @@ void line_take(struct line *line, size_t count);           /* forgets the first 
 bool line_closed(const struct line *line);                 /* by the node */
 bool line_read(const struct line *line);                   /* the node reads from it */
 void line_drop(struct line *line);                         /* the client is gone without a word; settles */
-void line_stop(struct line *line, bool stop);              /* the client does not read: nothing leaves the node's buffers */
+void line_stop(struct line *line, bool stop);              /* the client does not read: nothing leaves the node */
 
 #endif
