@@ -13,7 +13,8 @@
 enum outcome {
     OUTCOME_DONE = 0,
     OUTCOME_FENCED,          /* not, or no longer, the owner: the connection is to be closed, nothing acknowledged */
-    OUTCOME_DUPLICATE,       /* PUBLISH QoS 2: this packet id is open already: PUBREC again. PUBREL: unknown id */
+    OUTCOME_DUPLICATE,       /* PUBLISH QoS 2: this packet id is open already: PUBREC again. PUBREL, PUBREC, PUBCOMP:
+                              * unknown id (0x92) */
     OUTCOME_QUOTA,           /* a limit of the state machine: 0x97, nothing changed */
     OUTCOME_NO_SUBSCRIBERS,  /* PUBLISH: done, but nobody matched (0x10) */
 };
@@ -46,7 +47,8 @@ enum effect_type {
     EFFECT_TAKEN_OVER,   /* a connection that this node holds is no longer the owner of its session: close it (0x8E) */
     EFFECT_MESSAGE,      /* a message, and the sessions here that are to get it */
     EFFECT_QUEUED,       /* rows were added to the own queue of a session held here, not through EFFECT_MESSAGE
-                          * (retained at SUBSCRIBE, values overwritten before a scan passed): read the queue */
+                          * (retained at SUBSCRIBE, values overwritten before a scan passed): read the queue. Also
+                          * the answer to every RETAINED_MORE: whether the scan goes on says state_retained_scan */
     EFFECT_ADMITTED,     /* QoS 2 deliveries of a session held here got a place in its window */
     EFFECT_NODE,         /* a node came up or went down */
     EFFECT_CHECKPOINT,   /* compare hashes */

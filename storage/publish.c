@@ -181,13 +181,15 @@ static void *copy_into(struct effects *effects, const void *data, size_t size)
 }
 
 /* The broadcast queues in which the message is pending for this session. */
-static void set_broadcasts(struct state *state, struct publication *publication, const struct session *session,
-                           struct target *target)
+static void set_broadcasts(struct state *state, struct publication *publication,
+                           const struct subscription *known, struct target *target)
 {
     state->read_filters.count = 0;
     for (uint32_t i = 0; i < publication->filter_count; i++) {
         const struct filter *filter = publication->filters[i];
-        const struct subscription *subscription = filter->broadcast ? subscription_find(session, filter->id) : NULL;
+        const struct subscription *subscription = !filter->broadcast           ? NULL
+                                                  : known->filter == filter ? known
+                                                                            : subscription_find(known->session, filter->id);
         if (subscription != NULL && SUBSCRIPTION_QOS(subscription->options) > 0 &&
             subscription_wants(subscription, publication->message))
             number_list_add(&state->read_filters, filter->id);
@@ -224,18 +226,27 @@ static void add_target(struct state *state, struct publication *publication, con
     target->admitted = row && delivery.qos == 2 && session->admitted_upto == publication->message_id;
     target->own = row && !target->admitted;
     if (publication->message->qos > 0)
-        set_broadcasts(state, publication, session, target);
+        set_broadcasts(state, publication, subscription, target);
     if (row || target->broadcast_count > 0)
         target->order = publication->message_id;
 }
+
+/* A fan-out is a walk over memory: what it will need is fetched ahead. */
+#define PREFETCH_SUBSCRIPTIONS 16
+#define PREFETCH_SESSIONS 8
 
 static void collect_targets(struct state *state, struct publication *publication)
 {
     state->targets.count = 0;
     for (uint32_t i = 0; i < publication->filter_count; i++) {
         const struct filter *filter = publication->filters[i];
-        for (uint32_t l = 0; l < filter->local_count; l++)
+        for (uint32_t l = 0; l < filter->local_count; l++) {
+            if (l + PREFETCH_SUBSCRIPTIONS < filter->local_count) {
+                __builtin_prefetch(filter->local[l + PREFETCH_SUBSCRIPTIONS]);
+                __builtin_prefetch(filter->local[l + PREFETCH_SESSIONS]->session);
+            }
             add_target(state, publication, filter->local[l]);
+        }
     }
 }
 

@@ -56,13 +56,18 @@ static void close_at(struct state *state, uint32_t at)
 /* Index of the session's first scan with position >= `position`; scan_count if none. */
 static uint32_t find(const struct state *state, const struct session *session, uint64_t position)
 {
-    if (session->scan_count == 0)
-        return state->scan_count;
-    for (uint32_t i = 0; i < state->scan_count; i++) {
-        if (state->scans[i]->session == session && state->scans[i]->position >= position)
-            return i;
+    uint32_t low = 0, high = session->scan_count > 0 ? state->scan_count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct scan *scan = state->scans[middle];
+        bool before = scan->session->id < session->id || (scan->session == session && scan->position < position);
+        if (before)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return state->scan_count;
+    bool found = session->scan_count > 0 && low < state->scan_count && state->scans[low]->session == session;
+    return found ? low : state->scan_count;
 }
 
 const struct scan *scan_first(const struct state *state, const struct session *session)

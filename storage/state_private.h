@@ -101,11 +101,14 @@ struct owner {
 };
 
 struct session {
+    /* What a fan-out reads of each session comes first, so that it lies together. */
     uint64_t id;
-    struct bytes client_id, user_name;   /* ours */
-    bool ended;                      /* what is left of it waits to be cleared */
-    uint32_t dirty_slot;
     struct owner owner;
+    uint64_t own_mark, target_mark;  /* publish_serial of the last message that made a row, or a target */
+    bool ended;                      /* what is left of it waits to be cleared */
+
+    uint32_t dirty_slot;
+    struct bytes client_id, user_name;   /* ours */
     uint16_t receive_maximum;
     uint8_t protocol_level;
     uint32_t expiry_s;
@@ -126,7 +129,6 @@ struct session {
     struct membership **memberships;     /* by filter id */
     uint32_t membership_count, membership_capacity;
     uint32_t scan_count;
-    uint64_t own_mark, target_mark;  /* publish_serial of the last message that made a row, or a target */
     struct session *next_behind, *previous_behind; /* state->behind, while own_qos0 > 0 */
     UT_hash_handle by_id, by_client_id;
 };
