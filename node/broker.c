@@ -33,9 +33,10 @@
 #define STOP_MS 3000                 /* patience with clients and the log when asked to stop */
 #define SNAPSHOT_RETRY_MS 30000
 #define MINUTE_MS 60000
-#define SPACE_BYTES (256ull * 1024 * 1024)   /* free again, before a node that stopped for want of space restarts */
+#define SPACE_BYTES (32ull * 1024 * 1024)   /* free again (two segments), before a node that stopped for want of it restarts */
 #define SPACE_CHECK_MS 2000
 #define SUBMISSIONS 64               /* more than the proposer has in flight */
+#define HEALTHY_MS (10 * MINUTE_MS)
 #define RESTARTS_VARIABLE "_COTERIE_RESTARTS"
 #define DESCRIPTORS_USED 48          /* log, store, links, epoll ... of a running node, roughly */
 
@@ -691,10 +692,12 @@ static void broker_close(struct broker *broker)
     uv_timer_start(&broker->patience, finish_when_quiet, 1, 2);
 }
 
-static unsigned restarts_so_far(void)
+/* Restarts of this process by itself, one soon after the other. */
+static unsigned restarts_so_far(const struct broker *broker)
 {
     const char *text = getenv(RESTARTS_VARIABLE);
-    return text != NULL ? (unsigned)atoi(text) : 0;
+    bool lasted = clock_ms(CLOCK_BOOTTIME) - broker->numbers.started_ms > HEALTHY_MS;
+    return text != NULL && !lasted ? (unsigned)atoi(text) : 0;
 }
 
 static void restart_now(uv_timer_t *timer)
@@ -706,7 +709,7 @@ static void restart_now(uv_timer_t *timer)
     if (want_space && (statvfs(broker->config->node.data_dir, &space) != 0 ||
                        (uint64_t)space.f_bavail * space.f_frsize < SPACE_BYTES))
         return;
-    snprintf(count, sizeof(count), "%u", restarts_so_far() + 1);
+    snprintf(count, sizeof(count), "%u", restarts_so_far(broker) + 1);
     setenv(RESTARTS_VARIABLE, count, 1);
     broker->end = BROKER_END_RESTART;
     broker_close(broker);
@@ -716,7 +719,7 @@ static void restart_now(uv_timer_t *timer)
  * else: end; a supervisor may try again. */
 static void restart_if_it_helps(struct broker *broker, enum status status)
 {
-    unsigned restarts = restarts_so_far();
+    unsigned restarts = restarts_so_far(broker);
     broker->end = BROKER_END_FAILED;
     if (status == STATUS_NO_SPACE) {
         uv_timer_start(&broker->patience, restart_now, SPACE_CHECK_MS, SPACE_CHECK_MS);
