@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -279,6 +280,7 @@ const char *history_delivered(struct history *history, uint32_t session, uint32_
 
 const char *history_check(struct history *history)
 {
+    uint64_t lost = 0;
     for (uint32_t session = 0; session < history->clients; session++) {
         for (uint32_t publisher = 0; publisher < history->clients; publisher++) {
             const struct client_history *from = &history->client[publisher];
@@ -286,12 +288,19 @@ const char *history_check(struct history *history)
             for (size_t number = 0; number < from->publish_count; number++) {
                 const struct publish *publish = &from->publishes[number];
                 bool seen = number < stream->capacity && stream->seen[number].times > 0;
-                if (!seen && must_be_delivered(&history->client[session], publish))
-                    return verdict(history,
-                                   "session %u never got %u-%zu (QoS %u on topic %u, sent at %llu us, acknowledged at %llu)",
-                                   session, publisher, number, publish->qos, publish->topic,
-                                   (unsigned long long)publish->sent_us, (unsigned long long)publish->acknowledged_us);
+                if (seen || !must_be_delivered(&history->client[session], publish))
+                    continue;
+                if (lost++ == 0)
+                    verdict(history, "session %u never got %u-%zu (QoS %u on topic %u, sent at %llu us, acknowledged at %llu)",
+                            session, publisher, number, publish->qos, publish->topic,
+                            (unsigned long long)publish->sent_us, (unsigned long long)publish->acknowledged_us);
             }
+        }
+        if (lost > 0) {
+            size_t used = strlen(history->text);
+            snprintf(history->text + used, sizeof history->text - used, "; %llu lost for it in all",
+                     (unsigned long long)lost);
+            return history->text;
         }
     }
     return NULL;
