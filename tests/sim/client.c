@@ -468,6 +468,22 @@ bool client_model_idle(const struct sim_client *client)
     return true;
 }
 
+void client_model_describe(const struct sim_client *client, char *text, size_t size)
+{
+    static const char *const phases[] = {"offline", "dialing", "connecting", "online"};
+    const struct outgoing *first = &client->window[0];
+    int used = snprintf(text, size, "client %u (level %u) is %s at node %u, connection %llu", client->id, client->level,
+                        phases[client->phase], client->node, (unsigned long long)client->connection);
+    if (client->window_count > 0 && used > 0 && (size_t)used < size)
+        used += snprintf(text + used, size - (size_t)used, ", %u unacknowledged, first %u (QoS %u, id %u, %s)",
+                         client->window_count, first->number, first->qos, first->packet_id,
+                         first->stage == SENT ? "sent" : "released");
+    for (uint32_t i = 0; i < client->subscription_count && used > 0 && (size_t)used < size; i++)
+        if (client->subscriptions[i].wanted != client->subscriptions[i].active)
+            used += snprintf(text + used, size - (size_t)used, ", subscription %u pending%s", i,
+                             client->subscriptions[i].sent ? " (sent)" : "");
+}
+
 static void work(void *world, uint64_t key, void *data)
 {
     (void)data;

@@ -348,12 +348,11 @@ static void calm_down(struct sim *sim)
     do {
         run_until(sim, sim_now_us(sim) + SIM_S);
         if (sim_now_us(sim) > limit) {
-            uint32_t waiting = 0;
-            while (waiting < sim->config.clients && client_model_idle(sim->client[waiting]))
-                waiting++;
-            sim_violation(sim, "not everything is done %llu s after the last fault (client %u of %u; applied %" PRIu64
-                          ", %" PRIu64 ", %" PRIu64 ")", CALM_LIMIT_US / SIM_S, waiting, sim->config.clients,
-                          node_applied(sim->node[1]), node_applied(sim->node[2]), node_applied(sim->node[3]));
+            char who[300] = "every client is done, but not every node";
+            for (uint32_t i = sim->config.clients; i-- > 0;)
+                if (!client_model_idle(sim->client[i]))
+                    client_model_describe(sim->client[i], who, sizeof who);
+            sim_violation(sim, "not everything is done %llu s after the last fault: %s", CALM_LIMIT_US / SIM_S, who);
         }
     } while (sim->violation == NULL && !all_done(sim));
     drain(sim);

@@ -194,13 +194,6 @@ static void dial(void *world, uint64_t key, void *data)
                  key, NULL);
 }
 
-void network_node_gone(struct sim *sim, uint32_t node)
-{
-    for (uint32_t peer = 1; peer <= sim->config.nodes; peer++)
-        for (int kind = 0; kind < KINDS && peer != node; kind++)
-            break_link(sim, node, peer, kind);
-}
-
 static void give_up(void *world, uint64_t key, void *data)
 {
     (void)data;
@@ -365,6 +358,16 @@ void network_node_close(struct sim *sim, uint64_t number, uint32_t client)
         return;
     connection->open = false;
     carry(sim, number, client, &connection->to_client_us, on_bytes_for_client, NULL, 0);
+}
+
+void network_node_gone(struct sim *sim, uint32_t node)
+{
+    for (uint32_t peer = 1; peer <= sim->config.nodes; peer++)
+        for (int kind = 0; kind < KINDS && peer != node; kind++)
+            break_link(sim, node, peer, kind);
+    for (size_t i = 0; i < sim->network->connection_count; i++)
+        if (sim->network->connections[i].node == node)
+            network_node_close(sim, i + 1, sim->network->connections[i].client);
 }
 
 struct sim_network *network_new(struct sim *sim)

@@ -790,8 +790,6 @@ void node_crash(struct sim_node *node, bool power_loss)
     if (!node->running)
         return;
     node->running = false;
-    for (size_t i = 0; i < node->conn_count; i++)
-        network_node_close(node->sim, node->conns[i]->connection, node->conns[i]->client);
     network_node_gone(node->sim, node->id);
     if (power_loss)
         disk_sim_crash(node->disk);

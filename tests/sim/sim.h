@@ -125,6 +125,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
 void client_model_bytes(struct sim_client *client, uint64_t connection, const uint8_t *data, size_t size);
 void client_model_closed(struct sim_client *client, uint64_t connection);
 void client_model_cut(struct sim_client *client);        /* a fault: its TCP connection breaks */
+void client_model_describe(const struct sim_client *client, char *text, size_t size);
 bool client_model_idle(const struct sim_client *client); /* connected, nothing of its own unacknowledged */
 
 #endif
