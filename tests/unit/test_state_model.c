@@ -66,15 +66,19 @@ static void model_unsubscribe(struct model_session *session, const char *filter)
     }
 }
 
-static void subscribe(struct world *w, struct model_session *session)
+static void subscribe_to(struct world *w, struct model_session *session, const char *filter)
 {
-    const char *filter = filters[draw(11)];
     uint8_t options = (uint8_t)(draw(3) | (draw(5) == 0 ? SUBSCRIPTION_NO_LOCAL : 0) | 2 << 4);
     if (world_subscribe(w, session->name, filter, options) > 2)
         return;
     model_unsubscribe(session, filter);
     session->subscriptions[session->subscription_count].filter = filter;
     session->subscriptions[session->subscription_count++].options = options;
+}
+
+static void subscribe(struct world *w, struct model_session *session)
+{
+    subscribe_to(w, session, filters[draw(11)]);
 }
 
 static void model_publish(uint64_t publisher, const char *topic, uint8_t message_qos, uint64_t order)
@@ -106,6 +110,40 @@ static void publish(struct world *w, struct model_session *session)
         world_publish(w, session->name, topic, "m", (struct publish_options){.qos = qos, .packet_id = packet_id});
     if (outcome == OUTCOME_DONE)
         model_publish(session->session_id, topic, qos, w->states[0]->next_message_id - 1);
+}
+
+/* Several in one batch, so that what one of them leaves to be done at its end meets the next. */
+static void publish_burst(struct world *w)
+{
+    struct model_session *publishers[6];
+    const char *chosen[6];
+    uint8_t qos[6];
+    uint64_t first = w->states[0]->next_message_id;
+    uint32_t node = 1 + (uint32_t)draw(2);
+    world_begin(w, node);
+    for (unsigned i = 0; i < 6; i++) {
+        static uint16_t packet_id;
+        publishers[i] = &model[draw(CLIENTS)];
+        chosen[i] = topics[draw(7)];
+        qos[i] = (uint8_t)(1 + draw(2));
+        packet_id = (uint16_t)(packet_id % 5000 + 60001);
+        struct command command = {
+            .type = COMMAND_PUBLISH,
+            .publish = {.owner = world_client(w, publishers[i]->name)->owner,
+                        .packet_id = packet_id,
+                        .message_expiry_s = UINT32_MAX,
+                        .message = {.topic = bytes_text(chosen[i]), .payload = bytes_text("m"), .qos = qos[i]}},
+        };
+        world_add(w, &command);
+    }
+    world_apply(w);
+    for (uint32_t i = 0; i < 6; i++) {
+        if (world_effect(w, 1, EFFECT_PUBLISHED, i)->outcome == OUTCOME_DONE)
+            model_publish(publishers[i]->session_id, chosen[i], qos[i], first);
+        if (world_effect(w, 1, EFFECT_PUBLISHED, i)->outcome != OUTCOME_FENCED &&
+            world_effect(w, 1, EFFECT_PUBLISHED, i)->outcome != OUTCOME_DUPLICATE)
+            first++;
+    }
 }
 
 static void complete_first(struct world *w, struct model_session *session)
@@ -158,6 +196,9 @@ static void run_seed(uint64_t seed, unsigned steps)
         snprintf(model[i].name, sizeof model[i].name, "c%u", i);
         connect(w, &model[i]);
     }
+    follow_sessions(w);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        subscribe_to(w, &model[i], "all/#");
     for (unsigned step = 0; step < steps; step++) {
         struct model_session *session = &model[draw(CLIENTS)];
         uint64_t kind = draw(100);
@@ -173,7 +214,9 @@ static void run_seed(uint64_t seed, unsigned steps)
             const char *filter = filters[draw(11)];
             if (world_unsubscribe(w, session->name, filter) == 0)
                 model_unsubscribe(session, filter);
-        } else if (kind < 60)
+        } else if (kind < 32)
+            publish_burst(w);
+        else if (kind < 50)
             publish(w, session);
         else
             complete_first(w, session);

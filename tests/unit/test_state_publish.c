@@ -310,6 +310,41 @@ static void the_end_of_a_node_with_many_connections_takes_steps(void **state)
     assert_int_equal(world_counts(w).sessions, 0);
 }
 
+static void connections_of_an_earlier_life_are_no_targets_although_their_end_takes_steps(void **state)
+{
+    struct world *w = *state;
+    struct buffer filters = {0};
+    command_put_filter(&filters, bytes_text("t"), 1);
+    w->reopen = false;
+    world_begin(w, 1);
+    for (uint64_t i = 0; i < 1200; i++) {
+        struct command connect = {.type = COMMAND_CONNECT,
+                                  .connect = {.connection = i + 1,
+                                              .client_id = bytes_of(&i, sizeof i),
+                                              .receive_maximum = 1,
+                                              .session_expiry_s = 60}};
+        world_add(w, &connect);
+    }
+    world_apply(w);
+    uint64_t index = w->index;
+    world_begin(w, 1);
+    for (uint64_t i = 0; i < 1200; i++) {
+        struct command subscribe = {.type = COMMAND_SUBSCRIBE,
+                                    .subscribe = {.owner = {POSITION(index, i), POSITION(index, i)},
+                                                  .count = 1,
+                                                  .filters = buffer_bytes(&filters)}};
+        world_add(w, &subscribe);
+    }
+    world_apply(w);
+    buffer_release(&filters);
+    w->reopen = true;
+    world_node_up(w, 1);
+    assert_int_equal(world_counts(w).connected, 200);
+    world_connect(w, "bob", (struct connect_options){.expiry_s = NEVER, .node = 2});
+    assert_int_equal(world_publish(w, "bob", "t", "m", QOS_1), OUTCOME_DONE);
+    assert_int_equal(world_effect_count(w, 1, EFFECT_MESSAGE), 0);
+}
+
 #define SPEC(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -335,6 +370,7 @@ int main(void)
         SPEC(subscriptions_beyond_the_limit_are_refused_one_by_one),
         SPEC(a_large_session_ends_in_steps),
         SPEC(the_end_of_a_node_with_many_connections_takes_steps),
+        SPEC(connections_of_an_earlier_life_are_no_targets_although_their_end_takes_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
