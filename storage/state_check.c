@@ -146,8 +146,22 @@ static const char *check_admission(struct state *state, struct session *session)
     return NULL;
 }
 
+static const char *check_memberships(const struct session *session)
+{
+    for (uint32_t i = 0; i < session->membership_count; i++) {
+        const struct membership *membership = session->memberships[i];
+        if (id_list_after(&membership->exceptions, membership->cursor) != UINT64_MAX)
+            return "an exception lies behind its cursor";
+        if (membership->taken.count > 0 && membership->taken.ids[0] <= membership->cursor)
+            return "what the cursor has passed is still listed as taken";
+    }
+    return NULL;
+}
+
 static const char *check_session(struct state *state, struct session *session)
 {
+    if (check_memberships(session) != NULL)
+        return check_memberships(session);
     if (count_rows(state, TABLE_IN_FLIGHT, session->id) != session->in_flight)
         return "the window's total is not the number of its rows";
     if (count_rows(state, TABLE_INBOUND, session->id) != session->inbound)

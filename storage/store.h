@@ -21,7 +21,7 @@ enum table {
     TABLE_META = 0,
     TABLE_MESSAGES = 1,
     TABLE_MESSAGE_REFERENCES = 2,
-    TABLE_CLIENTS = 3,            /* client id -> session id */
+    TABLE_CLIENTS = 3,            /* not used: sessions are all in memory, by client id too */
     TABLE_SESSIONS = 4,
     TABLE_SUBSCRIPTIONS = 5,      /* (session, filter) */
     TABLE_FILTERS = 6,
@@ -33,7 +33,7 @@ enum table {
     TABLE_INBOUND = 12,           /* (session, packet id) */
     TABLE_RETAINED = 13,          /* topic -> message */
     TABLE_WILLS = 14,
-    TABLE_OWNERS = 15,            /* (node, epoch, session) */
+    TABLE_OWNERS = 15,            /* (node, its epoch, client epoch) -> session */
     TABLE_NODES = 16,
     TABLE_DUE = 17,               /* (cluster time, kind, id) */
     TABLE_GARBAGE = 18,           /* long work */

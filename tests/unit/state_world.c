@@ -127,7 +127,8 @@ int world_setup(void **state)
     w->clock_ms = 1000;
     w->reopen = true;
     for (uint32_t i = 0; i < WORLD_REPLICAS; i++) {
-        struct store_options options = {.path = NULL, .map_bytes_max = 1 << 30};
+        const char *path = i == 1 ? getenv("STATE_STORE") : NULL;
+        struct store_options options = {.path = path, .map_bytes_max = 1 << 30};
         assert_int_equal(store_open(&options, &w->stores[i]), STATUS_OK);
         assert_int_equal(state_open(w->stores[i], i + 1, &w->states[i]), STATUS_OK);
         w->effects[i] = effects_new();

@@ -2,7 +2,9 @@
  *
  * Everything that is applied goes to both. The first is the state of node 1 and never closes; the second is the state of
  * node 2, and is committed and opened anew from its rows after each entry. Their hashes must be equal after every entry,
- * and state_check() must find nothing: so each test here is also one of determinism and of rebuilding. */
+ * and state_check() must find nothing: so each test here is also one of determinism and of rebuilding.
+ *
+ * STATE_STORE names a directory that does not exist yet: the second replica is then kept there, not in memory. */
 #ifndef COTERIE_STATE_WORLD_H
 #define COTERIE_STATE_WORLD_H
 
