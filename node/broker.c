@@ -251,25 +251,25 @@ static void client_closed(void *context, struct conn *conn)
 
 /* ---- what core asks for ---- */
 
-static void core_write(void *context, void *conn, struct frame *const *frames, size_t count)
+static void for_core_write(void *context, void *conn, struct frame *const *frames, size_t count)
 {
     (void)context;
     conn_write(conn, frames, count);
 }
 
-static void core_close(void *context, void *conn, bool flush)
+static void for_core_close(void *context, void *conn, bool flush)
 {
     (void)context;
     conn_close(conn, flush);
 }
 
-static void core_reading(void *context, void *conn, bool on)
+static void for_core_reading(void *context, void *conn, bool on)
 {
     (void)context;
     conn_read(conn, on);
 }
 
-static void core_submit(void *context, struct bytes batch)
+static void for_core_submit(void *context, struct bytes batch)
 {
     struct broker *broker = context;
     struct batch_header header;
@@ -279,17 +279,17 @@ static void core_submit(void *context, struct bytes batch)
     consensus_submit(broker->consensus, batch);
 }
 
-static void core_applied(void *context, uint64_t index, uint64_t clock)
+static void for_core_applied(void *context, uint64_t index, uint64_t clock)
 {
     consensus_applied(((struct broker *)context)->consensus, index, clock);
 }
 
-static void core_checkpoint(void *context, uint64_t index, const uint64_t hash[2])
+static void for_core_checkpoint(void *context, uint64_t index, const uint64_t hash[2])
 {
     consensus_hash(((struct broker *)context)->consensus, index, hash);
 }
 
-static void core_messages(void *context, uint32_t node, struct bytes messages)
+static void for_core_messages(void *context, uint32_t node, struct bytes messages)
 {
     struct broker *broker = context;
     if (links_backlog(broker->links, node, LINK_BULK) > LINK_BACKLOG_BYTES ||
@@ -302,7 +302,7 @@ static void part_fatal(void *context, enum status status, const char *why)
     broker_fail(context, status, why);
 }
 
-static void core_note(void *context, int level, const char *text)
+static void for_core_note(void *context, int level, const char *text)
 {
     (void)context;
     log_event(level >= 2 ? LOG_WARNING : level == 1 ? LOG_INFO : LOG_DEBUG, "client", log_text("what", text));
@@ -310,18 +310,18 @@ static void core_note(void *context, int level, const char *text)
 
 /* ---- what consensus asks for ---- */
 
-static void consensus_send(void *context, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size)
+static void for_consensus_send(void *context, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size)
 {
     links_send(((struct broker *)context)->links, peer, kind, frame, size);
 }
 
-static void consensus_disconnect(void *context, uint32_t peer, enum link_kind kind, uint64_t generation,
+static void for_consensus_disconnect(void *context, uint32_t peer, enum link_kind kind, uint64_t generation,
                                  const char *reason)
 {
     links_disconnect(((struct broker *)context)->links, peer, kind, generation, reason);
 }
 
-static void consensus_commit(void *context, uint64_t index, struct log_entry *entry)
+static void for_consensus_commit(void *context, uint64_t index, struct log_entry *entry)
 {
     struct broker *broker = context;
     if (broker->committed_waiting == broker->committed_capacity) {
@@ -345,7 +345,7 @@ static const char *role_name(enum consensus_role role)
     return names[role];
 }
 
-static void consensus_changed(void *context, const struct consensus_status *status)
+static void for_consensus_changed(void *context, const struct consensus_status *status)
 {
     struct broker *broker = context;
     if (status->role != broker->told.role || status->leader != broker->told.leader || status->term != broker->told.term)
@@ -357,38 +357,38 @@ static void consensus_changed(void *context, const struct consensus_status *stat
     broker->told = *status;
 }
 
-static enum status consensus_snapshot_open(void *context, uint64_t index, uint64_t *size)
+static enum status for_consensus_snapshot_open(void *context, uint64_t index, uint64_t *size)
 {
     return snapshots_open(((struct broker *)context)->snapshots, index, size);
 }
 
-static enum status consensus_snapshot_read(void *context, uint64_t index, uint64_t offset, void *data, size_t size)
+static enum status for_consensus_snapshot_read(void *context, uint64_t index, uint64_t offset, void *data, size_t size)
 {
     return snapshots_read(((struct broker *)context)->snapshots, index, offset, data, size);
 }
 
-static void consensus_snapshot_close(void *context, uint64_t index)
+static void for_consensus_snapshot_close(void *context, uint64_t index)
 {
     snapshots_close(((struct broker *)context)->snapshots, index);
 }
 
-static enum status consensus_incoming_open(void *context)
+static enum status for_consensus_incoming_open(void *context)
 {
     return snapshots_incoming_open(((struct broker *)context)->snapshots);
 }
 
-static enum status consensus_incoming_write(void *context, uint64_t offset, struct bytes chunk)
+static enum status for_consensus_incoming_write(void *context, uint64_t offset, struct bytes chunk)
 {
     return snapshots_incoming_write(((struct broker *)context)->snapshots, offset, chunk);
 }
 
-static void consensus_incoming_finish(void *context)
+static void for_consensus_incoming_finish(void *context)
 {
     snapshots_incoming_finish(((struct broker *)context)->snapshots);
 }
 
 /* The restored store is built beside the present one, on a worker; see snapshot_restored. */
-static void consensus_install(void *context, uint64_t index, uint64_t term)
+static void for_consensus_install(void *context, uint64_t index, uint64_t term)
 {
     struct broker *broker = context;
     char path[DISK_PATH_MAX];
@@ -398,18 +398,18 @@ static void consensus_install(void *context, uint64_t index, uint64_t term)
     snapshots_restore(broker->snapshots, index, &options);
 }
 
-static void consensus_peer_messages(void *context, uint32_t peer, struct bytes messages)
+static void for_consensus_peer_messages(void *context, uint32_t peer, struct bytes messages)
 {
     struct broker *broker = context;
     core_peer_messages(broker->core, peer, messages, broker->now_ms);
 }
 
-static void consensus_peer_applied(void *context, uint32_t peer, uint64_t index)
+static void for_consensus_peer_applied(void *context, uint32_t peer, uint64_t index)
 {
     core_peer_applied(((struct broker *)context)->core, peer, index);
 }
 
-static void consensus_note(void *context, const char *text)
+static void for_consensus_note(void *context, const char *text)
 {
     (void)context;
     log_event(LOG_INFO, "consensus", log_text("what", text));
@@ -808,12 +808,12 @@ static enum status start_consensus(struct broker *broker, char *error)
     const struct config *config = broker->config;
     const struct data *data = &broker->data;
     const struct consensus_calls calls = {
-        .send = consensus_send, .disconnect = consensus_disconnect, .commit = consensus_commit,
-        .changed = consensus_changed, .snapshot_open = consensus_snapshot_open, .snapshot_read = consensus_snapshot_read,
-        .snapshot_close = consensus_snapshot_close, .incoming_open = consensus_incoming_open,
-        .incoming_write = consensus_incoming_write, .incoming_finish = consensus_incoming_finish,
-        .install = consensus_install, .messages = consensus_peer_messages, .peer_applied = consensus_peer_applied,
-        .fatal = part_fatal, .note = consensus_note,
+        .send = for_consensus_send, .disconnect = for_consensus_disconnect, .commit = for_consensus_commit,
+        .changed = for_consensus_changed, .snapshot_open = for_consensus_snapshot_open, .snapshot_read = for_consensus_snapshot_read,
+        .snapshot_close = for_consensus_snapshot_close, .incoming_open = for_consensus_incoming_open,
+        .incoming_write = for_consensus_incoming_write, .incoming_finish = for_consensus_incoming_finish,
+        .install = for_consensus_install, .messages = for_consensus_peer_messages, .peer_applied = for_consensus_peer_applied,
+        .fatal = part_fatal, .note = for_consensus_note,
     };
     uint32_t ids[CONFIG_MEMBERS_MAX] = {config->node.id}, count = config->cluster.member_count;
     for (uint32_t i = 0; i < count; i++)
@@ -846,9 +846,9 @@ static void start_core(struct broker *broker)
 {
     const struct config *config = broker->config;
     const struct core_callbacks calls = {
-        .context = broker, .write = core_write, .close = core_close, .reading = core_reading, .submit = core_submit,
-        .applied = core_applied, .checkpoint = core_checkpoint, .messages = core_messages, .fatal = part_fatal,
-        .note = core_note,
+        .context = broker, .write = for_core_write, .close = for_core_close, .reading = for_core_reading, .submit = for_core_submit,
+        .applied = for_core_applied, .checkpoint = for_core_checkpoint, .messages = for_core_messages, .fatal = part_fatal,
+        .note = for_core_note,
     };
     struct core_options options = {
         .node = config->node.id,
