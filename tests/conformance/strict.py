@@ -53,6 +53,7 @@ class StrictClient(Client):
     def __init__(self, client_id="", level=5, timeout=10.0):
         super().__init__(client_id, level, timeout)
         self.connack = None
+        self.seen = 0                # how many of `received` a test has looked at
         self._forget_connection({})
 
     def _forget_connection(self, announced):
@@ -90,6 +91,28 @@ class StrictClient(Client):
             elif packet_id in self.in_flight:
                 self.in_flight[packet_id] = "PUBREL"
         super().send(data)
+
+    def next_message(self, timeout=None):
+        """The next message for the application, also if it came while something else was waited for."""
+        while len(self.received) == self.seen:
+            found = self.receive(timeout)
+            if found.type == PUBLISH:
+                self.take(found)
+            elif found.type == PUBREL:
+                self.answer_pubrel(found)
+            elif found.type != PINGRESP:
+                raise AssertionError(f"{self.client_id}: {found}, expected PUBLISH")
+        self.seen += 1
+        return self.received[self.seen - 1]
+
+    def expect_message(self, topic=None, payload=None, timeout=None, **fields):
+        found = self.next_message(timeout)
+        expected = payload.encode() if isinstance(payload, str) else payload
+        assert topic is None or found.topic == topic, f"{found}, expected topic {topic}"
+        assert expected is None or found.payload == expected, f"{found}, expected {expected}"
+        for name, value in fields.items():
+            assert getattr(found, name) == value, f"{name} of {found}, expected {value}"
+        return found
 
     def _take_packet(self):
         before = len(self.buffer)
