@@ -10,7 +10,7 @@ Topic aliases of the server are resolved here: `topic` of a PUBLISH is always th
 """
 
 from mqtt import (AUTH, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, TYPE_NAMES,
-                  UNSUBACK, Client)
+                  UNSUBACK, Client, Closed)
 
 # What a server may say in each packet of 5.0 (table 2-6), and which properties it may put there (table 2-4).
 REASONS = {
@@ -47,6 +47,10 @@ NOT_ZERO = {"receive_maximum", "maximum_packet_size", "subscription_id", "topic_
 
 class Violation(AssertionError):
     """The server sent what no server may send."""
+
+
+class Disconnected(Closed):
+    """The server said DISCONNECT where something else was expected."""
 
 
 class StrictClient(Client):
@@ -91,6 +95,16 @@ class StrictClient(Client):
             elif packet_id in self.in_flight:
                 self.in_flight[packet_id] = "PUBREL"
         super().send(data)
+
+    def expect(self, kind, timeout=None):
+        try:
+            return super().expect(kind, timeout)
+        except Violation:
+            raise
+        except AssertionError as error:
+            if self.said_goodbye:
+                raise Disconnected(str(error)) from error
+            raise
 
     def next_message(self, timeout=None):
         """The next message for the application, also if it came while something else was waited for."""

@@ -11,7 +11,6 @@ from malformed import BAD_UTF8, NUL, properties_of, raw_connect, raw_publish, ra
 from mqtt import (DISCONNECT, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Closed, encode_auth, encode_disconnect,
                   encode_properties, encode_publish, packet, text)
 from statements import BOTH, V4, V5, corner, statement
-from strict import Violation
 
 ACKS = {"puback": (PUBACK, 0x40, "3.4.2-1"), "pubrec": (PUBREC, 0x50, "3.5.2-1"), "pubrel": (PUBREL, 0x62, "3.6.2-1"),
         "pubcomp": (PUBCOMP, 0x70, "3.7.2-1")}
@@ -310,10 +309,6 @@ def test_qos_0_with_dup_closes_or_loses_the_flag(world):
     client.send(encode_publish(world.topic("x"), b"dup", 0, dup=True, level=world.level))
     try:
         client.ping()
-        client.abort()
-        found = witness.expect_message(world.topic("x"), b"dup")
-        assert not found.dup
-    except (Closed, AssertionError) as error:
-        if isinstance(error, Violation):
-            raise
-    assert all(not one.dup for one in witness.raw_received)
+    except Closed:
+        return
+    witness.expect_message(world.topic("x"), b"dup", dup=False)

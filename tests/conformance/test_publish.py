@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mqtt import (DISCONNECT, PUBACK, PUBLISH, PUBREC, Closed, encode_properties, encode_publish, packet, text)
+from mqtt import PUBACK, PUBLISH, Closed, encode_publish, packet, text
 from statements import BOTH, V4, V5, corner, statement
 
 

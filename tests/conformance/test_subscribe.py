@@ -2,8 +2,8 @@
 
 import pytest
 
-from mqtt import (PING, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, UNSUBACK, encode_ack,
-                  encode_properties, encode_publish, encode_subscribe, encode_unsubscribe, packet, text)
+from mqtt import (PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, UNSUBACK, Closed, encode_ack, encode_publish,
+                  encode_subscribe, encode_unsubscribe)
 from statements import BOTH, V4, V5, corner, statement
 
 
@@ -39,8 +39,7 @@ def test_one_bad_filter_among_good_ones(world):
     client.send(encode_subscribe(9, [(world.topic("a"), 1), ("a/#/b", 1), (world.topic("b"), 2)], world.level))
     try:
         found = client.receive()
-    except Exception as error:
-        assert type(error).__name__ == "Closed"
+    except Closed:
         return
     if found.type == SUBACK:
         assert found.codes in ([1, 0x80, 2], [1, 0x8F, 2])
@@ -50,7 +49,7 @@ def test_one_bad_filter_among_good_ones(world):
 
 @corner(97)
 def test_5000_filters_in_one_packet(world):
-    client = world.connect(timeout=20) if False else world.connect()
+    client = world.connect()
     client.timeout = 20
     asked = [(world.topic(str(n)), n % 3) for n in range(5000)]
     client.send(encode_subscribe(9, asked, world.level))
@@ -101,7 +100,6 @@ def test_no_message_is_lost_while_a_subscription_is_replaced(world):
     client.subscribe((world.topic("x"), 1))
     publisher = world.publisher()
     for number in range(300):
-        publisher.start_publish(world.topic("x"), str(number), qos=1) if False else None
         if number % 3 == 0:
             client.send(encode_subscribe(1 + number, [(world.topic("x"), 1 + number % 2)], world.level))
         publisher.publish(world.topic("x"), str(number), qos=1)
@@ -315,22 +313,17 @@ def test_which_topics_a_filter_matches(world, name, matching, others):
 @pytest.mark.parametrize("name", ["#", "+/#", "+/conformance", "+/+"])
 def test_filters_that_begin_with_a_wildcard_do_not_match_dollar_topics(world, name):
     subscriber = world.subscriber((name, 0), name="all")
-    direct = world.subscriber(("$dollar/#", 0), ("$SYS/#", 0), name="direct")
     publisher = world.publisher()
     publisher.publish("$dollar/conformance", world.unique, qos=1)
     publisher.publish(f"{world.unique}/conformance", "fence", qos=1)
     got = world.until(subscriber)
     assert [m.topic for m in got if m.topic.startswith("$")] == []
-    while True:  # either it was accepted, and is seen by who asked for it, or refused; $SYS is the server's own
-        found = direct.next_message(timeout=15) if world.target.name == "mosquitto" else None
-        if found is None or found.topic.startswith("$"):
-            break
 
 
 @statement("MQTT-4.7.2-1", level=BOTH)
 def test_the_servers_own_topics_are_given_to_who_asks(world):
     subscriber = world.subscriber(("$SYS/#", 0))
-    assert subscriber.next_message(timeout=12).topic.startswith("$SYS/")
+    assert subscriber.next_message(timeout=3 if world.target.name == "cluster" else 12).topic.startswith("$SYS/")
 
 
 @statement("MQTT-4.7.3-3", level=BOTH)
@@ -346,8 +339,7 @@ def test_the_longest_topic_is_delivered_or_refused(world, kind, retain):
     refused = False
     try:
         refused = publisher.publish(topic, "long", qos=1, retain=retain) >= 0x80
-    except Exception as error:
-        assert type(error).__name__ == "Closed"
+    except Closed:
         refused = True
     got = world.fence(subscriber)
     assert [m.topic for m in got] == ([] if refused else [topic])
@@ -362,15 +354,13 @@ def test_filters_of_very_many_levels_are_matched_in_bounded_time(world):
     client.timeout = 20
     try:
         client.subscribe(("+/" * 32766 + "+", 0))
-    except Exception as error:
-        assert type(error).__name__ == "Closed"
+    except Closed:
         client = world.connect("s", 1)
     levels = 86
     try:
         client.subscribe(*[("/".join(["+" if number >> level % 6 & 1 else "x" for level in range(levels)]), 0)
                            for number in range(64)])
-    except Exception as error:
-        assert type(error).__name__ == "Closed"
+    except Closed:
         return
     publisher = world.publisher()
     publisher.publish("/".join(["x"] * levels), "deep", qos=1)
@@ -386,8 +376,8 @@ def test_control_and_non_characters_are_passed_on_or_close(world, name):
         subscriber = world.subscriber((world.topic(name), 1))
         world.publisher().publish(world.topic(name), "x")
         subscriber.expect_message(world.topic(name), "x")
-    except Exception as error:
-        assert type(error).__name__ == "Closed", error
+    except Closed:
+        pass
     world.connect("after").ping()
 
 
