@@ -31,6 +31,7 @@
 #define APPLY_NS (4 * 1000 * 1000)
 #define PAUSE_MS 500                 /* between two turns: the process stood still */
 #define STOP_MS 3000                 /* patience with clients and the log when asked to stop */
+#define ALONE_MS 700                 /* of it, when no leader is there to commit anything */
 #define SNAPSHOT_RETRY_MS 30000
 #define MINUTE_MS 60000
 #define SPACE_BYTES (32ull * 1024 * 1024)   /* free again (two segments), before a node that stopped for want of it restarts */
@@ -55,6 +56,7 @@ struct door {
     struct broker *broker;
     struct listener *listener;
     char name[96];                   /* outlives the listener: core borrows it */
+    struct log_limit paused_limit;
 };
 
 struct broker {
@@ -215,12 +217,12 @@ static void client_accepted(void *context, struct conn *conn, const char *name)
 
 static void clients_paused(void *context, const char *name, bool paused)
 {
-    (void)context;
-    if (paused)
+    struct door *door = context;
+    uint64_t suppressed;
+    if (paused && log_allowed(&door->paused_limit, uv_now(door->broker->loop), &suppressed))
         log_event(LOG_WARNING, "accepting-paused", log_text("listener", name),
-                  log_text("why", "file descriptors are short (raise ulimit -n)"));
-    else
-        log_event(LOG_INFO, "accepting-resumed", log_text("listener", name));
+                  log_text("why", "file descriptors are short (raise ulimit -n); clients wait until others leave"),
+                  log_u64("suppressed", suppressed));
 }
 
 static void client_received(void *context, struct conn *conn, struct bytes bytes)
@@ -566,6 +568,16 @@ static void schedule(struct broker *broker)
     uv_timer_start(&broker->wake, wake_up, at_once ? 0 : next - now < MINUTE_MS ? next - now : MINUTE_MS, 0);
 }
 
+/* Clients are gone and their ENDs committed, or that is not to be had: the other nodes stop as well. */
+static bool goodbye_is_said(const struct broker *broker)
+{
+    struct consensus_status status;
+    uint64_t since_ms = broker->now_ms + STOP_MS - broker->stop_ms;
+    consensus_status(broker->consensus, &status);
+    bool alone = since_ms >= ALONE_MS && (status.leader == 0 || !status.majority);
+    return alone || since_ms >= STOP_MS || core_idle(broker->core);
+}
+
 static void broker_turn(uv_prepare_t *prepare)
 {
     struct broker *broker = prepare->data;
@@ -585,7 +597,7 @@ static void broker_turn(uv_prepare_t *prepare)
     if (!broker_alive(broker))
         return;
     links_flush(broker->links);
-    if (broker->phase == BROKER_STOPPING && (core_idle(broker->core) || broker->now_ms >= broker->stop_ms)) {
+    if (broker->phase == BROKER_STOPPING && goodbye_is_said(broker)) {
         broker_close(broker);
         return;
     }
