@@ -20,17 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PEERS_MAX 63
-#define TICK_MS 25
-#define BACKOFF_FIRST_MS 25
-#define BACKOFF_MAX_MS 500
-#define CONNECT_MS 1000              /* a SYN into a partition is not waited for */
-#define GREETING_MS 2000
+#define PEERS_MAX         63
+#define TICK_MS           25
+#define BACKOFF_FIRST_MS  25
+#define BACKOFF_MAX_MS    500
+#define CONNECT_MS        1000 /* a SYN into a partition is not waited for */
+#define GREETING_MS       2000
 #define UNREACHABLE_DIALS 10
-#define STRANGERS_MAX 64             /* accepted connections that have not said HELLO */
-#define READ_BYTES (64 * 1024)
-#define KEEP_INPUT_BYTES (1024 * 1024)
-#define WRITE_FRAMES 256
+#define STRANGERS_MAX     64 /* accepted connections that have not said HELLO */
+#define READ_BYTES        (64 * 1024)
+#define KEEP_INPUT_BYTES  (1024 * 1024)
+#define WRITE_FRAMES      256
 
 enum line_phase { LINE_LOOKING_UP, LINE_CONNECTING, LINE_GREETING, LINE_UP, LINE_CLOSING };
 
@@ -44,20 +44,20 @@ struct slot;
 struct line {
     uv_tcp_t socket;
     struct links *links;
-    struct slot *slot;               /* NULL: accepted, not greeted yet; or replaced */
-    struct line *next, *previous;    /* in links->lines */
+    struct slot *slot;            /* NULL: accepted, not greeted yet; or replaced */
+    struct line *next, *previous; /* in links->lines */
     enum line_phase phase;
     bool dialled;
     bool was_up;
-    bool heard;                      /* a frame came after HELLO: the peer has accepted ours */
+    bool heard; /* a frame came after HELLO: the peer has accepted ours */
     uint32_t peer;
     enum link_kind kind;
-    uint64_t in, out;                /* generations */
-    uint64_t deadline_ms;            /* of CONNECTING and GREETING */
+    uint64_t in, out;     /* generations */
+    uint64_t deadline_ms; /* of CONNECTING and GREETING */
     struct buffer input;
-    struct piece *queue;             /* queue[first .. count), the first of them written up to `offset` */
+    struct piece *queue; /* queue[first .. count), the first of them written up to `offset` */
     size_t first, count, capacity, offset, bytes;
-    size_t under_way;                /* bytes of the uv_write that is out */
+    size_t under_way; /* bytes of the uv_write that is out */
     uv_write_t write;
     uv_connect_t connect;
 };
@@ -69,10 +69,10 @@ struct slot {
     char host[256], port[8];
     struct line *line;
     uv_getaddrinfo_t *looking_up;
-    uint64_t dial_ms;                /* not before */
+    uint64_t dial_ms; /* not before */
     uint64_t backoff_ms;
-    unsigned attempt;                /* a name with several addresses: each in turn */
-    unsigned failures;               /* dials in a row that met nobody */
+    unsigned attempt;  /* a name with several addresses: each in turn */
+    unsigned failures; /* dials in a row that met nobody */
     struct log_limit limit;
 };
 
@@ -256,7 +256,8 @@ static void line_close(struct line *line)
     if (line->slot != NULL && line->slot->line == line) {
         line->slot->line = NULL;
         line->slot->dial_ms = uv_now(links->loop) + line->slot->backoff_ms;
-        line->slot->backoff_ms = line->slot->backoff_ms * 2 < BACKOFF_MAX_MS ? line->slot->backoff_ms * 2 : BACKOFF_MAX_MS;
+        line->slot->backoff_ms =
+            line->slot->backoff_ms * 2 < BACKOFF_MAX_MS ? line->slot->backoff_ms * 2 : BACKOFF_MAX_MS;
     }
     if (!line->dialled && line->phase == LINE_GREETING)
         links->strangers--;
@@ -294,14 +295,17 @@ static void line_hello(struct line *line)
 {
     struct links *links = line->links;
     struct buffer frame = {0};
-    struct wire_hello hello = {.version = WIRE_VERSION, .node = links->settings.self, .receiver = line->peer,
-                               .incarnation = links->settings.incarnation, .kind = (uint8_t)line->kind};
+    struct wire_hello hello = {.version = WIRE_VERSION,
+                               .node = links->settings.self,
+                               .receiver = line->peer,
+                               .incarnation = links->settings.incarnation,
+                               .kind = (uint8_t)line->kind};
     memcpy(hello.cluster_id, links->settings.cluster_id, sizeof(hello.cluster_id));
     hello.generation = line->out = ++links->generation;
     wire_hello_encode(&hello, &frame);
     uv_buf_t buffer = uv_buf_init((char *)frame.data, (unsigned)frame.size);
     if (uv_try_write((uv_stream_t *)&line->socket, &buffer, 1) != (int)frame.size)
-        line_close(line);    /* a fresh connection takes 100 bytes, or it is none */
+        line_close(line); /* a fresh connection takes 100 bytes, or it is none */
     buffer_release(&frame);
 }
 
@@ -381,8 +385,8 @@ static void line_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     struct line *line = handle->data;
     (void)suggested;
     buffer_reserve(&line->input, READ_BYTES);
-    *buffer = uv_buf_init((char *)line->input.data + line->input.size,
-                          (unsigned)(line->input.capacity - line->input.size));
+    *buffer =
+        uv_buf_init((char *)line->input.data + line->input.size, (unsigned)(line->input.capacity - line->input.size));
 }
 
 /* Only now it is sure that the peer has taken our HELLO: it might have refused it. */
@@ -535,7 +539,8 @@ static void slot_looked_up(uv_getaddrinfo_t *request, int status, struct addrinf
         uint64_t suppressed;
         if (log_allowed(&slot->limit, uv_now(links->loop), &suppressed))
             log_event(LOG_WARNING, "link-name-unknown", log_u64("peer", slot->peer), log_text("host", slot->host),
-                      log_text("why", status != 0 ? uv_strerror(status) : "no address"), log_u64("suppressed", suppressed));
+                      log_text("why", status != 0 ? uv_strerror(status) : "no address"),
+                      log_u64("suppressed", suppressed));
         slot->dial_ms = uv_now(links->loop) + slot->backoff_ms;
         slot->backoff_ms = slot->backoff_ms * 2 < BACKOFF_MAX_MS ? slot->backoff_ms * 2 : BACKOFF_MAX_MS;
     } else if (slot->line == NULL) {
@@ -608,9 +613,10 @@ static enum status links_bind(struct links *links, char *error)
     char port[8];
     snprintf(port, sizeof(port), "%u", settings->listen_port);
     uv_getaddrinfo_t request;
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    int result = uv_getaddrinfo(links->loop, &request, NULL, settings->listen_host, port, &hints);   /* start-up: may block */
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    int result =
+        uv_getaddrinfo(links->loop, &request, NULL, settings->listen_host, port, &hints); /* start-up: may block */
     if (result == 0) {
         result = uv_tcp_bind(links->server, request.addrinfo->ai_addr, 0);
         uv_freeaddrinfo(request.addrinfo);
@@ -654,8 +660,10 @@ enum status links_open(uv_loop_t *loop, const struct links_settings *settings, c
     links->slot_count = count;
     for (uint32_t i = 0; i < count; i++) {
         struct slot *slot = &links->slots[i];
-        *slot = (struct slot){.links = links, .peer = settings->peers[i / LINK_KINDS].node,
-                              .kind = (enum link_kind)(i % LINK_KINDS), .backoff_ms = BACKOFF_FIRST_MS};
+        *slot = (struct slot){.links = links,
+                              .peer = settings->peers[i / LINK_KINDS].node,
+                              .kind = (enum link_kind)(i % LINK_KINDS),
+                              .backoff_ms = BACKOFF_FIRST_MS};
         if (!slot_address(slot, settings->peers[i / LINK_KINDS].address)) {
             snprintf(error, LINK_ERROR_MAX, "not an address: %.200s", settings->peers[i / LINK_KINDS].address);
             free(links);

@@ -2,7 +2,8 @@
  *
  *   poll: bytes, frames, finished jobs --> begin, once: clock, consensus_advance; after a pause health first
  *                                      --> the parts take in what came
- *   prepare, before the next poll: committed entries -> core, core_turn -> frames out, batches -> consensus_flush -> links
+ *   prepare, before the next poll: committed entries -> core; core_turn -> frames out, batches -> consensus_flush
+ *                                      -> links_flush
  *
  * Always true: the first thing after a poll is the clock (begin), so that a node that stood still knows it before it
  * looks at any socket; and what one part asks of another waits in a queue until the turn (`committed`, the
@@ -10,8 +11,8 @@
  *
  * Entries are applied for APPLY_NS at most per turn: a node that catches up goes on hearing heartbeats.
  *
- * Endings: stop (signal) -> leadership handed over, clients told, END committed -> close. Trouble -> one line, everything
- * closed but the admin HTTP, and a restart of the process where that can help (restart_in). */
+ * Endings: stop (signal) -> leadership handed over, clients told, END committed -> close. Trouble -> one line,
+ * everything closed but the admin HTTP, and a restart of the process where that can help (restart_if_it_helps). */
 #include "broker.h"
 
 #include "admin/admin.h"
@@ -28,18 +29,18 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
-#define APPLY_NS (4 * 1000 * 1000)
-#define PAUSE_MS 500                 /* between two turns: the process stood still */
-#define STOP_MS 3000                 /* patience with clients and the log when asked to stop */
-#define ALONE_MS 700                 /* of it, when no leader is there to commit anything */
+#define APPLY_NS          (4 * 1000 * 1000)
+#define PAUSE_MS          500  /* between two turns: the process stood still */
+#define STOP_MS           3000 /* patience with clients and the log when asked to stop */
+#define ALONE_MS          700  /* of it, when no leader is there to commit anything */
 #define SNAPSHOT_RETRY_MS 30000
-#define MINUTE_MS 60000
-#define SPACE_BYTES (32ull * 1024 * 1024)   /* free again (two segments), before a node that stopped for want of it restarts */
-#define SPACE_CHECK_MS 2000
-#define SUBMISSIONS 64               /* more than the proposer has in flight */
-#define HEALTHY_MS (10 * MINUTE_MS)
+#define MINUTE_MS         60000
+#define SPACE_BYTES       (32ull * 1024 * 1024) /* two segments: free again, before a node that ran out of it restarts */
+#define SPACE_CHECK_MS    2000
+#define SUBMISSIONS       64 /* more than the proposer has in flight */
+#define HEALTHY_MS        (10 * MINUTE_MS)
 #define RESTARTS_VARIABLE "_COTERIE_RESTARTS"
-#define DESCRIPTORS_USED 48          /* log, store, links, epoll ... of a running node, roughly */
+#define DESCRIPTORS_USED  48 /* log, store, links, epoll ... of a running node, roughly */
 
 struct committed {
     uint64_t index;
@@ -55,7 +56,7 @@ struct submission {
 struct door {
     struct broker *broker;
     struct listener *listener;
-    char name[96];                   /* outlives the listener: core borrows it */
+    char name[96]; /* outlives the listener: core borrows it */
     struct log_limit paused_limit;
 };
 
@@ -78,21 +79,21 @@ struct broker {
     uint32_t door_count;
 
     uv_prepare_t prepare;
-    uv_timer_t wake;                 /* the next deadline of core or consensus */
-    uv_timer_t patience;             /* stopping, closing, restarting */
+    uv_timer_t wake;     /* the next deadline of core or consensus */
+    uv_timer_t patience; /* stopping, closing, restarting */
     uv_signal_t signals[2];
 
-    struct committed *committed;     /* a ring: committed[first .. first + waiting) */
+    struct committed *committed; /* a ring: committed[first .. first + waiting) */
     size_t committed_first, committed_waiting, committed_capacity;
 
     uint64_t now_ms;
-    uint64_t turn_ns;                /* when this turn began; 0: it has not */
-    uint64_t stop_ms;                /* patience ends */
-    uint64_t snapshot_ms;            /* no snapshot before */
+    uint64_t turn_ns;     /* when this turn began; 0: it has not */
+    uint64_t stop_ms;     /* patience ends */
+    uint64_t snapshot_ms; /* no snapshot before */
     uint64_t minute_ms, minute_longest_us;
-    uint64_t jobs;                   /* on the thread pool */
+    uint64_t jobs; /* on the thread pool */
     struct submission submissions[SUBMISSIONS];
-    struct consensus_status told;    /* what the log has been told about role and leader */
+    struct consensus_status told; /* what the log has been told about role and leader */
     struct broker_numbers numbers;
 };
 
@@ -158,7 +159,7 @@ static void work_done(uv_work_t *request, int status)
 {
     struct work *work = request->data;
     struct broker *broker = work->broker;
-    (void)status;    /* never cancelled */
+    (void)status; /* never cancelled */
     broker->jobs--;
     if (work->of_log)
         histogram_add(&broker->numbers.flush_us, work->took_us);
@@ -318,7 +319,7 @@ static void for_consensus_send(void *context, uint32_t peer, enum link_kind kind
 }
 
 static void for_consensus_disconnect(void *context, uint32_t peer, enum link_kind kind, uint64_t generation,
-                                 const char *reason)
+                                     const char *reason)
 {
     links_disconnect(((struct broker *)context)->links, peer, kind, generation, reason);
 }
@@ -517,7 +518,8 @@ static void measure_batch(struct broker *broker, struct bytes batch)
         return;
     histogram_add(&broker->numbers.batch_commands, header.count);
     struct submission *submission = &broker->submissions[header.number % SUBMISSIONS];
-    if (header.origin_node == broker->config->node.id && submission->at_ns != 0 && submission->number == header.number) {
+    if (header.origin_node == broker->config->node.id && submission->at_ns != 0 &&
+        submission->number == header.number) {
         histogram_add(&broker->numbers.commit_us, (uv_hrtime() - submission->at_ns) / 1000);
         submission->at_ns = 0;
     }
@@ -540,7 +542,7 @@ static void apply_committed(struct broker *broker)
 
 static void wake_up(uv_timer_t *timer)
 {
-    (void)timer;    /* the turn follows by itself */
+    (void)timer; /* the turn follows by itself */
 }
 
 static void measure_turn(struct broker *broker)
@@ -643,7 +645,7 @@ static void signal_received(uv_signal_t *signal, int number)
         broker_stop(broker);
     } else {
         log_event(LOG_WARNING, "stopping-at-once", log_i64("signal", number));
-        _Exit(1);    /* the same as a kill: nothing is lost by it */
+        _Exit(1); /* the same as a kill: nothing is lost by it */
     }
 }
 
@@ -717,7 +719,7 @@ static void restart_now(uv_timer_t *timer)
     struct broker *broker = timer->data;
     struct statvfs space;
     char count[16];
-    bool want_space = broker->end == BROKER_END_FAILED;    /* set below: waiting for space */
+    bool want_space = broker->end == BROKER_END_FAILED; /* set below: waiting for space */
     if (want_space && (statvfs(broker->config->node.data_dir, &space) != 0 ||
                        (uint64_t)space.f_bavail * space.f_frsize < SPACE_BYTES))
         return;
@@ -751,7 +753,7 @@ static void broker_fail(struct broker *broker, enum status status, const char *w
     if (!broker_alive(broker))
         return;
     log_event(LOG_ERROR, "node-failed", log_result(status), log_text("why", why),
-              log_text("consequence", status == STATUS_NO_SPACE  ? "it serves nobody until there is space, then restarts"
+              log_text("consequence", status == STATUS_NO_SPACE ? "it serves nobody until there is space, then restarts"
                                       : status == STATUS_CORRUPT ? "it restarts and rebuilds its state"
                                                                  : "it stops"));
     snprintf(broker->trouble, sizeof(broker->trouble), "%.200s: %s", why, status_text(status));
@@ -820,26 +822,40 @@ static enum status start_consensus(struct broker *broker, char *error)
     const struct config *config = broker->config;
     const struct data *data = &broker->data;
     const struct consensus_calls calls = {
-        .send = for_consensus_send, .disconnect = for_consensus_disconnect, .commit = for_consensus_commit,
-        .changed = for_consensus_changed, .snapshot_open = for_consensus_snapshot_open, .snapshot_read = for_consensus_snapshot_read,
-        .snapshot_close = for_consensus_snapshot_close, .incoming_open = for_consensus_incoming_open,
-        .incoming_write = for_consensus_incoming_write, .incoming_finish = for_consensus_incoming_finish,
-        .install = for_consensus_install, .messages = for_consensus_peer_messages, .peer_applied = for_consensus_peer_applied,
-        .fatal = part_fatal, .note = for_consensus_note,
+        .send = for_consensus_send,
+        .disconnect = for_consensus_disconnect,
+        .commit = for_consensus_commit,
+        .changed = for_consensus_changed,
+        .snapshot_open = for_consensus_snapshot_open,
+        .snapshot_read = for_consensus_snapshot_read,
+        .snapshot_close = for_consensus_snapshot_close,
+        .incoming_open = for_consensus_incoming_open,
+        .incoming_write = for_consensus_incoming_write,
+        .incoming_finish = for_consensus_incoming_finish,
+        .install = for_consensus_install,
+        .messages = for_consensus_peer_messages,
+        .peer_applied = for_consensus_peer_applied,
+        .fatal = part_fatal,
+        .note = for_consensus_note,
     };
     uint32_t ids[CONFIG_MEMBERS_MAX] = {config->node.id}, count = config->cluster.member_count;
     for (uint32_t i = 0; i < count; i++)
         ids[i] = config->cluster.members[i].id;
     bool bootstrap = config->cluster.bootstrap && log_last(data->log) == 0 && data->newest == NULL;
     struct consensus_settings settings = {
-        .self = config->node.id, .bootstrap = bootstrap ? ids : NULL, .bootstrap_count = count > 0 ? count : 1,
-        .election_ms = config->timeouts.election_ms, .heartbeat_ms = config->timeouts.heartbeat_ms,
-        .node_timeout_ms = config->timeouts.node_timeout_ms, .log_bytes_max = config->limits.log_bytes_max,
+        .self = config->node.id,
+        .bootstrap = bootstrap ? ids : NULL,
+        .bootstrap_count = count > 0 ? count : 1,
+        .election_ms = config->timeouts.election_ms,
+        .heartbeat_ms = config->timeouts.heartbeat_ms,
+        .node_timeout_ms = config->timeouts.node_timeout_ms,
+        .log_bytes_max = config->limits.log_bytes_max,
     };
     struct consensus_snapshot newest = {0};
     if (data->newest != NULL) {
         const struct snapshot_facts *facts = snapshot_facts(data->newest);
-        newest = (struct consensus_snapshot){.index = facts->index, .term = facts->term,
+        newest = (struct consensus_snapshot){.index = facts->index,
+                                             .term = facts->term,
                                              .configuration_index = facts->configuration_index,
                                              .configuration = facts->configuration};
     }
@@ -849,8 +865,8 @@ static enum status start_consensus(struct broker *broker, char *error)
                                       state_applied_term(data->state), state_clock_ms(data->state));
     enum status status = consensus_start(broker->consensus, broker->now_ms, clock_ms(CLOCK_REALTIME));
     if (status != STATUS_OK)
-        snprintf(error, BROKER_ERROR_MAX, "log, snapshots and store in %.600s do not fit together: %s",
-                 data->directory, status_text(status));
+        snprintf(error, BROKER_ERROR_MAX, "log, snapshots and store in %.600s do not fit together: %s", data->directory,
+                 status_text(status));
     return status;
 }
 
@@ -858,33 +874,42 @@ static void start_core(struct broker *broker)
 {
     const struct config *config = broker->config;
     const struct core_callbacks calls = {
-        .context = broker, .write = for_core_write, .close = for_core_close, .reading = for_core_reading, .submit = for_core_submit,
-        .applied = for_core_applied, .checkpoint = for_core_checkpoint, .messages = for_core_messages, .fatal = part_fatal,
+        .context = broker,
+        .write = for_core_write,
+        .close = for_core_close,
+        .reading = for_core_reading,
+        .submit = for_core_submit,
+        .applied = for_core_applied,
+        .checkpoint = for_core_checkpoint,
+        .messages = for_core_messages,
+        .fatal = part_fatal,
         .note = for_core_note,
     };
     struct core_options options = {
         .node = config->node.id,
         .client_address = config->node.client_address,
-        .limits = {
-            .clients_max = config->limits.connections_max,
-            .packet_bytes_max = config->limits.packet_bytes_max,
-            .receive_maximum = (uint16_t)config->limits.receive_maximum,
-            .in_flight_max = (uint16_t)config->limits.state.in_flight_max,
-            .keep_alive_max_s = (uint16_t)config->timeouts.keep_alive_max_s,
-            .connect_timeout_ms = config->timeouts.connect_ms,
-            .output_bytes_max = config->limits.output_bytes_max < UINT32_MAX ? (uint32_t)config->limits.output_bytes_max
-                                                                              : UINT32_MAX,
-            .commands_bytes_max = config->limits.hold_bytes_max,
-            .memory_bytes_max = config->limits.memory_bytes_max,
-            .hold_ms = config->timeouts.hold_ms,
-            .node_timeout_ms = config->timeouts.node_timeout_ms,
-            .node_margin_ms = config->timeouts.node_timeout_ms / 4,
-        },
+        .limits =
+            {
+                .clients_max = config->limits.connections_max,
+                .packet_bytes_max = config->limits.packet_bytes_max,
+                .receive_maximum = (uint16_t)config->limits.receive_maximum,
+                .in_flight_max = (uint16_t)config->limits.state.in_flight_max,
+                .keep_alive_max_s = (uint16_t)config->timeouts.keep_alive_max_s,
+                .connect_timeout_ms = config->timeouts.connect_ms,
+                .output_bytes_max = config->limits.output_bytes_max < UINT32_MAX
+                                        ? (uint32_t)config->limits.output_bytes_max
+                                        : UINT32_MAX,
+                .commands_bytes_max = config->limits.hold_bytes_max,
+                .memory_bytes_max = config->limits.memory_bytes_max,
+                .hold_ms = config->timeouts.hold_ms,
+                .node_timeout_ms = config->timeouts.node_timeout_ms,
+                .node_margin_ms = config->timeouts.node_timeout_ms / 4,
+            },
         .settings = &config->limits.state,
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) < 0 ||
         getrandom(options.boot_nonce, sizeof(options.boot_nonce), 0) < 0)
-        abort();    /* a start without a nonce of its own could be taken for an earlier one */
+        abort(); /* a start without a nonce of its own could be taken for an earlier one */
     broker->core = core_new(&options, &calls, broker->data.state, broker->now_ms);
 }
 
@@ -892,19 +917,22 @@ static enum status start_links(struct broker *broker, char *error)
 {
     const struct config *config = broker->config;
     const struct config_member *self = config_self(config);
-    const struct links_calls calls = {.context = broker, .up = link_up, .down = link_down, .frame = link_frame,
-                                      .admit = link_admit};
+    const struct links_calls calls = {
+        .context = broker, .up = link_up, .down = link_down, .frame = link_frame, .admit = link_admit};
     struct link_peer peers[CONFIG_MEMBERS_MAX];
     char host[256] = "", link_error[LINK_ERROR_MAX] = "";
     struct links_settings settings = {
-        .self = config->node.id, .incarnation = broker->data.identity.incarnation,
-        .generation = clock_ms(CLOCK_REALTIME) << 20, .silence_ms = config->timeouts.node_timeout_ms,
-        .listen_host = host, .peers = peers,
+        .self = config->node.id,
+        .incarnation = broker->data.identity.incarnation,
+        .generation = clock_ms(CLOCK_REALTIME) << 20,
+        .silence_ms = config->timeouts.node_timeout_ms,
+        .listen_host = host,
+        .peers = peers,
     };
     memcpy(settings.cluster_id, broker->data.identity.cluster_id, sizeof(settings.cluster_id));
     if (self != NULL)
-        config_split_address(config->cluster.listen[0] != '\0' ? config->cluster.listen : self->link, host, sizeof(host),
-                             &settings.listen_port);
+        config_split_address(config->cluster.listen[0] != '\0' ? config->cluster.listen : self->link, host,
+                             sizeof(host), &settings.listen_port);
     for (uint32_t i = 0; i < config->cluster.member_count; i++)
         if (config->cluster.members[i].id != config->node.id)
             peers[settings.peer_count++] =
@@ -918,9 +946,10 @@ static enum status start_links(struct broker *broker, char *error)
 static enum status open_data(struct broker *broker, char *error)
 {
     const struct disk_queue queue = {.submit = submit_job, .context = broker};
-    const struct data_log log = {.queue = {.submit = submit_log_job, .context = broker}, .flushed = log_flushed, .context = broker};
-    const struct snapshots_calls calls = {.context = broker, .taken = snapshot_taken, .received = snapshot_received,
-                                          .restored = snapshot_restored};
+    const struct data_log log = {
+        .queue = {.submit = submit_log_job, .context = broker}, .flushed = log_flushed, .context = broker};
+    const struct snapshots_calls calls = {
+        .context = broker, .taken = snapshot_taken, .received = snapshot_received, .restored = snapshot_restored};
     enum status status = data_open(broker->config, &log, &broker->data, error);
     if (status != STATUS_OK)
         return status;
@@ -943,12 +972,11 @@ static void start_loop(struct broker *broker)
     }
 }
 
-enum status broker_open(uv_loop_t *loop, const struct config *config, struct broker **out,
-                        char error[BROKER_ERROR_MAX])
+enum status broker_open(uv_loop_t *loop, const struct config *config, struct broker **out, char error[BROKER_ERROR_MAX])
 {
     struct broker *broker = memory_zeroed(1, sizeof(*broker));
-    const struct conn_calls calls = {.context = broker, .received = client_received, .written = client_written,
-                                     .closed = client_closed};
+    const struct conn_calls calls = {
+        .context = broker, .received = client_received, .written = client_written, .closed = client_closed};
     broker->loop = loop;
     broker->config = config;
     broker->now_ms = broker->minute_ms = clock_ms(CLOCK_BOOTTIME);
@@ -963,12 +991,12 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
         status = open_data(broker, error);
     if (status == STATUS_OK)
         status = start_links(broker, error);
-    broker->now_ms = clock_ms(CLOCK_BOOTTIME);    /* recovery may have taken a while: that was no pause */
+    broker->now_ms = clock_ms(CLOCK_BOOTTIME); /* recovery may have taken a while: that was no pause */
     if (status == STATUS_OK)
         status = start_consensus(broker, error);
     if (status != STATUS_OK || broker->phase != BROKER_RUNNING) {
         if (status == STATUS_OK)
-            status = STATUS_CORRUPT;    /* consensus has said why */
+            status = STATUS_CORRUPT; /* consensus has said why */
         broker->end = BROKER_END_FAILED;
         broker_close(broker);
         uv_run(loop, UV_RUN_DEFAULT);
@@ -1039,11 +1067,11 @@ bool broker_ready(const struct broker *broker, const char **why)
     if (broker->phase != BROKER_RUNNING)
         return false;
     consensus_status(broker->consensus, &status);
-    *why = status.leader == 0 ? "no leader is known"
-         : !status.majority   ? "the majority of the nodes is not heard"
-         : !status.caught_up  ? "catching up"
-         : status.flush_slow  ? "the disk does not flush"
-         : status.damaged     ? "damaged: being rebuilt from the other nodes"
-                              : NULL;
+    *why = status.leader == 0  ? "no leader is known"
+           : !status.majority  ? "the majority of the nodes is not heard"
+           : !status.caught_up ? "catching up"
+           : status.flush_slow ? "the disk does not flush"
+           : status.damaged    ? "damaged: being rebuilt from the other nodes"
+                               : NULL;
     return *why == NULL && core_ready(broker->core, why);
 }

@@ -1,7 +1,7 @@
 /* config.c — the options, and how they are read.
  *
- *   file --libcyaml, schema built from `options`--> raw values --> option_set (range) --> struct config --> config_check
- *   environment ------------------------------------------------^
+ *   file --libcyaml, schema from `options`--> raw values --> option_set (range) --> struct config --> config_check
+ *   environment -----------------------------------------------^
  *
  * To add an option: its field in config.h and a row in `options`. Everything else follows from the row. libcyaml reads
  * whole numbers and texts into `struct raw`, one pointer per option (NULL: not in the file), so that a default is never
@@ -21,8 +21,8 @@
 #include <string.h>
 #include <yaml.h>
 
-#define LINK_BYTES_PER_MS (100 * 1024)   /* what a link between nodes surely moves */
-#define PATH_LENGTH_MAX 128
+#define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
+#define PATH_LENGTH_MAX   128
 
 enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_LEVEL, OPTION_FORMAT };
 
@@ -30,20 +30,21 @@ struct option {
     const char *section, *key;
     enum option_type type;
     size_t offset;
-    int64_t min, max;            /* of a number, or of the length of a text */
-    const char *fallback;        /* the default, as one would write it */
+    int64_t min, max;     /* of a number, or of the length of a text */
+    const char *fallback; /* the default, as one would write it */
     const char *meaning;
 };
 
 #define AT(member) offsetof(struct config, member)
-#define KIB 1024ll
-#define MIB (1024 * KIB)
-#define GIB (1024 * MIB)
-#define ANY_U32 UINT32_MAX
-#define ANY_U64 INT64_MAX
+#define KIB        1024ll
+#define MIB        (1024 * KIB)
+#define GIB        (1024 * MIB)
+#define ANY_U32    UINT32_MAX
+#define ANY_U64    INT64_MAX
 
+/* clang-format off */
 static const struct option options[] = {
-    /* section     key                      type         field                               min       max        default     meaning */
+    /* section, key, type, field, min, max, default, meaning */
     {"node",     "id",                    OPTION_U32,  AT(node.id),                          1,       63,        "1",        "number of this node in its cluster"},
     {"node",     "data_dir",              OPTION_TEXT, AT(node.data_dir),                    1,       3072,      "./coterie-data", "directory of everything this node remembers"},
     {"node",     "client_address",        OPTION_TEXT, AT(node.client_address),              0,       255,       "",         "host:port told to clients in a Server Reference"},
@@ -80,6 +81,7 @@ static const struct option options[] = {
     {"log",      "level",                 OPTION_LEVEL, AT(log.level),                       0,       0,         "info",     "error, warning, info or debug"},
     {"log",      "format",                OPTION_FORMAT, AT(log.format),                     0,       0,         "text",     "text (key=value) or json"},
 };
+/* clang-format on */
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "log"};
@@ -89,8 +91,8 @@ static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}
 
 /* Where a fault was found, and the sentence about it. */
 struct fault {
-    const char *file;      /* NULL: the environment */
-    char *out;             /* CONFIG_ERROR_MAX */
+    const char *file; /* NULL: the environment */
+    char *out;        /* CONFIG_ERROR_MAX */
 };
 
 /* ---- the line of a key, for messages ---- */
@@ -159,7 +161,8 @@ static enum status fault_at(const struct fault *fault, const char *section, cons
     snprintf(path, sizeof(path), "%s%s%s", section, key[0] != '\0' ? "." : "", key);
     option_variable(section, key, variable);
     if (fault->file != NULL)
-        snprintf(fault->out, CONFIG_ERROR_MAX, "%s:%u: %s: %s", fault->file, line_of(fault->file, path), path, sentence);
+        snprintf(fault->out, CONFIG_ERROR_MAX, "%s:%u: %s: %s", fault->file, line_of(fault->file, path), path,
+                 sentence);
     else
         snprintf(fault->out, CONFIG_ERROR_MAX, "%s: %s", variable, sentence);
     return STATUS_INVALID;
@@ -176,8 +179,9 @@ static void option_expectation(const struct option *option, char *out, size_t si
             snprintf(out, size, "a whole number from %lld to %lld", (long long)option->min, (long long)option->max);
         return;
     case OPTION_BOOL: snprintf(out, size, "true or false"); return;
-    case OPTION_TEXT: snprintf(out, size, "a text of %lld to %lld bytes", (long long)option->min,
-                               (long long)option->max); return;
+    case OPTION_TEXT:
+        snprintf(out, size, "a text of %lld to %lld bytes", (long long)option->min, (long long)option->max);
+        return;
     case OPTION_LEVEL: snprintf(out, size, "error, warning, info or debug"); return;
     case OPTION_FORMAT: snprintf(out, size, "text or json"); return;
     }
@@ -272,7 +276,8 @@ static const cyaml_schema_value_t member_schema = {
 };
 static const cyaml_schema_field_t listener_fields[] = {
     CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, struct config_listener, kind, 1, 32),
-    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_listener, address, 1, 255),
+    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_listener, address, 1,
+                           255),
     CYAML_FIELD_UINT("port", CYAML_FLAG_DEFAULT, struct config_listener, port),
     CYAML_FIELD_END,
 };
@@ -295,10 +300,10 @@ static cyaml_schema_field_t option_schema(size_t number)
         .value = {.flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL},
     };
     if (option->type == OPTION_U32 || option->type == OPTION_U64) {
-        field.value.type = CYAML_INT;   /* signed: libcyaml lets a negative number wrap in an unsigned one */
+        field.value.type = CYAML_INT; /* signed: libcyaml lets a negative number wrap in an unsigned one */
         field.value.data_size = sizeof(int64_t);
     } else if (option->type == OPTION_BOOL) {
-        field.value.type = CYAML_ENUM;  /* not CYAML_BOOL, which takes any text for true */
+        field.value.type = CYAML_ENUM; /* not CYAML_BOOL, which takes any text for true */
         field.value.flags |= CYAML_FLAG_STRICT;
         field.value.data_size = sizeof(int64_t);
         field.value.enumeration.strings = bool_names;
@@ -320,20 +325,24 @@ static void schema_init(struct schema *schema)
             if (strcmp(options[i].section, sections[s]) == 0)
                 schema->fields[s][count++] = option_schema(i);
         if (strcmp(sections[s], "cluster") == 0)
-            schema->fields[s][count++] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
-                "members", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, members, &member_schema, 0,
-                CONFIG_MEMBERS_MAX);
+            schema->fields[s][count++] =
+                (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE("members", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                                                           struct raw, members, &member_schema, 0, CONFIG_MEMBERS_MAX);
         schema->top[s] = (cyaml_schema_field_t){
             .key = sections[s],
-            .value = {.type = CYAML_MAPPING, .flags = CYAML_FLAG_OPTIONAL, .data_size = sizeof(struct raw),
+            .value = {.type = CYAML_MAPPING,
+                      .flags = CYAML_FLAG_OPTIONAL,
+                      .data_size = sizeof(struct raw),
                       .mapping = {.fields = schema->fields[s]}},
         };
     }
-    schema->top[SECTION_COUNT] = (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE(
-        "listeners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, listeners, &listener_schema, 0,
-        CONFIG_LISTENERS_MAX);
-    schema->root = (cyaml_schema_value_t){.type = CYAML_MAPPING, .flags = CYAML_FLAG_POINTER,
-                                          .data_size = sizeof(struct raw), .mapping = {.fields = schema->top}};
+    schema->top[SECTION_COUNT] =
+        (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE("listeners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw,
+                                                   listeners, &listener_schema, 0, CONFIG_LISTENERS_MAX);
+    schema->root = (cyaml_schema_value_t){.type = CYAML_MAPPING,
+                                          .flags = CYAML_FLAG_POINTER,
+                                          .data_size = sizeof(struct raw),
+                                          .mapping = {.fields = schema->top}};
 }
 
 /* libcyaml's complaint: the first line says what, the backtrace says where, innermost first. */
@@ -435,9 +444,8 @@ static void listeners_add(struct config *config, const char *kind, const char *a
 {
     uint32_t count = config->listener_count++;
     config->listeners = memory_resize(config->listeners, (count + 1) * sizeof(struct config_listener));
-    config->listeners[count] =
-        (struct config_listener){.kind = memory_text(kind), .address = memory_text(address != NULL ? address : "0.0.0.0"),
-                                 .port = port};
+    config->listeners[count] = (struct config_listener){
+        .kind = memory_text(kind), .address = memory_text(address != NULL ? address : "0.0.0.0"), .port = port};
 }
 
 static void members_clear(struct config *config)
@@ -477,8 +485,8 @@ static enum status load_file(struct config *config, const char *file, char *erro
     struct schema *schema = memory_allocate(sizeof(*schema));
     struct complaint complaint = {0};
     struct raw *raw = NULL;
-    cyaml_config_t settings = {.log_fn = complaint_hear, .log_ctx = &complaint, .log_level = CYAML_LOG_ERROR,
-                               .mem_fn = cyaml_mem};
+    cyaml_config_t settings = {
+        .log_fn = complaint_hear, .log_ctx = &complaint, .log_level = CYAML_LOG_ERROR, .mem_fn = cyaml_mem};
     enum status status = STATUS_INVALID;
     schema_init(schema);
     errno = 0;
@@ -488,7 +496,7 @@ static enum status load_file(struct config *config, const char *file, char *erro
     else if (result != CYAML_OK)
         complaint_tell(&complaint, result, file, error);
     else if (raw == NULL)
-        status = STATUS_OK;    /* an empty file */
+        status = STATUS_OK; /* an empty file */
     else
         status = take_raw(config, raw, &(struct fault){.file = file, .out = error});
     cyaml_free(&settings, &schema->root, raw, 0);
@@ -533,7 +541,8 @@ static enum status set_members(struct config *config, const char *text, const st
         if (admin != NULL)
             *admin++ = '\0';
         if (link == NULL || !number_of(item, &id) || id < 1 || id > 63)
-            status = fault_at(fault, "cluster", "members", "expected ID=HOST:PORT[/ADMIN_HOST:PORT], several with commas");
+            status =
+                fault_at(fault, "cluster", "members", "expected ID=HOST:PORT[/ADMIN_HOST:PORT], several with commas");
         else
             members_add(config, (uint32_t)id, link, admin);
     }
@@ -577,7 +586,8 @@ static enum status set_variable(struct config *config, const char *name, const c
         option_variable(sections[s], "", prefix);
         size_t length = strlen(prefix);
         if (strncmp(name, prefix, length) == 0 && name[length] == '_') {
-            snprintf(fault->out, CONFIG_ERROR_MAX, "%s: no such option; `coterie --help-config` lists those that exist", name);
+            snprintf(fault->out, CONFIG_ERROR_MAX, "%s: no such option; `coterie --help-config` lists those that exist",
+                     name);
             return STATUS_INVALID;
         }
     }
@@ -641,7 +651,8 @@ static enum status check_listeners(const struct config *config, const struct fau
         const struct config_listener *listener = &config->listeners[i];
         snprintf(where, sizeof(where), "%u", i);
         if (!listener_kind_exists(listener->kind)) {
-            snprintf(sentence, sizeof(sentence), "kind: there is no kind of listener called '%.32s'; expected tcp", listener->kind);
+            snprintf(sentence, sizeof(sentence), "kind: there is no kind of listener called '%.32s'; expected tcp",
+                     listener->kind);
             return fault_at(fault, "listeners", where, sentence);
         }
         if (!is_literal_address(listener->address))
@@ -695,7 +706,8 @@ const struct config_member *config_self(const struct config *config)
     return NULL;
 }
 
-enum status config_load(const char *path, const char *const *environment, struct config **out, char error[CONFIG_ERROR_MAX])
+enum status config_load(const char *path, const char *const *environment, struct config **out,
+                        char error[CONFIG_ERROR_MAX])
 {
     struct config *config = memory_zeroed(1, sizeof(*config));
     error[0] = '\0';

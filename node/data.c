@@ -23,8 +23,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define PEERS_FILE "peers"
-#define REBUILD_FILE "rebuild"
+#define PEERS_FILE        "peers"
+#define REBUILD_FILE      "rebuild"
 #define RESTORE_DIRECTORY "store.new"
 
 static enum status failed(char *error, enum status status, const char *what)
@@ -114,7 +114,7 @@ static void cluster_id_of(const char *name, uint8_t id[CLUSTER_ID_SIZE])
     XXH128_canonical_t canonical;
     XXH128_canonicalFromHash(&canonical, XXH3_128bits_withSeed(name, strlen(name), 0x636f7465726965));
     memcpy(id, canonical.digest, CLUSTER_ID_SIZE);
-    id[0] |= 0x80;   /* never all zeros */
+    id[0] |= 0x80; /* never all zeros */
 }
 
 static enum status check_identity(struct data *data, const struct config *config, char *error)
@@ -125,11 +125,12 @@ static enum status check_identity(struct data *data, const struct config *config
     enum status status = identity_load(data->disk, &places, config->node.id, &data->identity, &fault);
     cluster_id_of(config->cluster.name, cluster_id);
     if (status == STATUS_NOT_FOUND && !config->cluster.bootstrap) {
-        snprintf(error, DATA_ERROR_MAX,
-                 "there is no node in %.600s. To create a new cluster start with cluster.bootstrap: true. If this node had "
-                 "data there, it is lost: do not bootstrap it again, because it would forget what it has promised to "
-                 "the others; replace it: remove it from the cluster and add a new node under another id",
-                 data->directory);
+        snprintf(
+            error, DATA_ERROR_MAX,
+            "there is no node in %.600s. To create a new cluster start with cluster.bootstrap: true. If this node had "
+            "data there, it is lost: do not bootstrap it again, because it would forget what it has promised to "
+            "the others; replace it: remove it from the cluster and add a new node under another id",
+            data->directory);
     } else if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
         snprintf(error, DATA_ERROR_MAX, "%.1000s", fault.text);
     } else if (status == STATUS_OK && memcmp(cluster_id, data->identity.cluster_id, CLUSTER_ID_SIZE) != 0) {
@@ -201,20 +202,26 @@ bool data_admit(struct data *data, uint32_t node, uint64_t incarnation)
 
 static enum status open_log(struct data *data, const struct config *config, const struct data_log *calls, char *error)
 {
-    struct log_options options = {.disk = data->disk, .directory = data->log_path, .queue = calls->queue,
-                                  .flushed = calls->flushed, .context = calls->context, .create = data->created,
+    struct log_options options = {.disk = data->disk,
+                                  .directory = data->log_path,
+                                  .queue = calls->queue,
+                                  .flushed = calls->flushed,
+                                  .context = calls->context,
+                                  .create = data->created,
                                   .covered = data->newest != NULL ? snapshot_facts(data->newest)->index : 0};
     struct log_fault fault = {{0}, 0};
     enum status status = log_open(&options, &data->log, &fault);
     bool broken = status == STATUS_CORRUPT || status == STATUS_DAMAGED;
     if (broken && config->cluster.member_count > 1) {
-        log_event(LOG_ERROR, "log-damaged", log_result(status), log_text("why", fault.text), log_u64("index", fault.index),
+        log_event(LOG_ERROR, "log-damaged", log_result(status), log_text("why", fault.text),
+                  log_u64("index", fault.index),
                   log_text("consequence", "this node neither votes nor leads until its peers have rebuilt it"));
         options.repair = true;
         status = log_open(&options, &data->log, &fault);
     }
     if (status == STATUS_NOT_FOUND)
-        snprintf(error, DATA_ERROR_MAX, "the log in %.600s is missing: this disk was emptied or exchanged", data->log_path);
+        snprintf(error, DATA_ERROR_MAX, "the log in %.600s is missing: this disk was emptied or exchanged",
+                 data->log_path);
     else if (status != STATUS_OK)
         snprintf(error, DATA_ERROR_MAX, "%.500s%s", fault.text[0] != '\0' ? fault.text : disk_trouble(),
                  broken ? ". No other node has what is missing; restore a backup of the data directory" : "");
@@ -274,10 +281,13 @@ static enum status rebuild_store(struct data *data, const struct config *config,
     if (status == STATUS_OK)
         status = try_store(data, config);
     if (status != STATUS_OK)
-        snprintf(error, DATA_ERROR_MAX, "cannot rebuild the store in %.500s from snapshots and log (%s): this node has to "
-                 "be replaced", data->store_path, status_text(status));
+        snprintf(error, DATA_ERROR_MAX,
+                 "cannot rebuild the store in %.500s from snapshots and log (%s): this node has to "
+                 "be replaced",
+                 data->store_path, status_text(status));
     else
-        log_event(LOG_INFO, "store-rebuilt", log_u64("snapshot_index", index), log_u64("log_last", log_last(data->log)));
+        log_event(LOG_INFO, "store-rebuilt", log_u64("snapshot_index", index),
+                  log_u64("log_last", log_last(data->log)));
     return status;
 }
 

@@ -106,7 +106,7 @@ int main(int count, char **values)
                   log_u64("port", config->listeners[0].port), log_u64("admin_port", config->admin.port));
     }
     signal(SIGPIPE, SIG_IGN);
-    setenv("UV_THREADPOOL_SIZE", "8", 0);    /* flushes of the log must not wait for name look-ups and snapshots */
+    setenv("UV_THREADPOOL_SIZE", "8", 0); /* flushes of the log must not wait for name look-ups and snapshots */
     code = run(config, values);
     config_free(config);
     return code;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPEN_MAX 16   /* snapshots being read for peers at once */
+#define OPEN_MAX 16 /* snapshots being read for peers at once */
 
 struct take {
     struct disk_job job;
@@ -103,7 +103,8 @@ static void take_run(struct disk_job *job)
 static void take_done(struct disk_job *job)
 {
     struct take *take = (struct take *)job;
-    const struct consensus_snapshot taken = {.index = take->facts.index, .term = take->facts.term,
+    const struct consensus_snapshot taken = {.index = take->facts.index,
+                                             .term = take->facts.term,
                                              .configuration_index = take->facts.configuration_index,
                                              .configuration = take->facts.configuration};
     store_view_close(take->view);

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 32
-#define IDLE_S 10
+#define CONNECTIONS_MAX  32
+#define IDLE_S           10
 #define CONNECTION_BYTES (16 * 1024)
 #define TIMEOUT_CHECK_MS 1000
 
@@ -22,7 +22,7 @@ struct admin {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     uv_timer_t timer;
-    int handles;          /* not closed yet */
+    int handles; /* not closed yet */
 };
 
 static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status, const char *type, struct buffer *body)
@@ -48,7 +48,7 @@ static enum MHD_Result answer(void *context, struct MHD_Connection *connection, 
     struct buffer body = {0};
     (void)version, (void)upload, (void)state;
     if (*upload_size > 0) {
-        *upload_size = 0;    /* thrown away */
+        *upload_size = 0; /* thrown away */
         return MHD_YES;
     }
     const struct admin_command *command = admin_command_at(url);

@@ -128,9 +128,9 @@ static unsigned handle_status(struct broker *broker, struct buffer *body)
         (int)config->node.id, "pid", (int)getpid(), "version", COTERIE_VERSION, "cluster", config->cluster.name,
         "data_dir", config->node.data_dir, "client_address", config->node.client_address, "client_port",
         (int)broker_client_port(broker), "admin_port", (int)config->admin.port, "admin_address", config->admin.address,
-        "uptime_ms", (json_int_t)(numbers.now_ms - numbers.started_ms), "ready", ready, "reason", ready ? "" : why, "role",
-        core != NULL ? role_names[status.role] : "failed", "leader", (int)status.leader, "term", (json_int_t)status.term,
-        "commit_index", (json_int_t)status.commit, "applied_index",
+        "uptime_ms", (json_int_t)(numbers.now_ms - numbers.started_ms), "ready", ready, "reason", ready ? "" : why,
+        "role", core != NULL ? role_names[status.role] : "failed", "leader", (int)status.leader, "term",
+        (json_int_t)status.term, "commit_index", (json_int_t)status.commit, "applied_index",
         (json_int_t)(core != NULL ? state_applied(core_state(core)) : 0), "caught_up", status.caught_up, "damaged",
         status.damaged);
     json_object_set_new(root, "state_hash", json_string(""));
@@ -165,7 +165,8 @@ static void labelled(struct buffer *body, bool first, enum metric_kind kind, con
 {
     char line[512];
     if (first) {
-        snprintf(line, sizeof(line), "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind == COUNTER ? "counter" : "gauge");
+        snprintf(line, sizeof(line), "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
+                 kind == COUNTER ? "counter" : "gauge");
         put(body, line);
     }
     snprintf(line, sizeof(line), "%s{%s=\"%s\"} %.17g\n", name, label, label_value, value);
@@ -188,14 +189,16 @@ static void put_consensus_metrics(struct buffer *body, struct broker *broker)
     metric(body, GAUGE, "coterie_last_index", "Last log index", (double)status.last);
     metric(body, COUNTER, "coterie_elections_total", "Elections this node took part in as a candidate",
            (double)counts.elections);
-    metric(body, COUNTER, "coterie_batches_appended_total", "Batches appended as leader", (double)counts.batches_appended);
+    metric(body, COUNTER, "coterie_batches_appended_total", "Batches appended as leader",
+           (double)counts.batches_appended);
     metric(body, COUNTER, "coterie_batches_forwarded_total", "Batches forwarded to the leader",
            (double)counts.batches_forwarded);
     metric(body, COUNTER, "coterie_batches_dropped_total", "Batches that found no leader; they are sent again",
            (double)counts.batches_dropped);
     metric(body, COUNTER, "coterie_link_bytes_in_total", "Bytes from other nodes", (double)counts.bytes_in);
     metric(body, COUNTER, "coterie_link_bytes_out_total", "Bytes to other nodes", (double)counts.bytes_out);
-    metric(body, COUNTER, "coterie_snapshots_sent_total", "Snapshots sent to other nodes", (double)counts.snapshots_sent);
+    metric(body, COUNTER, "coterie_snapshots_sent_total", "Snapshots sent to other nodes",
+           (double)counts.snapshots_sent);
     metric(body, COUNTER, "coterie_snapshots_received_total", "Snapshots received", (double)counts.snapshots_received);
 }
 
@@ -203,13 +206,20 @@ static void put_client_metrics(struct buffer *body, struct core *core)
 {
     static const char *const qos[] = {"0", "1", "2"};
     static const char *const drops[DROP_COUNT] = {
-        [DROP_SLOW_CONSUMER] = "slow-consumer", [DROP_MEMORY] = "memory", [DROP_TOO_LARGE] = "too-large",
-        [DROP_EXPIRED] = "expired", [DROP_NO_LINK] = "no-link",
+        [DROP_SLOW_CONSUMER] = "slow-consumer",
+        [DROP_MEMORY] = "memory",
+        [DROP_TOO_LARGE] = "too-large",
+        [DROP_EXPIRED] = "expired",
+        [DROP_NO_LINK] = "no-link",
     };
     static const char *const results[CONNECT_RESULTS] = {
-        [CONNECT_ACCEPTED] = "accepted", [CONNECT_MALFORMED] = "malformed", [CONNECT_REFUSED_VERSION] = "version",
-        [CONNECT_REFUSED_IDENTIFIER] = "identifier", [CONNECT_REFUSED_AUTHENTICATION] = "authentication",
-        [CONNECT_REFUSED_QUOTA] = "quota", [CONNECT_REFUSED_UNAVAILABLE] = "unavailable",
+        [CONNECT_ACCEPTED] = "accepted",
+        [CONNECT_MALFORMED] = "malformed",
+        [CONNECT_REFUSED_VERSION] = "version",
+        [CONNECT_REFUSED_IDENTIFIER] = "identifier",
+        [CONNECT_REFUSED_AUTHENTICATION] = "authentication",
+        [CONNECT_REFUSED_QUOTA] = "quota",
+        [CONNECT_REFUSED_UNAVAILABLE] = "unavailable",
     };
     struct core_stats stats;
     core_stats(core, &stats);
@@ -231,7 +241,8 @@ static void put_client_metrics(struct buffer *body, struct core *core)
     metric(body, COUNTER, "coterie_bytes_out_total", "Bytes to clients", (double)stats.bytes_out);
     metric(body, COUNTER, "coterie_packets_in_total", "Packets from clients", (double)stats.packets_in);
     metric(body, COUNTER, "coterie_packets_out_total", "Packets to clients", (double)stats.packets_out);
-    metric(body, COUNTER, "coterie_redelivered_total", "PUBLISH packets sent again with DUP", (double)stats.redelivered);
+    metric(body, COUNTER, "coterie_redelivered_total", "PUBLISH packets sent again with DUP",
+           (double)stats.redelivered);
     metric(body, COUNTER, "coterie_taken_over_total", "Connections that lost their session to a newer one",
            (double)stats.taken_over);
     metric(body, COUNTER, "coterie_keep_alive_timeouts_total", "Connections closed for silence",
@@ -247,7 +258,8 @@ static void put_client_metrics(struct buffer *body, struct core *core)
 
 static void put_state_metrics(struct buffer *body, struct core *core)
 {
-    static const char drops[] = "coterie_queue_dropped_total", help[] = "Queued messages dropped, in the replicated state";
+    static const char drops[] = "coterie_queue_dropped_total",
+                      help[] = "Queued messages dropped, in the replicated state";
     struct state_counts counts;
     state_counts(core_state(core), &counts);
     metric(body, GAUGE, "coterie_sessions", "Sessions in the cluster", (double)counts.sessions);
@@ -262,7 +274,8 @@ static void put_state_metrics(struct buffer *body, struct core *core)
     labelled(body, false, COUNTER, drops, help, "reason", "expired", (double)counts.dropped_expired);
     labelled(body, false, COUNTER, drops, help, "reason", "session-ended", (double)counts.dropped_session_ended);
     metric(body, COUNTER, "coterie_refused_quota_total", "Commands refused by a limit", (double)counts.refused_quota);
-    metric(body, COUNTER, "coterie_fenced_total", "Commands of former owners that had no effect", (double)counts.fenced);
+    metric(body, COUNTER, "coterie_fenced_total", "Commands of former owners that had no effect",
+           (double)counts.fenced);
     metric(body, COUNTER, "coterie_commands_total", "Commands applied", (double)counts.commands);
 }
 
@@ -285,19 +298,21 @@ static unsigned handle_metrics(struct broker *broker, struct buffer *body)
     const char *why;
     broker_numbers(broker, &numbers);
     metric(body, GAUGE, "coterie_ready", "1 while this node serves clients", broker_ready(broker, &why));
-    metric(body, GAUGE, "coterie_uptime_seconds", "Since the start", (double)(numbers.now_ms - numbers.started_ms) / 1000);
+    metric(body, GAUGE, "coterie_uptime_seconds", "Since the start",
+           (double)(numbers.now_ms - numbers.started_ms) / 1000);
     metric(body, COUNTER, "coterie_turns_total", "Turns of the core loop", (double)numbers.turns);
     metric(body, GAUGE, "coterie_turn_longest_seconds", "Longest turn of the core loop since the start",
            (double)numbers.turn_longest_us / 1e6);
     metric(body, GAUGE, "coterie_turn_recent_longest_seconds", "Longest turn of the last full minute",
            (double)numbers.turn_recent_us / 1e6);
-    metric(body, COUNTER, "coterie_pauses_total", "Times the process stood still for 0.5 s or more", (double)numbers.pauses);
+    metric(body, COUNTER, "coterie_pauses_total", "Times the process stood still for 0.5 s or more",
+           (double)numbers.pauses);
     metric(body, COUNTER, "coterie_peer_backlog_drops_total", "Batches of QoS 0 messages dropped before a slow peer",
            (double)numbers.qos0_dropped_backlog);
     histogram_write(&numbers.batch_commands, "coterie_batch_commands", "Commands per committed batch", 1, body);
     histogram_write(&numbers.flush_us, "coterie_flush_seconds", "Write and flush of the log", 1e6, body);
-    histogram_write(&numbers.commit_us, "coterie_commit_seconds", "From proposing a batch here to applying it here", 1e6,
-                    body);
+    histogram_write(&numbers.commit_us, "coterie_commit_seconds", "From proposing a batch here to applying it here",
+                    1e6, body);
     if (broker_core(broker) == NULL)
         return 200;
     put_consensus_metrics(body, broker);

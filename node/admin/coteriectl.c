@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_BYTES_MAX (16u * 1024 * 1024)
-#define PATIENCE_MS 3000L
+#define ANSWER_BYTES_MAX    (16u * 1024 * 1024)
+#define PATIENCE_MS         3000L
 #define CONNECT_PATIENCE_MS 1000L
 
 struct options {
@@ -90,8 +90,8 @@ static void print_node(const json_t *status, const char *admin)
     bool ready = json_is_true(json_object_get(status, "ready"));
     printf("%-5lld %-10s %6lld %10lld %10lld %8lld %9lld  %-22s %-22s %s%s\n", number_of(status, "id"),
            text_of(status, "role"), number_of(status, "term"), number_of(status, "commit_index"),
-           number_of(status, "applied_index"), number_of(status, "clients"), number_of(status, "sessions"), client, admin,
-           ready ? "yes" : "no: ", text_of(status, "reason"));
+           number_of(status, "applied_index"), number_of(status, "clients"), number_of(status, "sessions"), client,
+           admin, ready ? "yes" : "no: ", text_of(status, "reason"));
 }
 
 /* Prints the node that was asked and each member that it names; returns how many did not answer. */
@@ -105,7 +105,8 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
         print_node(first, address);
         return 0;
     }
-    json_array_foreach((json_t *)members, i, member) {
+    json_array_foreach((json_t *)members, i, member)
+    {
         const char *admin = text_of(member, "admin");
         char why[CURL_ERROR_SIZE] = "its admin address is not configured (cluster.members, admin)";
         bool asked = number_of(member, "id") == number_of(first, "id");
@@ -115,8 +116,8 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
             print_node(status, asked && admin[0] == '\0' ? address : admin);
         } else {
             silent++;
-            printf("%-5lld %-10s %6s %10s %10s %8s %9s  %-22s %-22s no: %s\n", number_of(member, "id"), "?", "-", "-", "-",
-                   "-", "-", text_of(member, "client"), admin, why);
+            printf("%-5lld %-10s %6s %10s %10s %8s %9s  %-22s %-22s no: %s\n", number_of(member, "id"), "?", "-", "-",
+                   "-", "-", "-", text_of(member, "client"), admin, why);
         }
         json_decref(status);
     }
@@ -172,7 +173,8 @@ static int print_usage(FILE *out)
     fprintf(out, "usage: coteriectl COMMAND [--address HOST:PORT] [--json]\n\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].meaning);
-    fprintf(out, "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n");
+    fprintf(out,
+            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n");
     return out == stdout ? 0 : 2;
 }
 

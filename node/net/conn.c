@@ -6,8 +6,8 @@
  * LINGERING exists because closing a socket with unread input resets it, and a reset can overtake the last packet we
  * sent: the client would never read why we closed.
  *
- * Writing: uv_try_write() is the fast path and needs no memory. What the kernel does not take goes into `queue`, and one
- * uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
+ * Writing: uv_try_write() is the fast path and needs no memory. What the kernel does not take goes into `queue`, and
+ * one uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
  * libuv only copies the array of pointers into them. */
 #include "conn.h"
 
@@ -18,10 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES (64 * 1024)     /* the shared buffer */
-#define WRITE_FRAMES 512           /* in one writev; IOV_MAX is 1,024 */
-#define WRITE_BYTES (256 * 1024)   /* in one queued write, so that progress is reported */
-#define LINGER_MS 1000             /* for the peer's FIN after ours */
+#define READ_BYTES   (64 * 1024)  /* the shared buffer */
+#define WRITE_FRAMES 512          /* in one writev; IOV_MAX is 1,024 */
+#define WRITE_BYTES  (256 * 1024) /* in one queued write, so that progress is reported */
+#define LINGER_MS    1000         /* for the peer's FIN after ours */
 
 enum conn_phase { CONN_OPEN, CONN_FLUSHING, CONN_LINGERING, CONN_CLOSING };
 
@@ -31,20 +31,20 @@ struct queue {
     struct conn *conn;
     size_t first, count, capacity;
     size_t offset;
-    size_t under_way;              /* bytes of the uv_write that is out; 0 = none */
+    size_t under_way; /* bytes of the uv_write that is out; 0 = none */
     struct frame **frames;
 };
 
 struct conn {
     uv_tcp_t socket;
     struct conns *conns;
-    struct conn *next, *previous;          /* in conns->all */
-    struct conn *next_report;              /* in conns->reports, if `reporting` */
-    struct conn *next_closing, *previous_closing;   /* in conns->closing, ordered by nothing: it is short */
-    struct queue *queue;                   /* NULL: everything is written */
+    struct conn *next, *previous;                 /* in conns->all */
+    struct conn *next_report;                     /* in conns->reports, if `reporting` */
+    struct conn *next_closing, *previous_closing; /* in conns->closing, ordered by nothing: it is short */
+    struct queue *queue;                          /* NULL: everything is written */
     uint64_t number;
-    uint64_t deadline_ms;                  /* FLUSHING, LINGERING */
-    size_t written;                        /* since the last report */
+    uint64_t deadline_ms; /* FLUSHING, LINGERING */
+    size_t written;       /* since the last report */
     enum conn_phase phase : 8;
     bool reporting, reading, shut_down;
 };
@@ -55,7 +55,7 @@ struct conns {
     uint32_t close_ms;
     uint32_t count;
     struct conn *all, *reports, *closing;
-    uv_timer_t *timer;                     /* runs while `closing` is not empty */
+    uv_timer_t *timer; /* runs while `closing` is not empty */
     char buffer[READ_BYTES];
 };
 
@@ -204,7 +204,7 @@ static void closing_add(struct conn *conn, uint32_t patience_ms)
 
 static void conn_shut_down(uv_shutdown_t *request, int status)
 {
-    (void)status;    /* the peer has gone: reading will say so */
+    (void)status; /* the peer has gone: reading will say so */
     free(request);
 }
 

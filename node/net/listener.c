@@ -1,7 +1,7 @@
 /* listener.c — see listener.h.
  *
- * To add a kind: a row in `kinds`. Its filters, outermost first, turn wire bytes into MQTT bytes and back; there are none
- * for plain TCP. (tls: TLS; ws: WebSocket; wss: TLS, WebSocket. They come with the filters.)
+ * To add a kind: a row in `kinds`. Its filters, outermost first, turn wire bytes into MQTT bytes and back; there are
+ * none for plain TCP. (tls: TLS; ws: WebSocket; wss: TLS, WebSocket. They come with the filters.)
  *
  * Pausing uses what libuv guarantees: while an accepted connection has not been taken with uv_accept(), the listening
  * socket is not polled. Socket options are set on the listening socket; accepted ones inherit them, which
@@ -16,8 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BACKLOG 4096               /* the kernel lowers it to somaxconn */
-#define KEEPALIVE_IDLE_S 60        /* finds dead peers whose MQTT keep-alive is 0 or hours */
+#define BACKLOG              4096 /* the kernel lowers it to somaxconn */
+#define KEEPALIVE_IDLE_S     60   /* finds dead peers whose MQTT keep-alive is 0 or hours */
 #define KEEPALIVE_INTERVAL_S 15
 
 struct listener_kind {
@@ -35,7 +35,7 @@ struct listener {
     struct listener_calls calls;
     uint32_t connections_max;
     uint32_t port;
-    bool paused;                   /* a connection waits in libuv until descriptors are free */
+    bool paused; /* a connection waits in libuv until descriptors are free */
     char name[96];
 };
 
@@ -63,7 +63,7 @@ static void connection_ready(uv_stream_t *server, int status)
 {
     struct listener *listener = server->data;
     if (status != 0)
-        return;    /* the client left before we came to it, or libuv shed it for want of descriptors */
+        return; /* the client left before we came to it, or libuv shed it for want of descriptors */
     if (conns_count(listener->conns) < listener->connections_max) {
         take(listener);
     } else if (!listener->paused) {

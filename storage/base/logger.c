@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TAIL_BYTES 64    /* `,"truncated":true}` and the newline */
+#define TAIL_BYTES 64 /* `,"truncated":true}` and the newline */
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static const char *const format_names[] = {"text", "json"};
@@ -24,7 +24,7 @@ static struct {
     enum log_level level;
     enum log_format format;
     uint32_t node;
-    atomic_uint_fast64_t dropped;    /* lines that nobody took, since the last that was written */
+    atomic_uint_fast64_t dropped; /* lines that nobody took, since the last that was written */
 } logger = {.level = LOG_INFO};
 
 struct line {
@@ -92,8 +92,11 @@ static bool line_text(struct line *line, const char *text)
 static size_t utf8_next(const uint8_t *data, size_t size, uint32_t *code)
 {
     uint8_t first = data[0];
-    size_t length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : (first & 0xf0) == 0xe0 ? 3
-                  : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+    size_t length = first < 0x80                    ? 1
+                    : first >= 0xc2 && first < 0xe0 ? 2
+                    : (first & 0xf0) == 0xe0        ? 3
+                    : first >= 0xf0 && first < 0xf5 ? 4
+                                                    : 0;
     if (length == 0 || length > size)
         return 0;
     uint32_t value = length == 1 ? first : first & (0x7fu >> length);
@@ -189,8 +192,11 @@ static bool line_field(struct line *line, const struct log_field *field)
 {
     size_t before = line->size;
     bool json = line->format == LOG_JSON;
-    bool fits = line_text(line, line->first ? "" : json ? "," : " ") && line_text(line, json ? "\"" : "") &&
-                line_text(line, field->key) && line_text(line, json ? "\":" : "=") && line_value(line, field);
+    bool fits = line_text(line, line->first ? ""
+                                : json      ? ","
+                                            : " ") &&
+                line_text(line, json ? "\"" : "") && line_text(line, field->key) &&
+                line_text(line, json ? "\":" : "=") && line_value(line, field);
     if (!fits)
         line->size = before;
     line->first = false;
@@ -214,7 +220,8 @@ size_t log_line(char *out, enum log_format format, uint64_t wall_ms, enum log_le
     time_text(wall_ms, when);
     line_text(&line, format == LOG_JSON ? "{" : "");
     line_field(&line, &(struct log_field){.key = "time", .type = LOG_FIELD_TEXT, .text = bytes_text(when)});
-    line_field(&line, &(struct log_field){.key = "level", .type = LOG_FIELD_TEXT, .text = bytes_text(level_names[level])});
+    line_field(&line,
+               &(struct log_field){.key = "level", .type = LOG_FIELD_TEXT, .text = bytes_text(level_names[level])});
     if (node != 0)
         line_field(&line, &(struct log_field){.key = "node", .type = LOG_FIELD_U64, .u64 = node});
     line_field(&line, &(struct log_field){.key = "event", .type = LOG_FIELD_TEXT, .text = bytes_text(event)});
