@@ -196,7 +196,7 @@ def test_nodes_return_one_by_one_in_any_order(own_cluster):
     reader.expect_message("kept", "1")
 
 
-def test_a_storm_of_connections_is_served_and_moves_to_the_other_nodes(own_cluster):
+def test_a_storm_of_connections_is_served_and_moves_to_the_other_nodes(own_cluster, request):
     """2,000 clients connect, their node is killed, all are back elsewhere. (The benchmark does it with 10,000.)"""
     count, threads = 2000, 8
     home = own_cluster.followers()[0]
@@ -220,9 +220,8 @@ def test_a_storm_of_connections_is_served_and_moves_to_the_other_nodes(own_clust
             worker.join(120)
         assert not failures, failures[:3]
 
+    request.addfinalizer(lambda: [one.close() for one in clients])
     all_open(lambda one: own_cluster.ports[home])
     own_cluster.kill(home)
     own_cluster.leader()
     all_open(lambda one: own_cluster.ports[elsewhere[int(one.client_id.split("-")[1]) % 2]])
-    for one in clients:
-        one.close()

@@ -21,7 +21,7 @@ def make_paho(name, clean=True):
 def test_mosquitto_pub_and_sub(cluster, unique, qos, version):
     topic = f"{unique}/mosquitto"
     subscriber = subprocess.Popen(
-        ["mosquitto_sub", "-p", str(cluster.ports[1]), "-t", f"{unique}/#", "-q", str(qos), "-C", "2", "-W", "20", "-v",
+        ["stdbuf", "-oL", "mosquitto_sub", "-p", str(cluster.ports[1]), "-t", f"{unique}/#", "-q", str(qos), "-C", "2", "-W", "20", "-v",
          "-V", version, "-d"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
     for line in subscriber.stdout:
