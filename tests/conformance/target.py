@@ -24,6 +24,8 @@ SPECIAL = {
                       "mosquitto": ["max_qos 1"]},
     "no-retain": {"cluster": {"COTERIE_LIMITS_RETAIN_AVAILABLE": "false"},
                   "mosquitto": ["retain_available false"]},
+    "few-sessions": {"cluster": {"COTERIE_LIMITS_SESSIONS_MAX": "10"},
+                     "mosquitto": None},
     "authentication": {"cluster": {"COTERIE_AUTHENTICATION_USERS": "user:pencil"},
                        "mosquitto": None},
 }

@@ -54,12 +54,12 @@ def test_each_qos_has_its_answer(world, packet_id):
 
 @statement("MQTT-4.3.3-2", "MQTT-2.3.1-3", "MQTT-3.3.1-1", level=V4)
 @statement("MQTT-4.3.3-10", "MQTT-4.3.3-12", level=V5)
-@corner(69, 71)
+@corner(69)
 @pytest.mark.parametrize("when", ["same-connection", "resumed"])
 def test_a_repeated_qos_2_publish_is_delivered_once(world, resume_at, when):
     subscriber = world.subscriber()
     client = world.connect("p", 0, clean=False)
-    for number, payload in enumerate(["first", "first", "changed"]):
+    for number, payload in enumerate(["first"] * (3 if when == "resumed" else 2)):
         client.send(encode_publish(world.topic("x"), payload, 2, 9, dup=number > 0, level=world.level))
         assert client.expect(PUBREC).packet_id == 9
         if when == "resumed":
@@ -70,8 +70,22 @@ def test_a_repeated_qos_2_publish_is_delivered_once(world, resume_at, when):
         assert client.expect(PUBCOMP).packet_id == 9
     client.send(encode_publish(world.topic("x"), "new", 2, 9, level=world.level))
     assert client.expect(PUBREC).packet_id == 9
+    client.send(ack(world, PUBREL, 9))
+    assert client.expect(PUBCOMP).packet_id == 9
     assert [subscriber.expect_message().payload for _ in range(2)] == [b"first", b"new"]
     assert world.fence(subscriber) == []
+
+
+@corner(71)
+def test_another_payload_under_an_open_qos_2_id_is_a_repetition(world):
+    subscriber = world.subscriber()
+    client = world.publisher()
+    for payload in ("first", "other"):
+        client.send(encode_publish(world.topic("x"), payload, 2, 9, dup=payload != "first", level=world.level))
+        assert client.expect(PUBREC).packet_id == 9
+    client.send(ack(world, PUBREL, 9))
+    assert client.expect(PUBCOMP).packet_id == 9
+    assert [m.payload for m in world.fence(subscriber)] == [b"first"]
 
 
 @statement("MQTT-4.3.3-2", level=V4)
@@ -156,7 +170,7 @@ def test_one_qos_2_id_many_times_without_pubrel(world):
     except (Closed, OSError):
         pass
     got = world.fence(subscriber)
-    assert [m.payload for m in got] == [b"once"]
+    assert [m.payload for m in got] in ([], [b"once"])  # a server may wait for PUBREL
 
 
 # ---- the server as sender ----
@@ -177,7 +191,7 @@ def test_what_was_not_acknowledged_comes_again_in_order(world, resume_at, qos):
     assert all(m.qos == qos and not m.dup and m.packet_id for m in first)
     assert len({m.packet_id for m in first}) == 8
     client.expect_nothing()
-    client.close()
+    client.disconnect()
     publisher.publish(world.topic("t0"), "queued", qos=qos)
     client.open(world.port(resume_at), clean=False)
     again = receive_publish(client, 9)
@@ -190,8 +204,7 @@ def test_what_was_not_acknowledged_comes_again_in_order(world, resume_at, qos):
         for one in again:
             assert client.receive().type == PUBREL
             client.send(ack(world, PUBCOMP, one.packet_id))
-    client.ping()
-    client.close()
+    client.disconnect()
     client.open(world.port(0), clean=False)
     assert world.fence(client, publisher=publisher) == []
 
@@ -287,17 +300,22 @@ def test_a_negative_acknowledgement_ends_a_delivery(world, resume_at, qos):
 @statement("MQTT-4.3.3-9", level=V5)
 def test_after_a_refused_pubrec_the_id_is_free(world):
     client = world.publisher()
-    refused = 0
-    for number in range(3):
+    subscriber = world.subscriber()
+    for _ in range(3):
         client.send(encode_publish("$SYS/conformance/refused", "x", 2, 5, level=5))
-        found = client.expect(PUBREC)
+        try:
+            found = client.expect(PUBREC)
+        except Closed:
+            client.open(world.port(2))
+            continue
         if found.reason < 0x80:  # this server takes it: then an ordinary exchange must free the id
             client.send(ack(world, PUBREL, 5))
             assert client.expect(PUBCOMP).packet_id == 5
-        else:
-            refused += 1
     client.send(encode_publish(world.topic("x"), "new", 2, 5, level=5))
     assert client.expect(PUBREC).reason in (0, 0x10)
+    client.send(ack(world, PUBREL, 5))
+    client.expect(PUBCOMP)
+    subscriber.expect_message(world.topic("x"), "new")
 
 
 @statement("MQTT-4.3.3-7", "MQTT-4.3.3-13", level=V5)
@@ -518,7 +536,6 @@ def test_no_answer_is_larger_than_the_client_allows(world):
     topic = world.unique
     client.publish(topic, "nobody", qos=1)
     client.publish(topic, "nobody", qos=2)
-    client.publish("$SYS/not/yours", "x", qos=1)
     client.send(ack(world, PUBREL, 77))
     assert client.receive().type == PUBCOMP
     client.send(ack(world, PUBREC, 78))
