@@ -244,8 +244,8 @@ static const char *judge_order(struct history *history, uint32_t session, uint32
     if (path == PATH_LIVE && late && publishes[newest].connection != publish->connection)
         late = false;
     if (late)
-        return verdict(history, "session %u got %u-%u for the first time after %u-%lld (effective QoS %u)", session,
-                       publisher, number, publisher, (long long)newest, qos);
+        return verdict(history, "session %u got %u-%u (published with QoS %u) for the first time after %u-%lld (QoS %u)", session,
+                       publisher, number, publish->qos, publisher, (long long)newest, qos);
     stream->newest[path] = (int64_t)number > newest ? (int64_t)number : newest;
     stream->newest_connection[path] = connection;
     return NULL;
