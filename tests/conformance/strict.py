@@ -106,6 +106,11 @@ class StrictClient(Client):
                 raise Disconnected(str(error)) from error
             raise
 
+    def collect(self, count=None, quiet=0.5, timeout=None):
+        got = super().collect(count, quiet, timeout)
+        self.seen = len(got)
+        return got
+
     def next_message(self, timeout=None):
         """The next message for the application, also if it came while something else was waited for."""
         while len(self.received) == self.seen:

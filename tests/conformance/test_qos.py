@@ -292,7 +292,7 @@ def test_a_negative_acknowledgement_ends_a_delivery(world, resume_at, qos):
     found = receive_publish(client)
     client.send(ack(world, PUBACK if qos == 1 else PUBREC, found.packet_id, 0x80))
     client.expect_nothing()
-    client.close()
+    client.disconnect()
     client.open(world.port(resume_at), clean=False)
     assert world.fence(client, publisher=publisher) == []
 
