@@ -169,7 +169,7 @@ struct consensus *consensus_new(const struct consensus_settings *settings, const
         .self = own->self,
         .election_ms = own->election_ms,
         .heartbeat_ms = own->heartbeat_ms,
-        .in_flight_max = IN_FLIGHT_ENTRIES,
+        .in_flight_max = settings->in_flight_entries != 0 ? settings->in_flight_entries : IN_FLIGHT_ENTRIES,
         .seed = (unsigned)(own->seed ^ own->seed >> 32) | 1,
     };
     consensus->replica = replica_new(&replica, &replica_calls, consensus, log);

@@ -100,6 +100,8 @@ struct consensus_settings {
     uint64_t node_timeout_ms;    /* 0 = 2,000 */
     uint64_t seed;               /* random */
     size_t log_bytes_max;        /* beyond it the log is trimmed below the older verified snapshot; 0 = 1 GiB */
+    uint32_t in_flight_entries;  /* unacknowledged entries per peer, half of what stays in the log behind a snapshot;
+                                  * 0 = 4,096; the simulator uses less so that snapshots travel */
 };
 
 /* `log` is open and recovered, and borrowed; its `flushed` leads to consensus_flushed(). `snapshot`: the newest verified

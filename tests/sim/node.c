@@ -687,6 +687,7 @@ static void make_consensus(struct sim_node *node, const struct consensus_snapsho
         .bootstrap_count = node->sim->config.nodes,
         .seed = random_next(&node->sim->schedule_random),
         .log_bytes_max = node->sim->config.log_bytes_max,
+        .in_flight_entries = node->sim->config.log_bytes_max != 0 ? 32 : 0,
     };
     node->consensus = consensus_new(&settings, &calls, node, node->log, snapshot, state_applied(node->state),
                                     state_applied_term(node->state), state_clock_ms(node->state));
