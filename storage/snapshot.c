@@ -421,7 +421,7 @@ static enum status build_store(struct snapshot *snapshot, const struct store_opt
     if (status == STATUS_OK)
         status = store_view_open(store, &view);
     if (status == STATUS_OK) {
-        status = store_view_verify(view);
+        status = store_view_verify(view, stop);
         store_view_close(view);
     }
     store_close(store);

@@ -64,6 +64,13 @@ bool store_unclean(const struct store *store)
     return store->unclean;
 }
 
+void store_verified(struct store *store)
+{
+    if (store->unclean && store->status == STATUS_OK)
+        store->backend->verified(store);
+    store->unclean = false;
+}
+
 void store_crash(struct store *store)
 {
     store_memory_crash(store);
@@ -213,7 +220,16 @@ void store_hash(const struct store *store, uint64_t hash[2])
 
 enum status store_commit(struct store *store)
 {
-    return store->status == STATUS_OK ? store->backend->commit(store) : store->status;
+    enum status status = store->status == STATUS_OK ? store->backend->commit(store) : store->status;
+
+    if (status == STATUS_OK)
+        store->commits++;
+    return status;
+}
+
+uint64_t store_commits(const struct store *store)
+{
+    return store->commits;
 }
 
 enum status store_sync(struct store *store)
@@ -249,18 +265,25 @@ void store_view_close(struct store_view *view)
     view->backend->view_close(view);
 }
 
-enum status store_view_verify(struct store_view *view)
+static bool told_to_stop(const atomic_bool *stop)
+{
+    return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);
+}
+
+enum status store_view_verify(struct store_view *view, const atomic_bool *stop)
 {
     struct buffer image = {0};
     uint64_t hash[2] = {0, 0};
 
     for (unsigned table = 0; table < TABLE_COUNT; table++) {
         struct row row = {0};
-        while (store_view_next(view, (enum table)table, row.key, &row)) {
+        while (!told_to_stop(stop) && store_view_next(view, (enum table)table, row.key, &row)) {
             row_image(&image, (enum table)table, row.key, row.value);
             hash_add(hash, buffer_bytes(&image));
         }
     }
     buffer_release(&image);
+    if (told_to_stop(stop))
+        return STATUS_CLOSED;
     return memcmp(hash, view->hash, sizeof hash) == 0 ? STATUS_OK : STATUS_CORRUPT;
 }

@@ -16,6 +16,8 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
+#include <stdatomic.h>
+
 /* One letter per table in the comment of state.c. Numbers are part of snapshots and of the hash: never reuse one. */
 enum table {
     TABLE_META = 0,
@@ -67,11 +69,13 @@ struct row {
  *   STATUS_IO_ERROR, STATUS_NO_SPACE, STATUS_CORRUPT */
 enum status store_open(const struct store_options *options, struct store **store);
 /* Closes without committing what is open. What was committed is flushed to the disk first, and may then be trusted
- * after a boot as well. */
+ * after a boot as well, unless it is still unclean. */
 void store_close(struct store *store);
 /* Whether the process that had it before did not close it. It is probably whole (no boot in between), but have a
- * worker check: store_view_verify. */
+ * worker check (store_view_verify) and say so (store_verified): a store whose process dies once more before that is
+ * not believed at its next opening, because its rows may be why. */
 bool store_unclean(const struct store *store);
+void store_verified(struct store *store);
 
 /* Deletes the store in a directory, and the directory; there need not be one. Nobody has it open. STATUS_IO_ERROR. */
 enum status store_remove(const char *path);
@@ -101,6 +105,7 @@ void store_hash(const struct store *store, uint64_t hash[2]);
 
 /* Commits, and begins the next transaction. The hash is stored in the same transaction. */
 enum status store_commit(struct store *store);
+uint64_t store_commits(const struct store *store);        /* how often, since it was opened */
 
 /* Learns of write errors that the kernel found after we wrote: fdatasync of the data file. Safe on another thread
  * while the owner goes on. After an error the store is deleted at its next opening; tell the owner, who calls
@@ -120,8 +125,9 @@ bool store_view_next(struct store_view *view, enum table table, struct bytes key
 void store_view_hash(const struct store_view *view, uint64_t hash[2]);            /* as stored with that commit */
 void store_view_close(struct store_view *view);
 
-/* Recomputes the hash from the rows of a view: STATUS_CORRUPT if it is not the stored one. For a worker thread. */
-enum status store_view_verify(struct store_view *view);
+/* Recomputes the hash from the rows of a view: STATUS_CORRUPT if it is not the stored one; STATUS_CLOSED if it was told
+ * to `stop` (NULL is fine). For a worker thread. */
+enum status store_view_verify(struct store_view *view, const atomic_bool *stop);
 
 /* Memory backend only: back to the last commit, as after a kill. */
 void store_crash(struct store *store);

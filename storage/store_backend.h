@@ -26,6 +26,7 @@ struct store_backend {
     enum status (*commit)(struct store *store);
     enum status (*sync)(struct store *store);               /* any thread */
     void (*poisoned)(struct store *store, enum status status); /* the store has just been poisoned */
+    void (*verified)(struct store *store);                  /* it was unclean, and is in order */
     uint64_t (*bytes)(const struct store *store);
     void (*close)(struct store *store);                     /* frees it */
 
@@ -38,6 +39,7 @@ struct store_backend {
 struct store {
     const struct store_backend *backend;
     uint64_t hash[2];
+    uint64_t commits;
     struct buffer image;        /* the row being written, as it is hashed */
     enum status status;
     bool unclean;

@@ -14,7 +14,8 @@
  *      data and then says so.
  *   2. Write errors are looked for (store_sync) and, once found by anyone, noted in the marker: deleted at next opening.
  *   3. After a process died without closing, in the same boot, store_unclean() asks for the rows to be hashed again and
- *      compared with the hash that was committed with them (store_view_verify).
+ *      compared with the hash that was committed with them (store_view_verify). If the process dies once more before
+ *      that is done (pages that lead LMDB astray can do it), the database is deleted at its next opening.
  *
  * Never MDB_WRITEMAP: a full disk would be a SIGBUS, and a stray pointer of ours could write into the database. The map
  * is sized once, at opening, and never while a view reads it; address space is free. Pages are read through the map: a
@@ -351,6 +352,14 @@ static void lmdb_poisoned(struct store *store, enum status status)
         store_marker_write(&self->marker, MARKER_POISONED); /* if it fails too, rule 3 or rule 1 catches it */
 }
 
+static void lmdb_verified(struct store *store)
+{
+    struct lmdb_store *self = lmdb_of(store);
+
+    if (!store_marker_write(&self->marker, MARKER_OPEN))
+        report_errno(self->path, "writing the marker");
+}
+
 static uint64_t lmdb_bytes(const struct store *store)
 {
     const struct lmdb_store *self = (const struct lmdb_store *)store;
@@ -381,7 +390,7 @@ static void lmdb_close(struct store *store)
         mdb_txn_abort(self->txn);
     self->txn = NULL;
     if (store->status == STATUS_OK && lmdb_sync(store) == STATUS_OK)
-        store_marker_write(&self->marker, MARKER_CLOSED);
+        store_marker_write(&self->marker, store->unclean ? MARKER_OPEN : MARKER_CLOSED);
     discard(self);
 }
 
@@ -457,6 +466,7 @@ static const struct store_backend lmdb_backend = {
     .commit = lmdb_commit,
     .sync = lmdb_sync,
     .poisoned = lmdb_poisoned,
+    .verified = lmdb_verified,
     .bytes = lmdb_bytes,
     .close = lmdb_close,
     .view_open = lmdb_view_open,
@@ -466,7 +476,8 @@ static const struct store_backend lmdb_backend = {
 
 /* ---- opening ---- */
 
-/* Rule 1: makes sure that nothing is opened that cannot be believed. Leaves the marker saying "open in this boot". */
+/* Rule 1: makes sure that nothing is opened that cannot be believed. Leaves the marker saying "open in this boot", or
+ * "checking" (rule 3). */
 static enum status take_directory(struct lmdb_store *self, const char *boot_id)
 {
     char marker[PATH_SIZE], data[PATH_SIZE];
@@ -489,11 +500,12 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
         if (!remove_files(self->path) || !sync_directory(self->path))
             return report_errno(data, "deleting a store that cannot be trusted");
         log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),
-                  log_text("why", "poisoned, or not closed before the machine went down"));
+                  log_text("why", "poisoned, or not closed before the machine went down, or its process died twice"));
         return STATUS_DAMAGED;
     }
     self->base.unclean = trust == TRUST_UNCLEAN;
-    if (!store_marker_write(&self->marker, MARKER_OPEN) || !sync_directory(self->path))
+    if (!store_marker_write(&self->marker, self->base.unclean ? MARKER_CHECKING : MARKER_OPEN) ||
+        !sync_directory(self->path))
         return report_errno(marker, "writing the marker");
     return STATUS_OK;
 }

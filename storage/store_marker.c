@@ -13,6 +13,7 @@ static const char *const state_names[] = {
     [MARKER_OPEN] = "open",
     [MARKER_CLOSED] = "closed",
     [MARKER_POISONED] = "poisoned",
+    [MARKER_CHECKING] = "checking",
 };
 
 static void make_image(char out[MARKER_SIZE], enum marker_state state, const char *boot_id)

@@ -23,13 +23,14 @@ enum marker_state {
     MARKER_OPEN,                   /* pages may be in the kernel's cache only */
     MARKER_CLOSED,                 /* all is on the disk */
     MARKER_POISONED,               /* a write error or a broken row was met */
+    MARKER_CHECKING,               /* was left open once; opened again, and not verified yet */
 };
 
 enum store_trust {
     TRUST_NEW,                     /* there is nothing to judge */
     TRUST_WHOLE,                   /* closed cleanly, in whatever boot */
     TRUST_UNCLEAN,                 /* left open in this boot: the kernel still has every page, but check */
-    TRUST_NONE,                    /* left open in another boot, poisoned, or unreadable */
+    TRUST_NONE,                    /* left open in another boot or while checking, poisoned, or unreadable */
     TRUST_OTHER_FORMAT,
 };
 

@@ -337,6 +337,11 @@ static void memory_poisoned(struct store *store, enum status status)
     (void)status;
 }
 
+static void memory_verified(struct store *store)
+{
+    (void)store;
+}
+
 static uint64_t memory_bytes(const struct store *store)
 {
     return ((const struct memory_store *)store)->tables.bytes;
@@ -390,6 +395,7 @@ static const struct store_backend memory_backend = {
     .commit = memory_commit,
     .sync = memory_sync,
     .poisoned = memory_poisoned,
+    .verified = memory_verified,
     .bytes = memory_bytes,
     .close = memory_close,
     .view_open = memory_view_open,

@@ -16,6 +16,7 @@
 /* ---- world ---- */
 
 struct world {
+    bool verify; /* processes that open the store say that it is in order */
     bool lmdb;
     char directory[64];
     struct store_options options;
@@ -248,7 +249,7 @@ static void a_view_shows_the_last_commit(void **state)
     assert_true(bytes_equal(row.key, text("replaced later")));
     assert_true(bytes_equal(row.value, text("2")));
     assert_false(store_view_next(view, TABLE_CLIENTS, row.key, &row));
-    assert_int_equal(store_view_verify(view), STATUS_OK);
+    assert_int_equal(store_view_verify(view, NULL), STATUS_OK);
     store_view_close(view);
 }
 
@@ -262,7 +263,7 @@ static void *verify_many_times(void *argument)
     struct reading *reading = argument;
 
     for (int i = 0; i < 20 && reading->status == STATUS_OK; i++)
-        reading->status = store_view_verify(reading->view);
+        reading->status = store_view_verify(reading->view, NULL);
     return NULL;
 }
 
@@ -466,7 +467,7 @@ static void then_hash_is_that_of_the_rows(struct store *store)
     struct store_view *view;
 
     assert_int_equal(store_view_open(store, &view), STATUS_OK);
-    assert_int_equal(store_view_verify(view), STATUS_OK);
+    assert_int_equal(store_view_verify(view, NULL), STATUS_OK);
     store_view_close(view);
 }
 
@@ -555,13 +556,16 @@ static void given_process_that_dies(struct world *w, enum status poison)
     int exit_code;
     pid_t child;
 
-    store_close(w->store);
+    if (w->store != NULL)
+        store_close(w->store);
     w->store = NULL;
     child = fork();
     if (child == 0) {
         struct store *store;
         if (store_open(&w->options, &store) != STATUS_OK)
             _exit(1);
+        if (w->verify)
+            store_verified(store);
         store_put(store, TABLE_CLIENTS, text("a"), text("committed"));
         if (store_commit(store) != STATUS_OK)
             _exit(2);
@@ -646,6 +650,58 @@ static void a_store_that_was_full_is_kept(void **state)
 
     then_row(w, "a", "committed");
     assert_true(store_unclean(w->store));
+}
+
+static void a_store_whose_process_dies_again_before_it_was_checked_is_thrown_away(void **state)
+{
+    struct world *w = *state;
+
+    given_process_that_dies(w, STATUS_OK);
+    given_process_that_dies(w, STATUS_OK);
+
+    assert_int_equal(store_open(&w->options, &w->store), STATUS_DAMAGED);
+    given_store(w);
+    then_row(w, "a", NULL);
+}
+
+static void a_store_that_was_checked_may_see_its_process_die_again(void **state)
+{
+    struct world *w = *state;
+
+    w->verify = true;
+    given_process_that_dies(w, STATUS_OK);
+    given_process_that_dies(w, STATUS_OK);
+    given_store(w);
+
+    then_row(w, "a", "committed");
+    assert_true(store_unclean(w->store));
+}
+
+static void a_store_closed_before_it_was_checked_is_checked_next_time(void **state)
+{
+    struct world *w = *state;
+
+    given_process_that_dies(w, STATUS_OK);
+    given_store(w);
+    store_close(w->store);
+    given_store(w);
+
+    then_row(w, "a", "committed");
+    assert_true(store_unclean(w->store));
+}
+
+static void verification_ends_early_when_told_to(void **state)
+{
+    struct world *w = *state;
+    struct store_view *view;
+    atomic_bool stop = true;
+
+    store_put(w->store, TABLE_CLIENTS, text("a"), text("1"));
+    store_commit(w->store);
+    assert_int_equal(store_commits(w->store), 1);
+    assert_int_equal(store_view_open(w->store, &view), STATUS_OK);
+    assert_int_equal(store_view_verify(view, &stop), STATUS_CLOSED);
+    store_view_close(view);
 }
 
 static void overwrite_marker(struct world *w, const char *with)
@@ -736,7 +792,7 @@ static void verification_finds_a_row_that_changed_on_disk(void **state)
     given_store(w);
 
     assert_int_equal(store_view_open(w->store, &view), STATUS_OK);
-    assert_int_equal(store_view_verify(view), STATUS_CORRUPT);
+    assert_int_equal(store_view_verify(view, NULL), STATUS_CORRUPT);
     store_view_close(view);
 }
 
@@ -767,6 +823,10 @@ int main(void)
         LMDB(a_store_left_open_by_an_earlier_boot_is_thrown_away),
         LMDB(a_store_that_met_an_io_error_is_thrown_away),
         LMDB(a_store_that_was_full_is_kept),
+        LMDB(a_store_whose_process_dies_again_before_it_was_checked_is_thrown_away),
+        LMDB(a_store_that_was_checked_may_see_its_process_die_again),
+        LMDB(a_store_closed_before_it_was_checked_is_checked_next_time),
+        BOTH(verification_ends_early_when_told_to),
         LMDB(a_marker_that_cannot_be_read_is_not_believed),
         LMDB(a_store_of_another_format_is_left_alone),
         LMDB(two_processes_cannot_have_it_open),
