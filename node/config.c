@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "base/memory.h"
+#include "cluster/wire.h"
 #include "net/listener.h"
 
 #include <arpa/inet.h>
@@ -22,6 +23,7 @@
 #include <yaml.h>
 
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
+#define PACKET_OVERHEAD_MAX (128 * 1024) /* a command is larger than its packet by a topic of 64 KB (alias), some fields */
 #define PATH_LENGTH_MAX   128
 
 enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_LEVEL, OPTION_FORMAT };
@@ -691,6 +693,11 @@ static enum status config_check(const struct config *config, const struct fault 
         snprintf(sentence, sizeof(sentence),
                  "expected at most %llu: a larger packet would hold a link for an election timeout of %u ms",
                  (unsigned long long)config->timeouts.election_ms * LINK_BYTES_PER_MS, config->timeouts.election_ms);
+        return fault_at(fault, "limits", "packet_bytes_max", sentence);
+    }
+    if (config->limits.packet_bytes_max > WIRE_ENTRY_BYTES_MAX - PACKET_OVERHEAD_MAX) {
+        snprintf(sentence, sizeof(sentence), "expected at most %u: a packet has to fit into one entry of the log",
+                 WIRE_ENTRY_BYTES_MAX - PACKET_OVERHEAD_MAX);
         return fault_at(fault, "limits", "packet_bytes_max", sentence);
     }
     if (config->limits.hold_bytes_max > config->limits.memory_bytes_max)

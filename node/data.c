@@ -27,6 +27,9 @@
 #define REBUILD_FILE      "rebuild"
 #define RESTORE_DIRECTORY "store.new"
 
+/* What helps when nothing else does: the end of each sentence that needs it. */
+#define REPLACE_NODE "replace it: remove it from the cluster and add a new node under another id"
+
 static enum status failed(char *error, enum status status, const char *what)
 {
     snprintf(error, DATA_ERROR_MAX, "%s: %s", what, disk_trouble());
@@ -129,7 +132,7 @@ static enum status check_identity(struct data *data, const struct config *config
             error, DATA_ERROR_MAX,
             "there is no node in %.600s. To create a new cluster start with cluster.bootstrap: true. If this node had "
             "data there, it is lost: do not bootstrap it again, because it would forget what it has promised to "
-            "the others; replace it: remove it from the cluster and add a new node under another id",
+            "the others; " REPLACE_NODE,
             data->directory);
     } else if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
         snprintf(error, DATA_ERROR_MAX, "%.1000s", fault.text);
@@ -200,6 +203,14 @@ bool data_admit(struct data *data, uint32_t node, uint64_t incarnation)
 
 /* ---- log ---- */
 
+static uint64_t random_salt(void)
+{
+    uint64_t salt;
+    if (getrandom(&salt, sizeof(salt), 0) < 0)
+        abort(); /* a salt that clients can guess is none */
+    return salt;
+}
+
 static enum status open_log(struct data *data, const struct config *config, const struct data_log *calls, char *error)
 {
     struct log_options options = {.disk = data->disk,
@@ -208,7 +219,8 @@ static enum status open_log(struct data *data, const struct config *config, cons
                                   .flushed = calls->flushed,
                                   .context = calls->context,
                                   .create = data->created,
-                                  .covered = data->newest != NULL ? snapshot_facts(data->newest)->index : 0};
+                                  .covered = data->newest != NULL ? snapshot_facts(data->newest)->index : 0,
+                                  .salt = random_salt()};
     struct log_fault fault = {{0}, 0};
     enum status status = log_open(&options, &data->log, &fault);
     bool broken = status == STATUS_CORRUPT || status == STATUS_DAMAGED;
@@ -224,7 +236,9 @@ static enum status open_log(struct data *data, const struct config *config, cons
                  data->log_path);
     else if (status != STATUS_OK)
         snprintf(error, DATA_ERROR_MAX, "%.500s%s", fault.text[0] != '\0' ? fault.text : disk_trouble(),
-                 broken ? ". No other node has what is missing; restore a backup of the data directory" : "");
+                 !broken                            ? ""
+                 : config->cluster.member_count > 1 ? "; " REPLACE_NODE
+                                                    : ". No other node has what is missing; restore a backup");
     return status;
 }
 
@@ -282,8 +296,7 @@ static enum status rebuild_store(struct data *data, const struct config *config,
         status = try_store(data, config);
     if (status != STATUS_OK)
         snprintf(error, DATA_ERROR_MAX,
-                 "cannot rebuild the store in %.500s from snapshots and log (%s): this node has to "
-                 "be replaced",
+                 "cannot rebuild the store in %.500s from snapshots and log (%s); " REPLACE_NODE,
                  data->store_path, status_text(status));
     else
         log_event(LOG_INFO, "store-rebuilt", log_u64("snapshot_index", index),

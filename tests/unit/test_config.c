@@ -185,6 +185,9 @@ static void values_that_do_not_fit_together_are_refused(void **state)
 {
     then_refused(*state, "timeouts:\n  heartbeat_ms: 200\n", ":2: timeouts.heartbeat_ms: ", "a third");
     then_refused(*state, "limits:\n  packet_bytes_max: 200000000\n", ":2: limits.packet_bytes_max: ", "hold a link");
+    then_refused(*state,
+                 "limits:\n  packet_bytes_max: 35600000\ntimeouts:\n  election_ms: 1000\n  node_timeout_ms: 3000\n",
+                 ":2: limits.packet_bytes_max: expected at most 35520512", "one entry of the log");
     then_refused(*state, "cluster:\n  members:\n    - {id: 1, link: 'a:1'}\n    - {id: 1, link: 'b:1'}\n",
                  ":4: cluster.members.1: ", "another member's");
     then_refused(*state, "node:\n  id: 3\ncluster:\n  members:\n    - {id: 1, link: 'a:1'}\n", ":5: cluster.members: ",
