@@ -56,13 +56,13 @@ def main():
             row += [cell(ours, keys), cell(theirs, keys)]
         rows.append(row)
     assert sum(map(len, everything.values())) == len(statements), "a statement belongs to no area, or to two"
-    rows.append(["all statements"] + [cell(results, everything[level]) for level in (4, 5) for results in (ours, theirs)])
+    rows.append(["all statements"] + [cell(results, everything[level]) for level in (4, 5)
+                                      for results in (ours, theirs)])
     corners = [f"corner {row}" for row, reason in load_corner_cases().items() if not reason]
     rows.append(["corner cases (both versions)", "", "", cell(ours, corners), cell(theirs, corners)])
+    rows.insert(0, ["", "3.1.1: Coterie", "mosquitto", "5.0: Coterie", "mosquitto"])
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    print("| " + " | ".join(title.ljust(width) for title, width in zip(
-        ["", "3.1.1: Coterie", "mosquitto", "5.0: Coterie", "mosquitto"], widths)) + " |")
-    print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    rows.insert(1, ["-" * width for width in widths])
     for row in rows:
         print("| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |")
 

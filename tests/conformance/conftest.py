@@ -3,8 +3,9 @@
   --target cluster|mosquitto    which broker (default: cluster)
   --results FILE                writes {statement: verdict} as JSON, for the comparison
 
-A test takes `world`: clients at several nodes, names of its own, the protocol level. With `resume_at` it runs once with the
-session resumed at the same node and once at another one. What expected_failures.txt lists may fail: it is reported as skipped.
+A test takes `world`: clients at several nodes, names of its own, the protocol level. With `resume_at` it runs once
+with the session resumed at the same node and once at another one. What expected_failures.txt lists may fail: it is
+reported as skipped.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 import struct
 
-from mqtt import encode_properties, packet, text
+from mqtt import packet, text, varint
 
 # What must never be accepted as UTF-8: (name, bytes).
 BAD_UTF8 = [
@@ -52,9 +52,4 @@ def raw_unsubscribe(level, payload, packet_id=7, properties=b"\0", first_byte=0x
 
 def properties_of(raw):
     """A property block of given length around raw bytes."""
-    from mqtt import varint
     return varint(len(raw)) + raw
-
-
-def bad_user_property(name, value):
-    return encode_properties({"user_property": [(name, value)]})

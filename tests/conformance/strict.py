@@ -1,7 +1,7 @@
 """A client that checks everything a server sends against the standard, whatever the test is about.
 
-StrictClient is mqtt.Client with a judge at the door: each packet that comes in is looked at before the test sees it, and
-one that a server may not send fails the test on the spot. What it checks is what no single test could: that of the
+StrictClient is mqtt.Client with a judge at the door: each packet that comes in is looked at before the test sees it,
+and one that a server may not send fails the test on the spot. What it checks is what no single test could: that of the
 thousands of packets of a whole run not one has a reason code outside its table, a property where it does not belong, a
 packet id that is still in use, a size above the client's maximum, more in flight than its Receive Maximum, or anything
 behind a DISCONNECT. Tests that provoke one of these on purpose name the statement; the judge merely never sleeps.

@@ -5,7 +5,7 @@ import pytest
 from malformed import BAD_UTF8, NUL, no_properties, properties_of, raw_connect
 from mqtt import (CONNACK, PING, Closed, decode, encode_auth, encode_connect, encode_disconnect, encode_properties,
                   encode_publish, encode_subscribe, encode_unsubscribe, packet, text)
-from statements import BOTH, V4, V5, corner, statement
+from statements import BOTH, V4, V5, VERSIONS, corner, statement
 
 WILL = 0x04
 
@@ -110,7 +110,7 @@ def cases():
             marks = [statement(*(f"MQTT-{one}" for one in ids.split() + common), level=level),
                      corner(*rows, level=level)]
             silent = level == 4 and not name.startswith("protocol-name")  # those may get return code 1
-            yield pytest.param(level, build(level), silent, id=f"{'3.1.1' if level == 4 else '5.0'}-{name}", marks=marks)
+            yield pytest.param(level, build(level), silent, id=f"{VERSIONS[level]}-{name}", marks=marks)
 
 
 def closed_without_success(client, silent=False):

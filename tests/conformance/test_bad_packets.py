@@ -1,8 +1,8 @@
 """A malformed packet or protocol error on a working connection.
 
-Each case: a client with a will, at one node, sends something wrong and, in the same segment, a good PUBLISH. The server must
-close that connection (5.0: a DISCONNECT with a fitting code may come first), must not process what follows, must publish the
-will, and nobody else may notice: a witness at another node sees the will and nothing more.
+Each case: a client with a will, at one node, sends something wrong and, in the same segment, a good PUBLISH. The server
+must close that connection (5.0: a DISCONNECT with a fitting code may come first), must not process what follows, must
+publish the will, and nobody else may notice: a witness at another node sees the will and nothing more.
 """
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from malformed import BAD_UTF8, NUL, properties_of, raw_connect, raw_publish, raw_subscribe, raw_unsubscribe
 from mqtt import (DISCONNECT, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, Closed, encode_auth, encode_disconnect,
                   encode_properties, encode_publish, packet, text)
-from statements import BOTH, V4, V5, corner, statement
+from statements import BOTH, V4, V5, VERSIONS, corner, statement
 
 ACKS = {"puback": (PUBACK, 0x40, "3.4.2-1"), "pubrec": (PUBREC, 0x50, "3.5.2-1"), "pubrel": (PUBREL, 0x62, "3.6.2-1"),
         "pubcomp": (PUBCOMP, 0x70, "3.7.2-1")}
@@ -51,7 +51,8 @@ TABLE = [
     ("second-connect", "3.1.0-2", "3.1.0-2 3.2.0-2", [35], (), lambda v, t: raw_connect(v, client_id=b"second")),
     ("second-connect-other-level", "3.1.0-2", "3.1.0-2 3.2.0-2", [35], (), lambda v, t: raw_connect(9 - v)),
     ("connack", "4.8.0-1", "4.13.1-1", [11], (), lambda v, t: packet(0x20, b"\0\0" + (b"\0" if v == 5 else b""))),
-    ("suback", "4.8.0-1", "4.13.1-1", [11], (), lambda v, t: packet(0x90, b"\0\1" + (b"\0" if v == 5 else b"") + b"\0")),
+    ("suback", "4.8.0-1", "4.13.1-1", [11], (),
+     lambda v, t: packet(0x90, b"\0\1" + (b"\0" if v == 5 else b"") + b"\0")),
     ("unsuback", "4.8.0-1", "4.13.1-1", [11], (), lambda v, t: packet(0xB0, b"\0\1" + (b"\0\0" if v == 5 else b""))),
     ("pingresp", "4.8.0-1", "4.13.1-1", [11], (), lambda v, t: b"\xd0\0"),
     ("auth-without-method-in-connect", "", "4.12.0-7 4.12.0-6", [51], (), lambda v, t: encode_auth(
@@ -78,7 +79,8 @@ TABLE = [
     ("publish-topic-plus-retained", "3.3.2-2 4.7.1-1", "3.3.2-2 4.7.0-1", [57], (0x90,),
      lambda v, t: raw_publish(v, t + "/+", b"bad", flags=1)),
     ("publish-without-properties", "", "2.2.2-1", [48], (), lambda v, t: packet(0x30, text(t))),
-    ("publish-property-length-beyond", "", "2.2.2-1", [48], (), lambda v, t: raw_publish(v, t, b"", properties=b"\x0a")),
+    ("publish-property-length-beyond", "", "2.2.2-1", [48], (),
+     lambda v, t: raw_publish(v, t, b"", properties=b"\x0a")),
     ("publish-property-length-not-minimal", "", "1.5.5-1", [5], (),
      lambda v, t: raw_publish(v, t, b"bad", properties=b"\x80\0")),
     ("publish-property-length-5-bytes", "", "1.5.5-1", [5], (),
@@ -92,7 +94,8 @@ TABLE = [
     ("publish-payload-format-2", "", "4.13.1-1", [54], (0x99,), publish_with(payload_format=2)),
     ("publish-subscription-id", "", "3.3.4-6", [66], (), publish_with(subscription_id=1)),
     ("publish-alias-0", "", "3.3.2-8", [62], (0x94,), publish_with(topic_alias=0)),
-    ("publish-alias-above-the-maximum", "", "3.3.2-9 3.2.2-17 3.2.2-18", [62], (0x94,), publish_with(topic_alias=65535)),
+    ("publish-alias-above-the-maximum", "", "3.3.2-9 3.2.2-17 3.2.2-18", [62], (0x94,),
+     publish_with(topic_alias=65535)),
     ("publish-unknown-alias", "", "3.3.2-1 3.3.2-7", [62], (0x94, 0x90),
      lambda v, t: raw_publish(v, "", b"bad", properties=encode_properties({"topic_alias": 1}))),
     ("publish-response-topic-plus", "", "3.3.2-14 4.7.0-1", [65], (0x90,), publish_with(response_topic="a/+")),
@@ -130,7 +133,8 @@ TABLE = [
      lambda v, t: raw_subscribe(v, text(t) + b"\0", properties=b"\6\x0b\x80\x80\x80\x80\1")),
     ("subscribe-id-property-twice", "", "4.13.1-1", [44, 100], (),
      lambda v, t: raw_subscribe(v, text(t) + b"\0", properties=b"\4\x0b\1\x0b\2")),
-    ("subscribe-no-local-shared", "", "3.8.3-4", [86], (), lambda v, t: raw_subscribe(v, text("$share/g/" + t) + b"\4")),
+    ("subscribe-no-local-shared", "", "3.8.3-4", [86], (),
+     lambda v, t: raw_subscribe(v, text("$share/g/" + t) + b"\4")),
     # UNSUBSCRIBE.
     ("unsubscribe-id-0", "2.3.1-1", "2.2.1-3", [61], (), lambda v, t: raw_unsubscribe(v, text(t), 0)),
     ("unsubscribe-no-filter", "3.10.3-2", "3.10.3-2", [84], (), lambda v, t: raw_unsubscribe(v, b"")),
@@ -141,8 +145,10 @@ TABLE = [
     # DISCONNECT.
     ("disconnect-unknown-code", "", "3.14.2-1", [119], (), lambda v, t: encode_disconnect(5, 0x01)),
     ("disconnect-code-of-servers", "", "3.14.2-1", [119], (), lambda v, t: encode_disconnect(5, 0x8E)),
-    ("disconnect-raises-expiry", "", "3.14.2-2", [120], (), lambda v, t: encode_disconnect(5, 0, {"session_expiry": 9})),
-    ("disconnect-property-not-here", "", "4.13.1-1", [47], (), lambda v, t: encode_disconnect(5, 0, {"topic_alias": 9})),
+    ("disconnect-raises-expiry", "", "3.14.2-2", [120], (),
+     lambda v, t: encode_disconnect(5, 0, {"session_expiry": 9})),
+    ("disconnect-property-not-here", "", "4.13.1-1", [47], (),
+     lambda v, t: encode_disconnect(5, 0, {"topic_alias": 9})),
 ]
 for _name, _bytes in BAD_UTF8:
     TABLE += [
@@ -178,8 +184,7 @@ def cases():
                 continue
             names = {f"MQTT-{one}" for one in ids.split()} | {"MQTT-4.8.0-1" if level == 4 else "MQTT-4.13.1-1"}
             marks = [statement(*sorted(names), level=level), corner(*rows, 80, level=level)]
-            yield pytest.param(level, build, SOME | set(codes), id=f"{'3.1.1' if level == 4 else '5.0'}-{name}",
-                               marks=marks)
+            yield pytest.param(level, build, SOME | set(codes), id=f"{VERSIONS[level]}-{name}", marks=marks)
 
 
 def will_of(world):
@@ -226,7 +231,7 @@ def filter_cases(table, row):
     for name, of_v4, of_v5 in table:
         for level, one in ((4, of_v4), (5, of_v5)):
             if one:
-                yield pytest.param(level, name, id=f"{'3.1.1' if level == 4 else '5.0'}-{name or 'empty'}",
+                yield pytest.param(level, name, id=f"{VERSIONS[level]}-{name or 'empty'}",
                                    marks=[statement(f"MQTT-{one}", level=level), corner(row, level=level)])
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mqtt import CONNACK, PING, PUBACK, PUBREC, PUBREL, Closed, encode_ack, encode_publish, encode_subscribe
-from statements import BOTH, V5, corner, statement
+from mqtt import PING, PUBACK, PUBLISH, Closed, encode_publish, encode_subscribe
+from statements import BOTH, corner, statement
 
 
 @statement("MQTT-3.12.4-1", level=BOTH)
@@ -63,7 +63,7 @@ def test_many_retained_messages_come_to_a_slow_reader_and_block_nobody(world):
     got = set()
     while len(got) < total:
         found = slow.receive()
-        if found.type == 3:
+        if found.type == PUBLISH:
             assert found.retain
             got.add(int(slow.take(found).payload))
     publisher.send(b"".join(encode_publish(world.topic(f"{n}"), b"", 0, retain=True, level=world.level)

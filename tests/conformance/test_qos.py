@@ -1,5 +1,7 @@
 """QoS 1 and 2 in both directions: handshakes, packet ids, what is sent again and when, order, and windows."""
 
+import time
+
 import pytest
 
 from mqtt import (DISCONNECT, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, Closed, encode_ack, encode_publish,
@@ -30,7 +32,8 @@ def persistent(world, qos=2, at=0, **options):
 # ---- the server as receiver ----
 
 @statement("MQTT-3.3.4-1", "MQTT-2.3.1-6", "MQTT-4.3.2-2", "MQTT-4.3.3-2", "MQTT-4.3.1-1", "MQTT-2.3.1-2", level=V4)
-@statement("MQTT-3.3.4-1", "MQTT-2.2.1-5", "MQTT-4.3.2-4", "MQTT-4.3.3-8", "MQTT-4.3.3-11", "MQTT-4.3.3-12", "MQTT-3.4.2-1",
+@statement("MQTT-3.3.4-1", "MQTT-2.2.1-5", "MQTT-4.3.2-4", "MQTT-4.3.3-8", "MQTT-4.3.3-11", "MQTT-4.3.3-12",
+           "MQTT-3.4.2-1",
            "MQTT-3.5.2-1", "MQTT-3.7.2-1", level=V5)
 @pytest.mark.parametrize("packet_id", [1, 256, 65535])
 def test_each_qos_has_its_answer(world, packet_id):
@@ -175,9 +178,11 @@ def test_one_qos_2_id_many_times_without_pubrel(world):
 
 # ---- the server as sender ----
 
-@statement("MQTT-4.3.2-1", "MQTT-2.3.1-1", "MQTT-2.3.1-4", "MQTT-3.3.1-3", "MQTT-3.3.1-1", "MQTT-4.4.0-1", "MQTT-4.5.0-2",
+@statement("MQTT-4.3.2-1", "MQTT-2.3.1-1", "MQTT-2.3.1-4", "MQTT-3.3.1-3", "MQTT-3.3.1-1", "MQTT-4.4.0-1",
+           "MQTT-4.5.0-2",
            "MQTT-4.6.0-1", level=V4)
-@statement("MQTT-4.3.2-1", "MQTT-4.3.2-2", "MQTT-4.3.2-3", "MQTT-2.2.1-4", "MQTT-3.3.1-1", "MQTT-3.3.1-3", "MQTT-4.4.0-1",
+@statement("MQTT-4.3.2-1", "MQTT-4.3.2-2", "MQTT-4.3.2-3", "MQTT-2.2.1-4", "MQTT-3.3.1-1", "MQTT-3.3.1-3",
+           "MQTT-4.4.0-1",
            "MQTT-4.5.0-2", "MQTT-4.6.0-1", level=V5)
 @corner(124)
 @pytest.mark.parametrize("qos", [1, 2])
@@ -210,7 +215,8 @@ def test_what_was_not_acknowledged_comes_again_in_order(world, resume_at, qos):
 
 
 @statement("MQTT-4.3.3-1", "MQTT-4.4.0-1", "MQTT-2.3.1-4", "MQTT-2.2.2-1", "MQTT-4.6.0-4", level=V4)
-@statement("MQTT-4.3.3-1", "MQTT-4.3.3-2", "MQTT-4.3.3-3", "MQTT-4.3.3-4", "MQTT-4.3.3-5", "MQTT-4.3.3-6", "MQTT-4.4.0-1",
+@statement("MQTT-4.3.3-1", "MQTT-4.3.3-2", "MQTT-4.3.3-3", "MQTT-4.3.3-4", "MQTT-4.3.3-5", "MQTT-4.3.3-6",
+           "MQTT-4.4.0-1",
            "MQTT-3.6.2-1", level=V5)
 def test_qos_2_is_resumed_at_every_step(world, resume_at):
     client = persistent(world)
@@ -321,7 +327,6 @@ def test_after_a_refused_pubrec_the_id_is_free(world):
 @statement("MQTT-4.3.3-7", "MQTT-4.3.3-13", level=V5)
 @corner(55, level=V5)
 def test_expiry_does_not_touch_a_message_that_was_sent(world, resume_at):
-    import time
     client = persistent(world)
     world.publisher().publish(world.topic("x"), "sent", qos=2, properties={"message_expiry": 1})
     first = receive_publish(client)
@@ -376,13 +381,15 @@ def test_an_acknowledgement_of_the_wrong_kind_loses_nothing(world, resume_at):
 @statement("MQTT-4.2-1", level=V5)
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_messages_of_one_topic_arrive_in_the_order_published(world, qos):
-    subscribers = [world.subscriber((world.topic("#"), granted), name=f"s{granted}", at=granted) for granted in range(3)]
+    subscribers = [world.subscriber((world.topic("#"), granted), name=f"s{granted}", at=granted)
+                   for granted in range(3)]
     publisher = world.publisher(at=1)
     window = 50
     for start in range(0, 500, window):
         data = b""
         for number in range(start, start + window):
-            data += encode_publish(world.topic(f"t{number % 5}"), str(number), qos, 1 + number % window, level=world.level)
+            data += encode_publish(world.topic(f"t{number % 5}"), str(number), qos, 1 + number % window,
+                                   level=world.level)
         publisher.send(data)
         for _ in range(window if qos else 0):
             found = publisher.receive()
@@ -524,12 +531,14 @@ def test_what_is_too_large_for_a_client_is_dropped_for_it_alone(world, resume_at
     small.expect_message(payload="end")
 
 
-@statement("MQTT-3.2.2-19", "MQTT-3.2.2-20", "MQTT-3.4.2-2", "MQTT-3.4.2-3", "MQTT-3.5.2-2", "MQTT-3.5.2-3", "MQTT-3.6.2-2",
-           "MQTT-3.6.2-3", "MQTT-3.7.2-2", "MQTT-3.7.2-3", "MQTT-3.9.2-1", "MQTT-3.9.2-2", "MQTT-3.11.2-1", "MQTT-3.11.2-2",
+@statement("MQTT-3.2.2-19", "MQTT-3.2.2-20", "MQTT-3.4.2-2", "MQTT-3.4.2-3", "MQTT-3.5.2-2", "MQTT-3.5.2-3",
+           "MQTT-3.6.2-2",
+           "MQTT-3.6.2-3", "MQTT-3.7.2-2", "MQTT-3.7.2-3", "MQTT-3.9.2-1", "MQTT-3.9.2-2", "MQTT-3.11.2-1",
+           "MQTT-3.11.2-2",
            "MQTT-3.14.2-3", "MQTT-3.14.2-4", level=V5)
 def test_no_answer_is_larger_than_the_client_allows(world):
-    """Every kind of answer, with reasons to explain itself, at clients whose limit leaves no room for words; StrictClient
-    measures. The limit is the size of the server's own CONNACK, the largest packet that cannot be shortened."""
+    """Every kind of answer, with reasons to explain itself, at clients whose limit leaves no room for words;
+    StrictClient measures. The limit is the size of the server's own CONNACK, which cannot be shortened."""
     probe = world.connect("probe")
     size = max(probe.connack.size, 20)
     client = world.connect("s", 1, properties={"maximum_packet_size": size})

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mqtt import (CONNACK, DISCONNECT, PING, PINGRESP, PUBACK, PUBLISH, SUBACK, Closed, Timeout, encode_connect,
+from mqtt import (CONNACK, DISCONNECT, PING, PINGRESP, PUBACK, PUBLISH, SUBACK, Closed, encode_connect,
                   encode_disconnect, encode_publish, encode_subscribe, packet, text)
 from statements import BOTH, V4, V5, corner, statement
 
@@ -20,9 +20,11 @@ def test_a_connect_is_accepted_with_connack_0(world):
     assert client.ping()
 
 
-@statement("MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.1.4-3", "MQTT-3.2.2-2", "MQTT-3.2.2-3", "MQTT-4.1.0-1", "MQTT-3.1.3-2",
+@statement("MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.1.4-3", "MQTT-3.2.2-2", "MQTT-3.2.2-3", "MQTT-4.1.0-1",
+           "MQTT-3.1.3-2",
            "MQTT-4.5.0-1", level=V4)
-@statement("MQTT-3.1.2-5", "MQTT-3.1.2-6", "MQTT-3.1.2-23", "MQTT-3.1.4-4", "MQTT-3.2.2-3", "MQTT-3.1.3-2", "MQTT-4.5.0-1",
+@statement("MQTT-3.1.2-5", "MQTT-3.1.2-6", "MQTT-3.1.2-23", "MQTT-3.1.4-4", "MQTT-3.2.2-3", "MQTT-3.1.3-2",
+           "MQTT-4.5.0-1",
            level=V5)
 @pytest.mark.parametrize("ending", ["disconnect", "cut", "reset"])
 def test_a_session_is_kept_and_resumed(world, resume_at, ending):

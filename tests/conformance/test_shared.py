@@ -5,7 +5,7 @@ import select
 import pytest
 
 from mqtt import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Closed, encode_ack
-from statements import BOTH, V5, corner, statement
+from statements import V5, corner, statement
 
 
 def member(world, name, at=0, qos=2, group="g", filter="t", **options):

@@ -208,7 +208,8 @@ def test_unsubscribe_compares_the_filter_as_a_string(world):
 
 
 @statement("MQTT-3.10.4-4", "MQTT-3.10.4-5", "MQTT-3.10.4-6", "MQTT-2.3.1-7", level=V4)
-@statement("MQTT-3.10.4-4", "MQTT-3.10.4-5", "MQTT-3.10.4-6", "MQTT-3.11.3-1", "MQTT-3.11.3-2", "MQTT-2.2.1-6", level=V5)
+@statement("MQTT-3.10.4-4", "MQTT-3.10.4-5", "MQTT-3.10.4-6", "MQTT-3.11.3-1", "MQTT-3.11.3-2", "MQTT-2.2.1-6",
+           level=V5)
 @corner(102)
 def test_unsubscribe_is_answered_once_with_its_id_and_codes_in_order(world, resume_at):
     client = world.connect("s", 0, clean=False)
@@ -292,7 +293,8 @@ MATCHES = [
 @statement("MQTT-4.7.1-2", "MQTT-4.7.1-3", "MQTT-4.7.3-4", "MQTT-1.5.3-3", "MQTT-3.3.2-3", level=V4)
 @statement("MQTT-4.7.1-1", "MQTT-4.7.1-2", "MQTT-4.7.3-4", "MQTT-1.5.4-3", "MQTT-3.3.2-3", level=V5)
 @corner(20, 21)
-@pytest.mark.parametrize("name,matching,others", MATCHES, ids=[row[0].encode("unicode_escape").decode() for row in MATCHES])
+@pytest.mark.parametrize("name,matching,others", MATCHES,
+                         ids=[row[0].encode("unicode_escape").decode() for row in MATCHES])
 def test_which_topics_a_filter_matches(world, name, matching, others):
     subscriber = world.subscriber((world.topic(name), 1), (world.topic("the/fence/of/this/test"), 1))
     publisher = world.publisher()
@@ -369,7 +371,8 @@ def test_filters_of_very_many_levels_are_matched_in_bounded_time(world):
 
 
 @corner(19)
-@pytest.mark.parametrize("name", ["a\u0001b", "a\u001fb", "a\u007fb", "a\u0085b", "a\ufffeb", "a\uffffb", "a\ufdd0b", "a\nb"],
+@pytest.mark.parametrize("name", ["a\u0001b", "a\u001fb", "a\u007fb", "a\u0085b", "a\ufffeb", "a\uffffb",
+                                  "a\ufdd0b", "a\nb"],
                          ids=lambda name: name.encode("unicode_escape").decode())
 def test_control_and_non_characters_are_passed_on_or_close(world, name):
     try:
@@ -384,7 +387,8 @@ def test_control_and_non_characters_are_passed_on_or_close(world, name):
 @corner(89, level=V5)
 def test_a_plain_and_a_shared_subscription_of_one_session_are_two(world):
     client = world.connect("s", 1)
-    assert client.subscribe((world.topic("t"), 1), (f"$share/g/{world.topic('t')}", 1), (world.topic("fence"), 1)) == [1, 1, 1]
+    assert client.subscribe((world.topic("t"), 1), (f"$share/g/{world.topic('t')}", 1),
+                            (world.topic("fence"), 1)) == [1, 1, 1]
     publisher = world.publisher()
     publisher.publish(world.topic("t"), "both")
     assert len(world.fence(client, publisher=publisher)) == 2

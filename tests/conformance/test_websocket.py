@@ -5,10 +5,8 @@ import os
 import socket
 import struct
 
-import pytest
-
-from mqtt import CONNACK, PING, PINGRESP, Closed, Timeout, encode_connect, encode_publish
-from statements import BOTH, V4, V5, corner, statement
+from mqtt import PING, Closed, Timeout, encode_connect
+from statements import BOTH, corner, statement
 from target import NotOffered
 
 BINARY, TEXT, CONTINUE, CLOSE, WS_PING, WS_PONG = 2, 1, 0, 8, 9, 10

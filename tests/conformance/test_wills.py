@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mqtt import encode_connect, encode_disconnect, packet
-from statements import BOTH, V4, V5, corner, statement
+from mqtt import encode_disconnect, encode_publish
+from statements import V4, V5, corner, statement
 
 
 def will(world, **more):
@@ -169,7 +169,6 @@ def test_a_discarded_will_does_not_come_back_with_the_session(world, resume_at):
 @statement("MQTT-3.14.4-1", "MQTT-3.14.4-2", level=V5)
 @corner(80)
 def test_nothing_behind_a_disconnect_is_processed(world):
-    from mqtt import encode_publish
     witness = world.subscriber()
     client = world.connect("w", 0, will=will(world))
     client.send(encode_disconnect(world.level) + encode_publish(world.topic("x"), b"late", 1, 1, level=world.level))
