@@ -1,7 +1,7 @@
 /* consensus.c — one node's part in agreeing on the log. See consensus.h.
  *
  *   proposer (ours, or a peer's FORWARD) -> pending -> stamped, submitted to the replica at the end of the turn
- *   replica: committed -> deliver() -> core, at most AHEAD_ENTRIES before it has applied them
+ *   replica: committed -> consensus_deliver() -> core, at most AHEAD_ENTRIES before it has applied them
  *
  * The leader stamps batches with cluster time: clock_ms was true at clock_at_ms, and time goes on at rate 1 from there.
  * The wall clock comes in at one place only, take_over_clock(). */
@@ -82,12 +82,10 @@ void consensus_frame_send(struct consensus *consensus, uint32_t peer, enum wire_
 
 /* ---- the replica's callbacks ---- */
 
-static void replica_sends(void *context, const struct raft_message *message, struct log_entry *const *entries,
-                          uint32_t count)
+static void send_raft(struct consensus *consensus, enum wire_type type, const struct raft_message *message,
+                      struct log_entry *const *entries, uint32_t count)
 {
-    struct consensus *consensus = context;
     uint32_t peer = (uint32_t)message->server_id;
-    enum wire_type type = wire_raft_type(message);
     struct buffer *frame = consensus_frame(consensus, peer, type);
     if (frame == NULL)
         return; /* raft sends again */
@@ -101,6 +99,17 @@ static void replica_sends(void *context, const struct raft_message *message, str
         wire_raft_put(frame, message, bytes_of(NULL, 0));
     }
     consensus_frame_send(consensus, peer, type);
+}
+
+static void replica_sends(void *context, const struct raft_message *message, struct log_entry *const *entries,
+                          uint32_t count)
+{
+    send_raft(context, wire_raft_type(message), message, entries, count);
+}
+
+static void replica_pushes_commit(void *context, const struct raft_message *message)
+{
+    send_raft(context, WIRE_COMMIT, message, NULL, 0);
 }
 
 static void replica_needs_snapshot(void *context, uint32_t peer)
@@ -143,7 +152,7 @@ struct consensus *consensus_new(const struct consensus_settings *settings, const
                                 uint64_t applied_index, uint64_t applied_term, uint64_t clock_ms)
 {
     static const struct replica_calls replica_calls = {replica_sends, replica_needs_snapshot, replica_installs,
-                                                       replica_fails};
+                                                       replica_fails, replica_pushes_commit};
     struct consensus *consensus = memory_zeroed(1, sizeof *consensus);
     struct consensus_settings *own = &consensus->settings;
     *own = *settings;
@@ -324,13 +333,14 @@ static uint64_t next_stamp(struct consensus *consensus)
     return consensus->stamp_floor;
 }
 
-void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms)
+void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms, bool awaited)
 {
     if (index <= consensus->applied || index >= consensus->next)
         return;
     for (uint64_t i = consensus->applied + 1; i <= index; i++)
         consensus->ahead_bytes -= consensus->ahead_sizes[i % AHEAD_ENTRIES];
     consensus->applied = index;
+    consensus->applied_awaited = consensus->applied_awaited || awaited;
     bool leads = replica_role(consensus->replica) == RAFT_LEADER;
     if (clock_ms != 0 && (!leads || clock_ms > reckon(consensus))) {
         set_clock(consensus, clock_ms);
@@ -433,7 +443,7 @@ static bool may_deliver(const struct consensus *consensus)
            consensus->next - consensus->applied <= AHEAD_ENTRIES && consensus->ahead_bytes < AHEAD_BYTES;
 }
 
-static void deliver(struct consensus *consensus)
+void consensus_deliver(struct consensus *consensus)
 {
     struct log_entry *entries[DELIVER_ENTRIES];
     if (consensus->failed || !may_deliver(consensus))
@@ -471,19 +481,22 @@ static void heard_leader(struct consensus *consensus, uint32_t peer, uint64_t te
         consensus->caught_up_target = consensus->known_commit;
 }
 
-static void receive_append(struct consensus *consensus, uint32_t peer, struct bytes body)
+static void receive_append(struct consensus *consensus, uint32_t peer, const struct wire_frame *frame)
 {
     struct raft_message message = {.type = RAFT_APPEND_ENTRIES};
     struct log_entry **entries = NULL;
     uint32_t count = 0;
-    if (wire_append_get(body, &message.append_entries, &entries, &count) != STATUS_OK) {
+    if (wire_append_get(frame->body, &message.append_entries, &entries, &count) != STATUS_OK) {
         consensus_break(consensus, peer, LINK_RAFT, "malformed AppendEntries");
         return;
     }
     uint64_t term = message.append_entries.term, commit = message.append_entries.leader_commit;
     if (term >= replica_term(consensus->replica))
         raise_floor(consensus, entries, count);
-    replica_receive(consensus->replica, peer, &message, entries, count, bytes_of(NULL, 0));
+    if (frame->type == WIRE_COMMIT && count == 0)
+        replica_receive_push(consensus->replica, peer, &message);
+    else
+        replica_receive(consensus->replica, peer, &message, entries, count, bytes_of(NULL, 0));
     heard_leader(consensus, peer, term, commit);
     for (uint32_t i = 0; i < count; i++)
         log_entry_release(entries[i]);
@@ -494,8 +507,8 @@ static void receive_raft(struct consensus *consensus, uint32_t peer, const struc
 {
     struct raft_message message;
     struct bytes configuration = {NULL, 0};
-    if (frame->type == WIRE_APPEND) {
-        receive_append(consensus, peer, frame->body);
+    if (frame->type == WIRE_APPEND || frame->type == WIRE_COMMIT) {
+        receive_append(consensus, peer, frame);
         return;
     }
     if (wire_raft_get(frame->type, frame->body, &message, &configuration) != STATUS_OK) {
@@ -675,19 +688,29 @@ void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t 
         check_hash(consensus, consensus->settings.self, index, hash);
 }
 
+/* Each APPLIED wakes its receiver: a frame per entry and pair of nodes would cost more than the entry itself. */
+static bool applied_is_due(const struct consensus *consensus, const struct peer *peer)
+{
+    if (peer->told_applied == consensus->applied || !peer->links[LINK_BULK].up)
+        return false;
+    return consensus->applied_awaited || peer->told_applied == UINT64_MAX ||
+           consensus->now - peer->told_applied_ms >= consensus->settings.heartbeat_ms;
+}
+
 static void tell_applied(struct consensus *consensus)
 {
     uint64_t clock = consensus->clock_live ? reckon(consensus) : 0;
-    for (uint32_t peer = 1; peer < NODES; peer++) {
-        if (consensus->peers[peer].told_applied == consensus->applied || !consensus->peers[peer].links[LINK_BULK].up)
-            continue;
-        struct buffer *frame = consensus_frame(consensus, peer, WIRE_APPLIED);
+    for (uint32_t id = 1; id < NODES; id++) {
+        struct peer *peer = &consensus->peers[id];
+        struct buffer *frame = applied_is_due(consensus, peer) ? consensus_frame(consensus, id, WIRE_APPLIED) : NULL;
         if (frame == NULL)
             continue;
         wire_applied_put(frame, &(struct wire_applied){consensus->applied, clock});
-        consensus_frame_send(consensus, peer, WIRE_APPLIED);
-        consensus->peers[peer].told_applied = consensus->applied;
+        consensus_frame_send(consensus, id, WIRE_APPLIED);
+        peer->told_applied = consensus->applied;
+        peer->told_applied_ms = consensus->now;
     }
+    consensus->applied_awaited = false;
 }
 
 /* ---- health ---- */
@@ -885,7 +908,7 @@ void consensus_flush(struct consensus *consensus)
     submit_pending(consensus);
     replica_flush(consensus->replica);
     update_role(consensus);
-    deliver(consensus);
+    consensus_deliver(consensus);
     tell_applied(consensus);
     consensus->counts.pushes = replica_pushes(consensus->replica);
     tell_changes(consensus);

@@ -118,6 +118,8 @@ enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64
 /* First call of each turn. `now_ms`: CLOCK_BOOTTIME, never back. `wall_ms`: used only after a gap in which no node ran. */
 void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms);
 uint64_t consensus_deadline(const struct consensus *consensus);   /* now_ms of the next advance that is needed */
+/* Makes the `commit` calls for what is committed by now, without waiting for consensus_flush(). */
+void consensus_deliver(struct consensus *consensus);
 /* Last call of each turn: group commit, forwarding, pushed commits. */
 void consensus_flush(struct consensus *consensus);
 /* From the log's `flushed`. May be called outside of a turn (then follow it with consensus_flush). */
@@ -134,8 +136,9 @@ void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kin
 /* A batch of this node's proposer (copied), at most WIRE_ENTRY_BYTES_MAX: larger packets must be refused at the door. It
  * is appended, forwarded, or lost: the proposer sends again. */
 void consensus_submit(struct consensus *consensus, struct bytes batch);
-/* Core has applied the entry at `index`; `clock_ms` is state_clock_ms() after it. Calls may skip indexes. */
-void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms);
+/* Core has applied the entry at `index`; `clock_ms` is state_clock_ms() after it. Calls may skip indexes. Peers are told
+ * at the end of the turn if one of them waits for it (`awaited`), else now and then. */
+void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clock_ms, bool awaited);
 /* QoS 0 messages for clients of `peer` (wire_message_put), at most once per turn and peer. false: the link is down. */
 bool consensus_messages(struct consensus *consensus, uint32_t peer, struct bytes messages);
 /* From EFFECT_CHECKPOINT: this node's hash. Compared with the others'. */

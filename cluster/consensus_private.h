@@ -46,6 +46,7 @@ struct peer {
     uint64_t applied;                         /* as it told us */
     uint64_t clock_ms, clock_at_ms;           /* its cluster time, and when it said so; 0 = it knows none */
     uint64_t told_applied;                    /* as we told it; UINT64_MAX = nothing on this link */
+    uint64_t told_applied_ms;
     struct outgoing outgoing;
 };
 
@@ -72,6 +73,7 @@ struct consensus {
 
     uint64_t next;                            /* next entry for core */
     uint64_t applied;
+    bool applied_awaited;                     /* a peer waits to hear of it */
     uint32_t ahead_sizes[AHEAD_ENTRIES];      /* by index modulo */
     size_t ahead_bytes;
     uint64_t bytes_since_snapshot;

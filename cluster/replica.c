@@ -49,6 +49,7 @@ struct replica {
     uint64_t seen_term;                /* with seen_role: a change of either empties the pacers */
     int seen_role;
     bool stale;                        /* the message at hand is of an old term: its answer is uninitialised (R8) */
+    bool pushed;                       /* it is a pushed commit */
 
     struct change *changes;            /* ascending */
     size_t change_count;
@@ -245,6 +246,8 @@ static void send_message(struct replica *replica, struct raft_message *message)
     case RAFT_APPEND_ENTRIES_RESULT:
         if (replica->stale)
             message->append_entries_result.last_log_index = 0; /* R8: the library sends bytes of its stack */
+        else if (replica->pushed && message->append_entries_result.rejected == 0)
+            return;
         break;
     case RAFT_REQUEST_VOTE_RESULT: {
         /* S3: a rejected pre-vote repeats the candidate's term, so that it never learns of ours. */
@@ -652,6 +655,13 @@ void replica_receive(struct replica *replica, uint32_t peer, struct raft_message
     step(replica, &event, NULL, 0);
 }
 
+void replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message)
+{
+    replica->pushed = true;
+    replica_receive(replica, peer, message, NULL, 0, bytes_of(NULL, 0));
+    replica->pushed = false;
+}
+
 /* ---- appending ---- */
 
 static enum status submit(struct replica *replica, struct log_entry *const *entries, uint32_t count)
@@ -833,7 +843,7 @@ static void push_commit(struct replica *replica, uint32_t peer)
         return;
     replica->pushes++;
     remember_told(replica, peer, target);
-    send(replica, &message);
+    replica->calls.push(replica->context, &message);
 }
 
 void replica_flush(struct replica *replica)

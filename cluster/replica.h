@@ -37,6 +37,8 @@ struct replica_calls {
     /* Make this snapshot (announced by the leader) the state, then replica_installed(). */
     void (*install)(void *context, const struct replica_snapshot *snapshot);
     void (*fatal)(void *context, enum status status, const char *reason);
+    /* Send this AppendEntries without entries as a pushed commit: the peer gives it to replica_receive_push(). */
+    void (*push)(void *context, const struct raft_message *message);
 };
 
 struct replica_settings {
@@ -66,6 +68,9 @@ uint64_t replica_deadline(const struct replica *replica);
 /* A message of `peer`. Entries of an AppendEntries: references taken where needed. `configuration`: of InstallSnapshot. */
 void replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
                      struct log_entry *const *entries, uint32_t count, struct bytes configuration);
+
+/* A pushed commit of `peer`. Answered only if it is refused: the leader knows already what an answer would say. */
+void replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message);
 
 /* Appends as leader. STATUS_NOT_LEADER, STATUS_BUSY (leadership is being handed over; try again). */
 enum status replica_submit(struct replica *replica, struct log_entry *const *entries, uint32_t count);

@@ -9,7 +9,7 @@
 
 static bool type_is_known(uint8_t type)
 {
-    return (type >= WIRE_HELLO && type <= WIRE_TIMEOUT_NOW) || (type >= WIRE_FORWARD && type <= WIRE_SNAPSHOT_ACK);
+    return (type >= WIRE_HELLO && type <= WIRE_COMMIT) || (type >= WIRE_FORWARD && type <= WIRE_SNAPSHOT_ACK);
 }
 
 static enum status finished(const struct reader *reader, bool valid)

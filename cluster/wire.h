@@ -46,6 +46,7 @@ enum wire_type {
     WIRE_VOTE_RESULT = 5,
     WIRE_SNAPSHOT_READY = 6,     /* raft's InstallSnapshot: only when the file is on the peer's disk */
     WIRE_TIMEOUT_NOW = 7,
+    WIRE_COMMIT = 8,             /* an AppendEntries without entries that wants no answer: a pushed commit */
     /* LINK_BULK */
     WIRE_FORWARD = 16,           /* a batch (command.h) for the leader to append */
     WIRE_APPLIED = 17,           /* how far the sender has applied */

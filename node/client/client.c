@@ -21,7 +21,6 @@ struct client *client_new(struct client_node *node, uint64_t number, void *conn,
     client->conn = conn;
     client->node = node;
     client->listener = origin->listener;
-    client->address = memory_text(origin->address);
     client->opened_ms = now_ms;
     client->packet_ms = now_ms;
     client->phase = CLIENT_NEW;
@@ -44,7 +43,6 @@ void client_free(struct client *client, struct outbox_pool *pool)
     buffer_release(&client->input);
     outbox_release(pool, &client->outbox);
     free(client->client_id);
-    free(client->address);
     free(client);
 }
 

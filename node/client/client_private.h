@@ -1,7 +1,7 @@
 /* client_private.h — the struct behind client.h, for the files that handle packets and for the core that owns clients.
  *
- * handle_*.c touch the protocol state; the core touches what is marked as its own. An idle client is this struct, its
- * client id and its address: everything else is allocated when needed and freed when empty. */
+ * handle_*.c touch the protocol state; the core touches what is marked as its own. An idle client is this struct and
+ * its client id: everything else is allocated when needed and freed when empty. */
 #ifndef COTERIE_CLIENT_PRIVATE_H
 #define COTERIE_CLIENT_PRIVATE_H
 
@@ -44,7 +44,6 @@ struct client {
     void *conn;                     /* the driver's; core's */
     struct client_node *node;
     const char *listener;
-    char *address;
 
     /* From CONNECT. */
     uint8_t *client_id;

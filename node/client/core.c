@@ -440,7 +440,8 @@ static void tell_consensus(struct core *core)
 
     if (applied > core->applied_told) {
         core->applied_told = applied;
-        core->out.applied(core->out.context, applied, state_clock_ms(core->state));
+        core->out.applied(core->out.context, applied, state_clock_ms(core->state), core->applied_awaited);
+        core->applied_awaited = false;
     }
     for (uint32_t i = 0; i < core->checkpoint_count; i++)
         core->out.checkpoint(core->out.context, core->checkpoints[i].index, core->checkpoints[i].hash);
@@ -545,9 +546,10 @@ void core_each_client(const struct core *core, struct bytes prefix,
     uint32_t slot = 0;
 
     while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        char address[CORE_ADDRESS_MAX] = "";
         struct core_client_facts facts = {
             .client_id = client_id_of(client),
-            .address = client->address,
+            .address = address,
             .listener = client->listener,
             .connection = client->number,
             .connected_ms = client->opened_ms,
@@ -560,6 +562,8 @@ void core_each_client(const struct core *core, struct bytes prefix,
 
         if (client->phase != CLIENT_CONNECTED || !bytes_starts_with(facts.client_id, prefix))
             continue;
+        if (core->out.address != NULL && client->conn != NULL)
+            core->out.address(core->out.context, client->conn, address);
         if (!each(context, &facts))
             return;
     }

@@ -56,6 +56,8 @@ struct core_options {
                                                 * differs. NULL: leave the limits as they are */
 };
 
+#define CORE_ADDRESS_MAX 64
+
 /* What the outside has to do. `conn` is the driver's own pointer, as given to core_open(). */
 struct core_callbacks {
     void *context;
@@ -69,13 +71,16 @@ struct core_callbacks {
     void (*close)(void *context, void *conn, bool flush);
     /* Stop or resume reading from this connection. Bytes that arrive after a stop are taken in all the same. */
     void (*reading)(void *context, void *conn, bool on);
+    /* The address of its client, host:port: asked for only when somebody wants to see it. May be NULL. */
+    void (*address)(void *context, void *conn, char text[CORE_ADDRESS_MAX]);
 
     /* ---- consensus ---- */
     /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is
      * sent again. */
     void (*submit)(void *context, struct bytes batch);
-    /* This node has applied up to `index`: consensus_applied(). At most once per turn. */
-    void (*applied)(void *context, uint64_t index, uint64_t clock_ms);
+    /* This node has applied up to `index`: consensus_applied(). `awaited`: among it a SUBSCRIBE of another node, whose
+     * SUBACK waits until it hears of it. At most once per turn. */
+    void (*applied)(void *context, uint64_t index, uint64_t clock_ms, bool awaited);
     /* The hash of the whole state as of `index`, to be compared with the other nodes': consensus_hash(). */
     void (*checkpoint)(void *context, uint64_t index, const uint64_t hash[2]);
 
@@ -98,7 +103,6 @@ void core_free(struct core *core);
 /* What is known of a connection before its first byte. */
 struct core_origin {
     const char *listener;      /* its name in the configuration; must outlive the core */
-    const char *address;       /* of the client, host:port; copied */
 };
 
 /* A connection was accepted. Returns its number (never 0), unique for the life of the core. */

@@ -160,6 +160,8 @@ static void carry_out_all(struct core *core, uint64_t index, struct bytes entry)
             carry_out(core, effect);
         } else if (effect->command < count) {
             carry_out_outcome(core, effect, own[effect->command]);
+        } else if (effect->type == EFFECT_SUBSCRIBED) {
+            core->applied_awaited = true;
         }
     }
     if (own != NULL)

@@ -75,6 +75,7 @@ struct core {
     uint64_t now_ms;                     /* of the latest event */
     uint64_t applied_ms;                 /* when state_clock_ms() was last read, for the clock between batches */
     uint64_t applied_told;               /* index of the last `applied` callback */
+    bool applied_awaited;                /* since then, a SUBSCRIBE of another node was applied */
     uint64_t uncommitted_ms;             /* since when the store's transaction has something; UINT64_MAX = nothing */
     uint64_t uncommitted_commands;
 

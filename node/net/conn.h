@@ -11,6 +11,7 @@
 
 #include <uv.h>
 
+#include "node/client/core.h"
 #include "node/client/frame.h"
 
 struct conns;
@@ -50,7 +51,7 @@ void conn_read(struct conn *conn, bool on);
 void conn_set_number(struct conn *conn, uint64_t number);
 uint64_t conn_number(const struct conn *conn);
 /* "192.0.2.1:49152" or "[2001:db8::1]:49152"; "" if unknown. */
-#define CONN_ADDRESS_MAX 64
+#define CONN_ADDRESS_MAX CORE_ADDRESS_MAX
 void conn_peer(const struct conn *conn, char address[CONN_ADDRESS_MAX]);
 
 #endif

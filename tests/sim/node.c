@@ -328,10 +328,10 @@ static void on_submit(void *context, struct bytes batch)
     consensus_submit(node->consensus, batch);
 }
 
-static void on_applied(void *context, uint64_t index, uint64_t clock_ms)
+static void on_applied(void *context, uint64_t index, uint64_t clock_ms, bool awaited)
 {
     struct sim_node *node = context;
-    consensus_applied(node->consensus, index, clock_ms);
+    consensus_applied(node->consensus, index, clock_ms, awaited);
 }
 
 static void on_checkpoint(void *context, uint64_t index, const uint64_t hash[2])
@@ -475,7 +475,7 @@ static void handle_open(struct sim_node *node, struct item *item)
         node->conns = memory_resize(node->conns, node->conn_capacity * sizeof(struct client_conn *));
     }
     node->conns[node->conn_count++] = conn;
-    struct core_origin origin = {"sim", "client"};
+    struct core_origin origin = {"sim"};
     conn->core_connection = core_open(node->core, conn, &origin, now_ms(node));
 }
 
@@ -579,6 +579,7 @@ static void turn(struct sim_node *node)
         items = item->next;
         free(item);
     }
+    consensus_deliver(node->consensus);
     apply_committed(node);
     if (sim->violation != NULL)
         return;

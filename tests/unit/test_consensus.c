@@ -340,7 +340,7 @@ static void finish_turn(struct node *node)
         node->snapshot.configuration = buffer_bytes(&node->snapshot_configuration);
     }
     consensus_flush(node->consensus);
-    consensus_applied(node->consensus, node->applied, node->clock);
+    consensus_applied(node->consensus, node->applied, node->clock, false);
 }
 
 static uint64_t next_event(struct world *world)

@@ -185,6 +185,11 @@ static void on_send(void *context, const struct raft_message *message, struct lo
     w->sent[w->sent_count++] = *message;
 }
 
+static void on_push(void *context, const struct raft_message *message)
+{
+    on_send(context, message, NULL, 0);
+}
+
 static void on_snapshot_needed(void *context, uint32_t peer)
 {
     (void)peer;
@@ -249,7 +254,7 @@ static void log_add(struct world *w, uint64_t term, enum log_entry_type type, st
 
 static void given_replica(struct world *w, unsigned commands, uint64_t snapshot_index)
 {
-    static const struct replica_calls calls = {on_send, on_snapshot_needed, on_install, on_fatal};
+    static const struct replica_calls calls = {on_send, on_snapshot_needed, on_install, on_fatal, on_push};
     struct replica_settings settings = {.self = SELF, .election_ms = 300, .heartbeat_ms = 50, .in_flight_max = 1024,
                                         .seed = 5};
     struct buffer members = {0};
@@ -609,6 +614,24 @@ static void s9_commits_are_pushed(void **state)
     assert_int_equal(w->sent_count, 0);
 }
 
+static void s9_a_pushed_commit_is_taken_without_an_answer(void **state)
+{
+    struct world *w = *state;
+    given_replica(w, 2, 0);
+    receive(w, 2, append_of(1, 3, 1, 0));
+    assert_non_null(sent_of(w, RAFT_APPEND_ENTRIES_RESULT));
+    w->sent_count = 0;
+
+    struct raft_message push = append_of(1, 3, 1, 3);
+    replica_receive_push(w->replica, 2, &push);
+    assert_int_equal(replica_commit(w->replica), 3);
+    assert_int_equal(w->sent_count, 0);
+
+    push = append_of(1, 9, 1, 9); /* refused: the leader has to hear that */
+    replica_receive_push(w->replica, 2, &push);
+    assert_non_null(sent_of(w, RAFT_APPEND_ENTRIES_RESULT));
+}
+
 /* ---- S10 ---- */
 
 static void s10_a_leader_alone_still_believes_that_it_leads(void **state)
@@ -718,6 +741,7 @@ int main(void)
         TEST(s8_a_flush_of_truncated_entries_is_not_believed),
         TEST(s8_nothing_is_committed_while_a_snapshot_is_being_installed),
         TEST(s9_commits_are_pushed),
+        TEST(s9_a_pushed_commit_is_taken_without_an_answer),
         TEST(s10_a_leader_alone_still_believes_that_it_leads),
         TEST(s11_a_leader_whose_disk_hangs_hands_over_then_stops),
         TEST(a_peer_that_forgot_what_it_acknowledged_makes_us_hand_over),

@@ -104,11 +104,12 @@ static void on_submit(void *context, struct bytes batch)
     node->cores->moved = true;
 }
 
-static void on_applied(void *context, uint64_t index, uint64_t clock_ms)
+static void on_applied(void *context, uint64_t index, uint64_t clock_ms, bool awaited)
 {
     struct node *node = context;
 
     (void)clock_ms;
+    (void)awaited;
     node->told_applied = index;
     node->applied_more = true;
     node->cores->moved = true;
@@ -416,7 +417,7 @@ void cores_replace_state(struct cores *cores, uint32_t id)
 struct line *line_open(struct cores *cores, uint32_t node)
 {
     struct line *line = memory_zeroed(1, sizeof(*line));
-    struct core_origin origin = {.listener = "test", .address = "client:1"};
+    struct core_origin origin = {.listener = "test"};
 
     line->cores = cores;
     line->node = &cores->nodes[node];
