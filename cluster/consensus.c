@@ -176,6 +176,7 @@ struct consensus *consensus_new(const struct consensus_settings *settings, const
 
     struct replica_settings replica = {
         .self = own->self,
+        .life = own->life,
         .election_ms = own->election_ms,
         .heartbeat_ms = own->heartbeat_ms,
         .in_flight_max = settings->in_flight_entries != 0 ? settings->in_flight_entries : IN_FLIGHT_ENTRIES,
@@ -261,6 +262,8 @@ static enum status start_replica(struct consensus *consensus)
                            consensus->start_applied_term);
     if (status == STATUS_OK && consensus->next < log_first(consensus->log))
         status = STATUS_DAMAGED;
+    for (uint32_t node = 1; node < NODES; node++)
+        consensus->peers[node].known |= (replica_members(consensus->replica) & NODE_BIT(node)) != 0;
     if (status != STATUS_OK)
         consensus_note(consensus, "log (%llu to %llu), snapshot (%llu) and store (%llu) do not belong together: %s",
                        (unsigned long long)log_first(consensus->log), (unsigned long long)log_last(consensus->log),
@@ -648,6 +651,7 @@ void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kin
     assert(peer > 0 && peer < NODES && peer != consensus->settings.self && in != 0 && out != 0);
     consensus->peers[peer].links[kind] = (struct peer_link){.up = true, .in = in, .out = out};
     consensus->peers[peer].heard_ms = consensus->now;
+    consensus->peers[peer].known = true;
     link_reset(consensus, peer, kind);
     if (kind == LINK_BULK && peer == replica_leader(consensus->replica))
         consensus->route++;
@@ -713,6 +717,40 @@ static void tell_applied(struct consensus *consensus)
     consensus->applied_awaited = false;
 }
 
+/* ---- replacements ---- */
+
+void consensus_peer_life(struct consensus *consensus, uint32_t peer, struct node_life life)
+{
+    assert(peer > 0 && peer < NODES && peer != consensus->settings.self);
+    consensus->peers[peer].life = life;
+    replica_peer_life(consensus->replica, peer, life);
+}
+
+static void adopt(struct consensus *consensus, uint32_t peer)
+{
+    static const char *const steps[] = {
+        [MEMBER_NONE] = "learns from now on",
+        [MEMBER_OTHER] = "takes the place of its former life, which is no member any more",
+        [MEMBER_LEARNING] = "has caught up and becomes a voting member",
+    };
+    enum member_role role;
+    if (replica_adopt(consensus->replica, peer, &role) == STATUS_OK)
+        consensus_note(consensus, "node %u, replacement %llu: it %s", peer,
+                       (unsigned long long)consensus->peers[peer].life.number, steps[role]);
+}
+
+/* As leader. A second one waits until the step of the first is committed: replica_change() sees to that. */
+static void adopt_replacements(struct consensus *consensus)
+{
+    if (replica_role(consensus->replica) != RAFT_LEADER || consensus->resigned ||
+        consensus->now - consensus->adopted_ms < consensus->settings.heartbeat_ms)
+        return;
+    consensus->adopted_ms = consensus->now;
+    for (uint32_t peer = 1; peer < NODES; peer++)
+        if (consensus->peers[peer].links[LINK_RAFT].up && !node_life_is_first(consensus->peers[peer].life))
+            adopt(consensus, peer);
+}
+
 /* ---- health ---- */
 
 static int compare_descending(const void *a, const void *b)
@@ -736,12 +774,14 @@ static uint64_t majority_heard(const struct consensus *consensus)
     return heard[count / 2];
 }
 
+/* A node that is being replaced is no member for a moment, and may never come back: it is missed like the others. */
 static uint64_t silent_nodes(const struct consensus *consensus)
 {
     uint64_t members = replica_members(consensus->replica), silent = 0;
     for (uint32_t node = 1; node < NODES; node++) {
         uint64_t since = consensus->peers[node].heard_ms;
-        if (!(members & NODE_BIT(node)) || node == consensus->settings.self)
+        bool missed = consensus->peers[node].known || (members & NODE_BIT(node)) != 0;
+        if (!missed || node == consensus->settings.self)
             continue;
         if (since < consensus->silence_from_ms)
             since = consensus->silence_from_ms;
@@ -785,6 +825,7 @@ void consensus_status(const struct consensus *consensus, struct consensus_status
     if (status->role == CONSENSUS_LEADER && status->majority)
         status->silent = silent_nodes(consensus);
     status->damaged = replica_damaged(replica);
+    status->outside = !consensus->inside;
     status->flush_slow = replica_flush_lag_ms(replica) > REPLICA_FLUSH_SLOW_MS;
     status->transferring = replica_transferring(replica);
     status->silence_count_ms = consensus->silence_from_ms;
@@ -807,6 +848,14 @@ static void update_caught_up(struct consensus *consensus)
     }
 }
 
+/* In a later change that is not committed yet it stays what it was. */
+static void update_inside(struct consensus *consensus)
+{
+    bool committed;
+    bool votes = replica_member(consensus->replica, &committed) == MEMBER_VOTING;
+    consensus->inside = votes && (committed || consensus->inside);
+}
+
 /* A change of leader or term: what proposers had on the way may be lost. */
 static void update_role(struct consensus *consensus)
 {
@@ -824,6 +873,7 @@ static void update_role(struct consensus *consensus)
         consensus->route++;
     }
     consensus->last_role = role;
+    update_inside(consensus);
     if (role == RAFT_LEADER) {
         consensus->leader_heard_ms = majority_heard(consensus);
         if (consensus->now - consensus->leader_heard_ms > 2 * (uint64_t)consensus->settings.election_ms)
@@ -869,6 +919,7 @@ void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wa
     replica_advance(consensus->replica, now_ms);
     transfer_advance(consensus);
     hand_over(consensus);
+    adopt_replacements(consensus);
     update_role(consensus);
 }
 

@@ -44,6 +44,7 @@ struct consensus_status {
     uint64_t linked;             /* bit per node: the bulk link to it is up */
     uint64_t silent;             /* as leader, bit per node: not heard for node_timeout */
     bool damaged;                /* log_owed(): does not vote until it has been rebuilt from its peers */
+    bool outside;                /* in this life it is no voting member (yet): see membership.h */
     bool flush_slow;             /* its disk has not flushed for 2 s */
     bool transferring;           /* it is handing leadership over */
     uint64_t silence_count_ms;   /* since when silence is counted (a paused leader starts anew) */
@@ -92,6 +93,7 @@ struct consensus_calls {
 
 struct consensus_settings {
     uint32_t self;
+    struct node_life life;       /* of this node's data directory */
     const uint32_t *bootstrap;   /* node ids of a new cluster, the same list on all of them; copied. NULL: not a new one,
                                   * then an empty log waits for a leader. Ignored if the log is not empty */
     uint32_t bootstrap_count;
@@ -128,6 +130,9 @@ void consensus_flushed(struct consensus *consensus, enum status status, uint64_t
 /* ---- links ---- */
 /* `in`: the generation in the peer's HELLO, `out`: ours. A link that comes up replaces the one before. */
 void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out);
+/* Which life of the peer its HELLO told: before consensus_link_up, if it is not the first one or differs from before. As
+ * leader this node brings a replacement into the cluster. */
+void consensus_peer_life(struct consensus *consensus, uint32_t peer, struct node_life life);
 void consensus_link_down(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in);
 /* A whole frame that is not a HELLO. Frames of another generation than the link's are dropped. */
 void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kind kind, struct bytes frame);

@@ -42,6 +42,8 @@ struct incoming {
 
 struct peer {
     struct peer_link links[LINK_KINDS];
+    struct node_life life;
+    bool known;                               /* it was a member, or its link was up, since this node started */
     uint64_t heard_ms;                        /* last frame on any link; 0 = never */
     uint64_t applied;                         /* as it told us */
     uint64_t clock_ms, clock_at_ms;           /* its cluster time, and when it said so; 0 = it knows none */
@@ -85,6 +87,8 @@ struct consensus {
     bool clock_live;                          /* reckoned from an entry of this run, not from before the start */
     uint64_t stamp_floor;                     /* no stamp in the log is beyond */
 
+    uint64_t adopted_ms;                      /* when replacements were last looked after */
+    bool inside;                              /* this life is a voting member, by a committed configuration */
     uint64_t leader_heard_ms;
     uint64_t silence_from_ms;                 /* V24 */
     uint64_t known_commit;                    /* as told by leaders; can be beyond our log */

@@ -41,6 +41,7 @@ struct replica {
     bool started;
     bool failed;
     char addresses[REPLICA_NODES_MAX][4];
+    struct node_life lives[REPLICA_NODES_MAX];   /* as the peers' HELLOs say */
     struct pacer pacers[REPLICA_NODES_MAX];
     uint64_t forgot_ms[REPLICA_NODES_MAX];   /* since when a peer denies what it had acknowledged to us; 0 = it does not */
 
@@ -236,9 +237,28 @@ static void send_append(struct replica *replica, struct raft_message *message)
     send(replica, message);
 }
 
+/* R1 of membership.h: only what the newest configuration names, in this very life, is asked and counted. */
+static bool is_member(const struct replica *replica, uint32_t peer)
+{
+    switch (membership_role(&replica->raft.configuration, peer, replica->lives[peer])) {
+    case MEMBER_NONE:
+    case MEMBER_OTHER: return false;
+    case MEMBER_LEARNING:
+    case MEMBER_VOTING: return true;
+    }
+    return false;
+}
+
+static bool is_answer(const struct raft_message *message)
+{
+    return message->type == RAFT_APPEND_ENTRIES_RESULT || message->type == RAFT_REQUEST_VOTE_RESULT;
+}
+
 static void send_message(struct replica *replica, struct raft_message *message)
 {
     assert(message->server_id > 0 && message->server_id < REPLICA_NODES_MAX);
+    if (!is_answer(message) && !is_member(replica, (uint32_t)message->server_id))
+        return;
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:
         send_append(replica, message);
@@ -623,6 +643,19 @@ bool replica_damaged(const struct replica *replica)
     return log_owed(replica->log) != 0;
 }
 
+enum member_role replica_member(const struct replica *replica, bool *committed)
+{
+    *committed = replica->raft.configuration_uncommitted_index == 0;
+    return membership_role(&replica->raft.configuration, replica->settings.self, replica->settings.life);
+}
+
+/* R2 of membership.h, and damage: it helps nobody to be elected. */
+static bool may_vote(const struct replica *replica)
+{
+    bool committed;
+    return !replica_damaged(replica) && replica_member(replica, &committed) == MEMBER_VOTING;
+}
+
 void replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
                      struct log_entry *const *entries, uint32_t count, struct bytes configuration)
 {
@@ -632,6 +665,8 @@ void replica_receive(struct replica *replica, uint32_t peer, struct raft_message
         return;
     message->server_id = peer;
     message->server_address = replica->addresses[peer];
+    if (is_answer(message) && !is_member(replica, peer))
+        return; /* R1 of membership.h */
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:
         receive_append(replica, message, entries, count);
@@ -648,7 +683,7 @@ void replica_receive(struct replica *replica, uint32_t peer, struct raft_message
         break;
     case RAFT_REQUEST_VOTE:
     case RAFT_TIMEOUT_NOW:
-        if (replica_damaged(replica))
+        if (!may_vote(replica))
             return; /* who has forgotten what it acknowledged must not help to elect */
         break;
     }
@@ -725,6 +760,20 @@ enum status replica_change(struct replica *replica, struct bytes configuration)
     return status;
 }
 
+enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_role *role)
+{
+    struct buffer next = {0};
+    const struct raft_configuration *present = &replica->raft.configuration;
+    if (!replica->started || replica->failed || raft_state(&replica->raft) != RAFT_LEADER)
+        return STATUS_NOT_LEADER;
+    *role = membership_role(present, peer, replica->lives[peer]);
+    enum status status = STATUS_NOT_FOUND;
+    if (membership_next(present, peer, replica->lives[peer], &next))
+        status = replica_change(replica, buffer_bytes(&next));
+    buffer_release(&next);
+    return status;
+}
+
 /* ---- time, disk ---- */
 
 /* S11: a leader whose disk hangs would lead for ever, because the others make the majority. */
@@ -756,7 +805,7 @@ uint64_t replica_flush_lag_ms(const struct replica *replica)
 
 static bool timer_is_off(const struct replica *replica)
 {
-    return replica_damaged(replica) && replica->raft.state != RAFT_LEADER;
+    return !may_vote(replica) && replica->raft.state != RAFT_LEADER;
 }
 
 void replica_advance(struct replica *replica, uint64_t now_ms)
@@ -853,7 +902,7 @@ void replica_flush(struct replica *replica)
     if (raft_state(&replica->raft) == RAFT_LEADER) {
         for (unsigned i = 0; i < replica->raft.configuration.n; i++) {
             uint32_t peer = (uint32_t)replica->raft.configuration.servers[i].id;
-            if (peer == replica->settings.self || peer >= REPLICA_NODES_MAX)
+            if (peer == replica->settings.self || peer >= REPLICA_NODES_MAX || !is_member(replica, peer))
                 continue;
             send_pieces(replica, peer);
             push_commit(replica, peer);
@@ -861,6 +910,11 @@ void replica_flush(struct replica *replica)
     }
     if (!replica->failed && log_flush(replica->log) != STATUS_OK)
         fail_log(replica);
+}
+
+void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life life)
+{
+    replica->lives[peer] = life;
 }
 
 void replica_peer_reset(struct replica *replica, uint32_t peer)
@@ -925,7 +979,8 @@ static uint32_t best_successor(const struct replica *replica)
     for (unsigned i = 0; i < replica->raft.configuration.n; i++) {
         const struct raft_server *server = &replica->raft.configuration.servers[i];
         raft_index match = 0;
-        if (server->role != RAFT_VOTER || server->id == replica->settings.self || replica->forgot_ms[server->id] != 0)
+        if (server->role != RAFT_VOTER || server->id == replica->settings.self || replica->forgot_ms[server->id] != 0 ||
+            !is_member(replica, (uint32_t)server->id))
             continue;
         if (raft_match_index(&replica->raft, server->id, &match) == 0 && (best == 0 || match > best_match)) {
             best = (uint32_t)server->id;

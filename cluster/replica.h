@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "log.h"
+#include "membership.h"
 
 struct replica;
 
@@ -43,6 +44,7 @@ struct replica_calls {
 
 struct replica_settings {
     uint32_t self;
+    struct node_life life;             /* of this node */
     uint32_t election_ms, heartbeat_ms;
     unsigned in_flight_max;            /* entries; at least 1,024 */
     unsigned seed;
@@ -78,6 +80,13 @@ enum status replica_submit(struct replica *replica, struct log_entry *const *ent
  * end of the log (S5): STATUS_BUSY until then. */
 enum status replica_change(struct replica *replica, struct bytes configuration);
 
+/* Which life of `peer` is at the other end from here on: only if the newest configuration names that one is it asked for
+ * anything, and only then do its answers count (membership.h). Before the first call: the first life. */
+void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life life);
+/* As leader: takes the next step of bringing that life of `peer` into the cluster. STATUS_OK: a step is on its way, its
+ * role is what it was before; STATUS_NOT_FOUND: there is nothing to do, or it must wait; else as replica_change(). */
+enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_role *role);
+
 /* The log has flushed up to `durable`. */
 void replica_flushed(struct replica *replica, uint64_t durable);
 /* End of a turn: sends what is due to peers, pushes commits, starts the flush. */
@@ -100,6 +109,8 @@ uint64_t replica_term(const struct replica *replica);
 uint64_t replica_commit(const struct replica *replica);       /* committed, and held by the log; never falls */
 bool replica_transferring(const struct replica *replica);
 bool replica_damaged(const struct replica *replica);
+/* What this life of the node is in the newest configuration, and whether that is committed. */
+enum member_role replica_member(const struct replica *replica, bool *committed);
 bool replica_installing(const struct replica *replica);
 uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as leader */
 uint64_t replica_voters(const struct replica *replica);       /* bit per node */

@@ -7,9 +7,11 @@
 #include <assert.h>
 #include <string.h>
 
+#define HELLO_REPLACEMENT 0x80
+
 static bool type_is_known(uint8_t type)
 {
-    return (type >= WIRE_HELLO && type <= WIRE_COMMIT) || (type >= WIRE_FORWARD && type <= WIRE_SNAPSHOT_ACK);
+    return (type >= WIRE_HELLO && type <= WIRE_REFUSAL) || (type >= WIRE_FORWARD && type <= WIRE_SNAPSHOT_ACK);
 }
 
 static enum status finished(const struct reader *reader, bool valid)
@@ -81,7 +83,9 @@ void wire_hello_encode(const struct wire_hello *hello, struct buffer *out)
     buffer_put_u32(out, hello->node);
     buffer_put_u32(out, hello->receiver);
     buffer_put_u64(out, hello->incarnation);
-    buffer_put_u8(out, hello->kind);
+    buffer_put_u8(out, hello->replacement != 0 ? hello->kind | HELLO_REPLACEMENT : hello->kind);
+    if (hello->replacement != 0)
+        buffer_put_u64(out, hello->replacement);
     wire_frame_end(out, begin);
 }
 
@@ -104,9 +108,37 @@ enum status wire_hello_decode(struct bytes in, struct wire_hello *hello)
     hello->receiver = reader_u32(&reader);
     hello->incarnation = reader_u64(&reader);
     hello->kind = reader_u8(&reader);
+    bool replacement = (hello->kind & HELLO_REPLACEMENT) != 0;
+    hello->kind &= (uint8_t)~HELLO_REPLACEMENT;
+    if (replacement && hello->version == WIRE_VERSION)
+        hello->replacement = reader_u64(&reader);
     if (!reader.failed && hello->version != WIRE_VERSION)
         return STATUS_UNSUPPORTED; /* what follows may differ; the sender is told by the closed connection */
-    return finished(&reader, hello->node != 0 && hello->kind < LINK_KINDS);
+    return finished(&reader, hello->node != 0 && hello->kind < LINK_KINDS && replacement == (hello->replacement != 0));
+}
+
+struct node_life wire_hello_life(const struct wire_hello *hello)
+{
+    return hello->replacement == 0 ? (struct node_life){0} : (struct node_life){hello->replacement, hello->incarnation};
+}
+
+void wire_refusal_encode(const char *why, struct buffer *out)
+{
+    size_t size = strlen(why);
+    size_t begin = wire_frame_begin(out, WIRE_REFUSAL, 1, 0);
+    buffer_put(out, why, size < WIRE_REFUSAL_BYTES_MAX ? size : WIRE_REFUSAL_BYTES_MAX);
+    wire_frame_end(out, begin);
+}
+
+bool wire_refusal_decode(struct bytes in, char why[WIRE_REFUSAL_BYTES_MAX + 1])
+{
+    struct wire_frame frame;
+    if (wire_frame_decode(in, &frame) != STATUS_OK || frame.type != WIRE_REFUSAL || frame.sequence != 0 ||
+        frame.body.size > WIRE_REFUSAL_BYTES_MAX)
+        return false;
+    memcpy(why, frame.body.data, frame.body.size);
+    why[frame.body.size] = '\0';
+    return true;
 }
 
 /* ---- LINK_BULK ---- */

@@ -47,6 +47,7 @@ enum wire_type {
     WIRE_SNAPSHOT_READY = 6,     /* raft's InstallSnapshot: only when the file is on the peer's disk */
     WIRE_TIMEOUT_NOW = 7,
     WIRE_COMMIT = 8,             /* an AppendEntries without entries that wants no answer: a pushed commit */
+    WIRE_REFUSAL = 9,            /* on either link: why a HELLO is refused; the connection ends */
     /* LINK_BULK */
     WIRE_FORWARD = 16,           /* a batch (command.h) for the leader to append */
     WIRE_APPLIED = 17,           /* how far the sender has applied */
@@ -79,18 +80,41 @@ void wire_frame_end(struct buffer *out, size_t begin);
 
 /* ---- HELLO ---- */
 
+/* Which life of a node id: a node that lost its data comes back as another one. */
+struct node_life {
+    uint64_t number;             /* of the replacement, given by the operator, growing; 0: the first life */
+    uint64_t incarnation;        /* of the data directory of a replacement; 0 in the first life */
+};
+
+static inline bool node_life_is_first(struct node_life life)
+{
+    return life.number == 0;
+}
+
+static inline bool node_life_equal(struct node_life a, struct node_life b)
+{
+    return a.number == b.number && a.incarnation == b.incarnation;
+}
+
 struct wire_hello {
     uint16_t version;            /* WIRE_VERSION of the sender */
     uint8_t cluster_id[16];
     uint32_t node;               /* the sender */
     uint32_t receiver;           /* whom it believes it speaks to; another one closes the connection */
     uint64_t incarnation;        /* of the sender's data directory */
-    uint8_t kind;                /* enum link_kind */
+    uint8_t kind;                /* enum link_kind; on the wire 0x80 more if `replacement` follows */
     uint64_t generation;         /* of all frames from the sender on this connection; never 0 */
+    uint64_t replacement;        /* number of the replacement that made the directory; 0: the node's first one */
 };
 
 void wire_hello_encode(const struct wire_hello *hello, struct buffer *out);       /* a whole frame */
 enum status wire_hello_decode(struct bytes frame, struct wire_hello *hello);
+struct node_life wire_hello_life(const struct wire_hello *hello);
+
+/* Instead of HELLO, or after it: why the connection is refused, for the other side's log. A whole frame. */
+#define WIRE_REFUSAL_BYTES_MAX 300
+void wire_refusal_encode(const char *why, struct buffer *out);
+bool wire_refusal_decode(struct bytes frame, char why[WIRE_REFUSAL_BYTES_MAX + 1]);
 
 /* ---- LINK_BULK ---- */
 /* Encoders append a body; decoders read one. FORWARD's body is the batch. */
