@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "net/listener.h"
 #include "snapshots.h"
+#include "store_checks.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -73,6 +74,8 @@ struct broker {
     struct consensus *consensus;
     struct links *links;
     struct snapshots *snapshots;
+    uint64_t restored; /* index of the snapshot whose store waits to take the place of ours; 0 = none */
+    struct store_checks *checks;
     struct conns *conns;
     struct admin *admin;
     struct door doors[CONFIG_LISTENERS_MAX];
@@ -451,16 +454,29 @@ static void forget_committed(struct broker *broker)
 static void snapshot_restored(void *context, enum status status, uint64_t index)
 {
     struct broker *broker = context;
-    char error[DATA_ERROR_MAX] = "a received snapshot cannot be restored";
     if (!broker_alive(broker))
         return;
-    forget_committed(broker);
     if (status == STATUS_OK)
-        status = data_swap_store(&broker->data, broker->config, error);
+        broker->restored = index;
+    else
+        broker_fail(broker, status, "a received snapshot cannot be restored");
+}
+
+/* The restored store takes its place as soon as no worker reads the old one. */
+static void swap_store(struct broker *broker)
+{
+    char error[DATA_ERROR_MAX];
+    uint64_t index = broker->restored;
+    if (index == 0 || snapshots_taking(broker->snapshots) || store_checks_busy(broker->checks))
+        return;
+    broker->restored = 0;
+    forget_committed(broker);
+    enum status status = data_swap_store(&broker->data, broker->config, error);
     if (status != STATUS_OK) {
         broker_fail(broker, status, error);
         return;
     }
+    store_checks_begin(broker->checks, broker->data.store, broker->now_ms);
     core_state_replaced(broker->core, broker->data.state, broker->now_ms);
     consensus_installed(broker->consensus, STATUS_OK, index, state_clock_ms(broker->data.state));
     log_event(LOG_INFO, "snapshot-installed", log_u64("index", index));
@@ -469,7 +485,7 @@ static void snapshot_restored(void *context, enum status status, uint64_t index)
 static void take_snapshot(struct broker *broker)
 {
     struct state *state = broker->data.state;
-    if (broker->now_ms < broker->snapshot_ms || snapshots_busy(broker->snapshots) ||
+    if (broker->now_ms < broker->snapshot_ms || snapshots_busy(broker->snapshots) || broker->restored != 0 ||
         !consensus_wants_snapshot(broker->consensus))
         return;
     if (state_commit(state) != STATUS_OK) {
@@ -479,6 +495,19 @@ static void take_snapshot(struct broker *broker)
     struct snapshot_facts facts = {.index = state_applied(state), .term = state_applied_term(state)};
     facts.configuration = consensus_configuration(broker->consensus, facts.index, &facts.configuration_index);
     snapshots_take(broker->snapshots, broker->data.store, &facts);
+}
+
+/* The store is in doubt: this node resigns, so that the others need not find out, and stops. */
+static void store_found_bad(void *context, enum status status, const char *why)
+{
+    struct broker *broker = context;
+    if (!broker_alive(broker))
+        return;
+    consensus_transfer(broker->consensus, 0);
+    consensus_flush(broker->consensus);
+    if (broker_alive(broker))
+        links_flush(broker->links);
+    broker_fail(broker, status, why);
 }
 
 /* ---- links ---- */
@@ -569,6 +598,8 @@ static void schedule(struct broker *broker)
 {
     uint64_t core = core_deadline(broker->core), consensus = consensus_deadline(broker->consensus);
     uint64_t next = core < consensus ? core : consensus, now = clock_ms(CLOCK_BOOTTIME);
+    uint64_t checks = store_checks_deadline(broker->checks);
+    next = next < checks ? next : checks;
     bool at_once = broker->committed_waiting > 0 || next <= now;
     uv_update_time(broker->loop);
     uv_timer_start(&broker->wake, wake_up, at_once ? 0 : next - now < MINUTE_MS ? next - now : MINUTE_MS, 0);
@@ -588,6 +619,9 @@ static void broker_turn(uv_prepare_t *prepare)
 {
     struct broker *broker = prepare->data;
     broker_begin(broker);
+    for (uint32_t i = 0; i < broker->door_count; i++)
+        if (broker->doors[i].listener != NULL)
+            listener_turn(broker->doors[i].listener);
     if (broker_alive(broker))
         consensus_deliver(broker->consensus);
     if (broker_alive(broker))
@@ -600,6 +634,10 @@ static void broker_turn(uv_prepare_t *prepare)
         conns_report(broker->conns);
     if (broker_alive(broker))
         take_snapshot(broker);
+    if (broker_alive(broker))
+        swap_store(broker);
+    if (broker_alive(broker))
+        store_checks_turn(broker->checks, broker->now_ms);
     if (broker_alive(broker))
         consensus_flush(broker->consensus);
     if (!broker_alive(broker))
@@ -671,9 +709,12 @@ static void broker_finish(struct broker *broker)
         consensus_free(broker->consensus);
     if (broker->snapshots != NULL)
         snapshots_free(broker->snapshots);
+    if (broker->checks != NULL)
+        store_checks_free(broker->checks);
     broker->core = NULL;
     broker->consensus = NULL;
     broker->snapshots = NULL;
+    broker->checks = NULL;
     if (broker->data_open)
         data_close(&broker->data);
     broker->data_open = false;
@@ -707,6 +748,8 @@ static void broker_close(struct broker *broker)
     broker->links = NULL;
     if (broker->snapshots != NULL)
         snapshots_stop(broker->snapshots);
+    if (broker->checks != NULL)
+        store_checks_stop(broker->checks);
     uv_prepare_stop(&broker->prepare);
     uv_timer_stop(&broker->wake);
     uv_timer_start(&broker->patience, finish_when_quiet, 1, 2);
@@ -957,11 +1000,13 @@ static enum status open_data(struct broker *broker, char *error)
         .queue = {.submit = submit_log_job, .context = broker}, .flushed = log_flushed, .context = broker};
     const struct snapshots_calls calls = {
         .context = broker, .taken = snapshot_taken, .received = snapshot_received, .restored = snapshot_restored};
+    const struct store_checks_calls checks = {.context = broker, .found = store_found_bad};
     enum status status = data_open(broker->config, &log, &broker->data, error);
     if (status != STATUS_OK)
         return status;
     broker->data_open = true;
     broker->snapshots = snapshots_new(broker->data.snapshots_path, broker->data.identity.cluster_id, queue, &calls);
+    broker->checks = store_checks_new(queue, &checks);
     return STATUS_OK;
 }
 
@@ -1011,6 +1056,7 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
         return status;
     }
     start_core(broker);
+    store_checks_begin(broker->checks, broker->data.store, broker->now_ms);
     uv_prepare_start(&broker->prepare, broker_turn);
     *out = broker;
     log_event(LOG_INFO, "started", log_text("version", COTERIE_VERSION), log_text("listener", broker->doors[0].name),

@@ -123,6 +123,7 @@ void snapshots_take(struct snapshots *snapshots, struct store *store, const stru
     enum status status = store_view_open(store, &take->view);
     if (status != STATUS_OK) {
         log_event(LOG_ERROR, "snapshot-failed", log_u64("index", facts->index), log_result(status));
+        snapshots->calls.taken(snapshots->calls.context, status, &(struct consensus_snapshot){.index = facts->index});
         return;
     }
     take->facts = *facts;

@@ -3,9 +3,9 @@
  * To add a kind: a row in `kinds`. Its filters, outermost first, turn wire bytes into MQTT bytes and back; there are
  * none for plain TCP. (tls: TLS; ws: WebSocket; wss: TLS, WebSocket. They come with the filters.)
  *
- * Pausing uses what libuv guarantees: while an accepted connection has not been taken with uv_accept(), the listening
- * socket is not polled. Socket options are set on the listening socket; accepted ones inherit them, which
- * saves four system calls for each client. */
+ * Waiting, for descriptors or for the next turn, uses what libuv guarantees: while an accepted connection has not been
+ * taken with uv_accept(), the listening socket is not polled. Socket options are set on the listening socket; accepted
+ * ones inherit them, which saves four system calls for each client. */
 #include "listener.h"
 
 #include "base/memory.h"
@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define BACKLOG              4096 /* the kernel lowers it to somaxconn */
+#define ACCEPTS_PER_TURN     64   /* some 20 us each: a burst of clients does not delay a heartbeat */
 #define KEEPALIVE_IDLE_S     60   /* finds dead peers whose MQTT keep-alive is 0 or hours */
 #define KEEPALIVE_INTERVAL_S 15
 
@@ -35,7 +36,12 @@ struct listener {
     struct listener_calls calls;
     uint32_t connections_max;
     uint32_t port;
-    bool paused; /* a connection waits in libuv until descriptors are free */
+    uint32_t accepted; /* in this turn */
+    enum {
+        NOTHING_WAITS,
+        WAITS_FOR_TURN,
+        WAITS_FOR_DESCRIPTORS
+    } waiting; /* what the connection that libuv holds for us waits for */
     char name[96];
 };
 
@@ -55,30 +61,45 @@ bool listener_kind_exists(const char *kind)
 static void take(struct listener *listener)
 {
     struct conn *conn = conn_accept(listener->conns, (uv_stream_t *)&listener->socket);
+    listener->accepted++;
     if (conn != NULL)
         listener->calls.accepted(listener->calls.context, conn, listener->name);
+}
+
+/* One connection is there: takes it, or says what it waits for. */
+static void take_or_wait(struct listener *listener)
+{
+    if (conns_count(listener->conns) >= listener->connections_max) {
+        listener->waiting = WAITS_FOR_DESCRIPTORS;
+        listener->calls.paused(listener->calls.context, listener->name, true);
+    } else if (listener->accepted >= ACCEPTS_PER_TURN) {
+        listener->waiting = WAITS_FOR_TURN;
+    } else {
+        listener->waiting = NOTHING_WAITS;
+        take(listener);
+    }
 }
 
 static void connection_ready(uv_stream_t *server, int status)
 {
     struct listener *listener = server->data;
-    if (status != 0)
-        return; /* the client left before we came to it, or libuv shed it for want of descriptors */
-    if (conns_count(listener->conns) < listener->connections_max) {
-        take(listener);
-    } else if (!listener->paused) {
-        listener->paused = true;
-        listener->calls.paused(listener->calls.context, listener->name, true);
-    }
+    if (status == 0) /* else the client left before we came to it, or libuv shed it for want of descriptors */
+        take_or_wait(listener);
 }
 
 void listener_resume(struct listener *listener)
 {
-    if (!listener->paused || conns_count(listener->conns) >= listener->connections_max)
+    if (listener->waiting != WAITS_FOR_DESCRIPTORS || conns_count(listener->conns) >= listener->connections_max)
         return;
-    listener->paused = false;
     listener->calls.paused(listener->calls.context, listener->name, false);
-    take(listener);
+    take_or_wait(listener);
+}
+
+void listener_turn(struct listener *listener)
+{
+    listener->accepted = 0;
+    if (listener->waiting == WAITS_FOR_TURN)
+        take_or_wait(listener);
 }
 
 void listener_limit(struct listener *listener, uint32_t connections_max)

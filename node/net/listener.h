@@ -1,8 +1,9 @@
 /* listener.h — the sockets that accept clients.
  *
  * A kind of listener is a row in the table of listener.c: a name, its usual port, and what stands between the wire and
- * MQTT (TLS, WebSocket, PROXY). Accepting pauses while file descriptors are short: RESERVE of them are kept for
- * the log, the links and the admin HTTP; waiting clients stay in the kernel's queue and are taken when others leave. */
+ * MQTT (TLS, WebSocket, PROXY). A burst of clients is taken in parts, one each turn of the loop. Accepting pauses
+ * while file descriptors are short: RESERVED of them are kept for the log, the links and the admin HTTP; waiting clients
+ * stay in the kernel's queue and are taken when others leave. */
 #ifndef COTERIE_LISTENER_H
 #define COTERIE_LISTENER_H
 
@@ -32,6 +33,8 @@ void listener_close(struct listener *listener);
 void listener_limit(struct listener *listener, uint32_t connections_max);
 /* A connection has closed: goes on accepting if it had paused. */
 void listener_resume(struct listener *listener);
+/* A turn of the loop ends: goes on with the clients that were too many for it. */
+void listener_turn(struct listener *listener);
 
 const char *listener_name(const struct listener *listener);      /* "tcp:0.0.0.0:1883" */
 uint32_t listener_port(const struct listener *listener);         /* the real one, if 0 was asked for */
