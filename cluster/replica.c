@@ -760,6 +760,17 @@ enum status replica_change(struct replica *replica, struct bytes configuration)
     return status;
 }
 
+/* S5 wants an entry of our term, and nobody may be there to publish one. */
+static void begin_term(struct replica *replica)
+{
+    uint64_t term = raft_current_term(&replica->raft);
+    if (log_term_of(replica->log, log_last(replica->log)) == term || replica_transferring(replica))
+        return;
+    struct log_entry *barrier = log_entry_new(term, LOG_BARRIER, NULL, 0);
+    submit(replica, &barrier, 1);
+    log_entry_release(barrier);
+}
+
 enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_role *role)
 {
     struct buffer next = {0};
@@ -771,6 +782,8 @@ enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_ro
     if (membership_next(present, peer, replica->lives[peer], &next))
         status = replica_change(replica, buffer_bytes(&next));
     buffer_release(&next);
+    if (status == STATUS_BUSY)
+        begin_term(replica);
     return status;
 }
 

@@ -29,6 +29,7 @@ struct world;
 struct node {
     struct world *world;
     uint32_t id;
+    struct node_life life;
     bool running;
     bool paused;
     struct disk_sim *disk;
@@ -243,6 +244,8 @@ static void set_end(struct world *world, uint32_t id, uint32_t peer, bool up)
     for (int kind = 0; kind < LINK_KINDS && node->running; kind++) {
         uint64_t in = world->generation[peer][id][kind];
         if (up)
+            consensus_peer_life(node->consensus, peer, world->nodes[peer].life);
+        if (up)
             consensus_link_up(node->consensus, peer, kind, in, world->generation[id][peer][kind]);
         else if (world->linked[id][peer])
             consensus_link_down(node->consensus, peer, kind, in);
@@ -290,6 +293,7 @@ static void start_node(struct world *world, uint32_t id, bool bootstrap)
     assert_int_equal(status, STATUS_OK);
     struct consensus_settings settings = {
         .self = id,
+        .life = node->life,
         .bootstrap = bootstrap ? members : NULL,
         .bootstrap_count = 3,
         .seed = 77 * id,
@@ -994,6 +998,158 @@ static void whatever_breaks_there_is_one_history_and_it_goes_on_afterwards(void 
     }
 }
 
+/* ---- replacements (membership.h) ---- */
+
+static bool outside(struct world *world, uint32_t id)
+{
+    struct consensus_status status;
+    consensus_status(world->nodes[id].consensus, &status);
+    return status.outside;
+}
+
+/* All that the node had is gone; a replacement starts from nothing, with its links. */
+static void replace_node(struct world *world, uint32_t id)
+{
+    struct node *node = &world->nodes[id];
+    if (node->running)
+        stop_node(world, id, true);
+    disk_sim_free(node->disk);
+    node->disk = disk_sim_new(&(struct disk_sim_options){.seed = id + 77, .job_us_min = 100, .job_us_max = 300});
+    assert_int_equal(disk_make_directory(disk_sim_disk(node->disk), "log"), STATUS_OK);
+    for (int i = 0; i < ENTRIES; i++) {
+        log_entry_release(node->committed[i]);
+        node->committed[i] = NULL;
+    }
+    node->applied = node->clock = 0;
+    node->snapshot = (struct consensus_snapshot){0};
+    node->finish_incoming = false;
+    node->install = 0;
+    node->life = (struct node_life){node->life.number + 1, 1000 * id + node->life.number};
+    start_node(world, id, false);
+    connect_all(world);
+}
+
+static void submit_some(struct world *world, uint32_t id, int count)
+{
+    for (int i = 0; i < count; i++) {
+        submit_size(world, id, 100);
+        run_ms(world, 5);
+    }
+}
+
+static void a_wiped_node_is_replaced_while_the_others_serve(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    submit_some(world, leader, 50);
+    replace_node(world, follower);
+    assert_true(outside(world, follower));
+    submit_some(world, leader, 50);
+    run_ms(world, 1000);
+    assert_int_equal(leader_of(world), leader); /* nobody had to be elected for it */
+    assert_false(outside(world, follower));
+    then_all_agree_up_to(world, last_applied(world));
+
+    stop_node(world, 6 - leader - follower, false); /* now its vote and its acknowledgements count like any other's */
+    uint64_t before = last_applied(world);
+    submit_some(world, leader, 5);
+    assert_true(world->nodes[follower].applied > before);
+    stop_node(world, leader, false);
+    start_node(world, 6 - leader - follower, false);
+    connect_all(world);
+    run_ms(world, 2000);
+    assert_int_not_equal(leader_of(world), 0);
+}
+
+static void each_node_can_be_replaced_one_after_the_other_the_leader_too(void **state)
+{
+    struct world *world = *state;
+    for (int round = 0; round < 6; round++) {
+        uint32_t wiped = 1 + (uint32_t)round % 3;
+        submit_some(world, leader_of(world), 20);
+        replace_node(world, wiped);
+        run_ms(world, 3000);
+        assert_false(outside(world, wiped));
+        assert_int_not_equal(leader_of(world), 0);
+    }
+    submit_some(world, leader_of(world), 20);
+    run_ms(world, 500);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    for (int round = 0; round < 40; round++) {
+        submit_size(world, leader, 20000);
+        run_ms(world, 20);
+        if (round % 10 == 9)
+            take_snapshot(world, leader);
+    }
+    replace_node(world, follower);
+    submit_some(world, leader, 20);
+    run_ms(world, 5000);
+    assert_false(outside(world, follower));
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void the_next_leader_goes_on_with_a_replacement(void **state)
+{
+    for (uint64_t after_ms = 0; after_ms < 400; after_ms += 23) {
+        struct world *world = *state;
+        uint32_t leader = leader_of(world), follower = follower_of(world);
+        submit_some(world, leader, 10);
+        replace_node(world, follower);
+        run_ms(world, after_ms);
+        stop_node(world, leader, true);
+        run_ms(world, 1000);
+        start_node(world, leader, false);
+        connect_all(world);
+        run_ms(world, 4000);
+        assert_false(outside(world, follower));
+        submit_some(world, leader_of(world), 10);
+        run_ms(world, 500);
+        then_all_agree_up_to(world, last_applied(world));
+    }
+}
+
+static void with_another_node_down_a_replacement_is_no_majority(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world), other = 6 - leader - follower;
+    submit_some(world, leader, 10);
+    stop_node(world, other, false);
+    uint64_t before = last_applied(world);
+    replace_node(world, follower);
+    submit_some(world, leader, 10);
+    run_ms(world, 3000);
+    assert_int_equal(last_applied(world), before);
+    assert_true(outside(world, follower));
+    start_node(world, other, false);
+    connect_all(world);
+    run_ms(world, 3000);
+    assert_false(outside(world, follower));
+    submit_some(world, leader_of(world), 10);
+    run_ms(world, 500);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void of_three_nodes_two_are_not_replaced_at_once(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world);
+    submit_some(world, leader, 10);
+    uint64_t before = last_applied(world);
+    for (uint32_t id = 1; id < NODES; id++)
+        if (id != leader)
+            replace_node(world, id);
+    submit_some(world, leader, 10);
+    run_ms(world, 5000);
+    assert_int_equal(last_applied(world), before);
+    assert_int_equal(leader_of(world), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1016,6 +1172,13 @@ int main(void)
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
         TEST(frames_of_an_older_connection_are_dropped),
         TEST(a_malformed_frame_ends_the_connection),
+        TEST(a_wiped_node_is_replaced_while_the_others_serve),
+        TEST(each_node_can_be_replaced_one_after_the_other_the_leader_too),
+        cmocka_unit_test_setup_teardown(a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning,
+                                        setup_small_log, teardown),
+        TEST(the_next_leader_goes_on_with_a_replacement),
+        TEST(with_another_node_down_a_replacement_is_no_majority),
+        TEST(of_three_nodes_two_are_not_replaced_at_once),
         cmocka_unit_test_setup_teardown(whatever_breaks_there_is_one_history_and_it_goes_on_afterwards, setup_small_log,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_empty_node_gets_a_snapshot_and_then_entries, setup_small_log, teardown),
