@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "command.h"
+#include "golden.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,47 +76,14 @@ static const struct {
 };
 #define EXAMPLES (sizeof examples / sizeof examples[0])
 
-static void golden_path(char *path, size_t size, const char *name)
-{
-    snprintf(path, size, COTERIE_SOURCE_DIR "/tests/golden/command-%s.hex", name);
-}
-
-static void write_golden(const char *name, struct bytes bytes)
-{
-    char path[512];
-    golden_path(path, sizeof path, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    for (size_t i = 0; i < bytes.size; i++)
-        fprintf(file, "%02x%s", bytes.data[i], i + 1 == bytes.size || i % 32 == 31 ? "\n" : " ");
-    fclose(file);
-}
-
-static void read_golden(const char *name, struct buffer *out)
-{
-    char path[512];
-    unsigned byte;
-    golden_path(path, sizeof path, name);
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        fail_msg("%s is missing", path);
-    while (fscanf(file, "%2x", &byte) == 1)
-        buffer_put_u8(out, (uint8_t)byte);
-    fclose(file);
-}
-
 static void every_command_has_the_encoding_it_always_had(void **state)
 {
     (void)state;
     for (size_t i = 0; i < EXAMPLES; i++) {
-        struct buffer encoded = {0}, golden = {0};
+        struct buffer encoded = {0};
         command_encode(&examples[i].command, &encoded);
-        if (getenv("GOLDEN_WRITE") != NULL)
-            write_golden(examples[i].name, buffer_bytes(&encoded));
-        read_golden(examples[i].name, &golden);
-        assert_true(bytes_equal(buffer_bytes(&encoded), buffer_bytes(&golden)));
+        assert_true(golden_is("command", examples[i].name, buffer_bytes(&encoded)));
         buffer_release(&encoded);
-        buffer_release(&golden);
     }
 }
 
@@ -125,7 +93,7 @@ static void what_is_decoded_encodes_to_the_same_bytes(void **state)
     for (size_t i = 0; i < EXAMPLES; i++) {
         struct buffer golden = {0}, again = {0};
         struct command command;
-        read_golden(examples[i].name, &golden);
+        golden_read("command", examples[i].name, &golden);
         struct reader in = reader_of(buffer_bytes(&golden));
         assert_int_equal(command_decode(&in, &command), STATUS_OK);
         assert_true(reader_done(&in));
