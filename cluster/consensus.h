@@ -44,7 +44,7 @@ struct consensus_status {
     uint64_t linked;             /* bit per node: the bulk link to it is up */
     uint64_t silent;             /* as leader, bit per node: not heard for node_timeout */
     bool damaged;                /* log_owed(): does not vote until it has been rebuilt from its peers */
-    bool outside;                /* in this life it is no voting member (yet): see membership.h */
+    bool outside;                /* in this life it is no voting member (yet): see members.h */
     bool flush_slow;             /* its disk has not flushed for 2 s */
     bool transferring;           /* it is handing leadership over */
     uint64_t silence_count_ms;   /* since when silence is counted (a paused leader starts anew) */

@@ -237,10 +237,10 @@ static void send_append(struct replica *replica, struct raft_message *message)
     send(replica, message);
 }
 
-/* R1 of membership.h: only what the newest configuration names, in this very life, is asked and counted. */
+/* R1 of members.h: only what the newest configuration names, in this very life, is asked and counted. */
 static bool is_member(const struct replica *replica, uint32_t peer)
 {
-    switch (membership_role(&replica->raft.configuration, peer, replica->lives[peer])) {
+    switch (members_role(&replica->raft.configuration, peer, replica->lives[peer])) {
     case MEMBER_NONE:
     case MEMBER_OTHER: return false;
     case MEMBER_LEARNING:
@@ -646,10 +646,10 @@ bool replica_damaged(const struct replica *replica)
 enum member_role replica_member(const struct replica *replica, bool *committed)
 {
     *committed = replica->raft.configuration_uncommitted_index == 0;
-    return membership_role(&replica->raft.configuration, replica->settings.self, replica->settings.life);
+    return members_role(&replica->raft.configuration, replica->settings.self, replica->settings.life);
 }
 
-/* R2 of membership.h, and damage: it helps nobody to be elected. */
+/* R2 of members.h, and damage: it helps nobody to be elected. */
 static bool may_vote(const struct replica *replica)
 {
     bool committed;
@@ -666,7 +666,7 @@ void replica_receive(struct replica *replica, uint32_t peer, struct raft_message
     message->server_id = peer;
     message->server_address = replica->addresses[peer];
     if (is_answer(message) && !is_member(replica, peer))
-        return; /* R1 of membership.h */
+        return; /* R1 of members.h */
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:
         receive_append(replica, message, entries, count);
@@ -777,9 +777,9 @@ enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_ro
     const struct raft_configuration *present = &replica->raft.configuration;
     if (!replica->started || replica->failed || raft_state(&replica->raft) != RAFT_LEADER)
         return STATUS_NOT_LEADER;
-    *role = membership_role(present, peer, replica->lives[peer]);
+    *role = members_role(present, peer, replica->lives[peer]);
     enum status status = STATUS_NOT_FOUND;
-    if (membership_next(present, peer, replica->lives[peer], &next))
+    if (members_next(present, peer, replica->lives[peer], &next))
         status = replica_change(replica, buffer_bytes(&next));
     buffer_release(&next);
     if (status == STATUS_BUSY)

@@ -18,7 +18,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "log.h"
-#include "membership.h"
+#include "members.h"
 
 struct replica;
 
@@ -81,7 +81,7 @@ enum status replica_submit(struct replica *replica, struct log_entry *const *ent
 enum status replica_change(struct replica *replica, struct bytes configuration);
 
 /* Which life of `peer` is at the other end from here on: only if the newest configuration names that one is it asked for
- * anything, and only then do its answers count (membership.h). Before the first call: the first life. */
+ * anything, and only then do its answers count (members.h). Before the first call: the first life. */
 void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life life);
 /* As leader: takes the next step of bringing that life of `peer` into the cluster. STATUS_OK: a step is on its way, its
  * role is what it was before; STATUS_NOT_FOUND: there is nothing to do, or it must wait; else as replica_change(). */

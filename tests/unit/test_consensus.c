@@ -998,7 +998,7 @@ static void whatever_breaks_there_is_one_history_and_it_goes_on_afterwards(void 
     }
 }
 
-/* ---- replacements (membership.h) ---- */
+/* ---- replacements (members.h) ---- */
 
 static bool outside(struct world *world, uint32_t id)
 {

@@ -729,7 +729,7 @@ static void the_term_is_on_disk_before_a_vote_leaves(void **state)
     assert_int_equal(w->fatals, 1);
 }
 
-/* ---- lives: R1 to R3 of membership.h ---- */
+/* ---- lives: R1 to R3 of members.h ---- */
 
 static void then_asked(struct world *w, uint32_t peer, bool expected)
 {
@@ -802,8 +802,8 @@ static void r2_a_life_that_is_no_voter_neither_votes_nor_stands(void **state)
 
         raft_configuration_init(&members);
         for (unsigned node = 1; node <= 3; node++) {
-            char name[MEMBERSHIP_NAME_SIZE];
-            membership_name(node, node == SELF ? w->life : (struct node_life){0}, name);
+            char name[MEMBERS_NAME_SIZE];
+            members_name(node, node == SELF ? w->life : (struct node_life){0}, name);
             if (node != SELF || step > 0)
                 raft_configuration_add(&members, node, name, node == SELF && step == 1 ? RAFT_STANDBY : RAFT_VOTER);
         }

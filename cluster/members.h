@@ -1,4 +1,4 @@
-/* membership.h — who belongs to the cluster, and in which life of its node id. Pure, over raft's configurations.
+/* members.h — who belongs to the cluster, and in which life of its node id. Pure, over raft's configurations.
  *
  * A node that was wiped has forgotten its votes and what it had acknowledged. Its replacement has the same node id, but
  * to raft it must be another server: so a member is (node id, life), and the log says which life is the member.
@@ -35,22 +35,22 @@
  *   there, or, before step 1 was committed, begins again.
  *
  *   Two nodes at once: each step needs a majority of what is left, so of five nodes two are replaced one after the
- *   other; of three it never happens, since one node alone is no majority. (membership_next refuses to leave less than
+ *   other; of three it never happens, since one node alone is no majority. (members_next refuses to leave less than
  *   two voters in any case: then "acknowledged" would mean one disk.)
  *
  * Lives are told apart by the number that the operator gave to the replacement (config: cluster.replace), growing from
  * one to the next, and by the incarnation, which is random: so the same number given twice makes two lives, of which the
  * peers know the first and refuse the second. In a configuration the life is written behind the id, as "2/7/9c41...": raft
  * calls that the server's address and does not look at it. The first life of a node is just "2". */
-#ifndef COTERIE_MEMBERSHIP_H
-#define COTERIE_MEMBERSHIP_H
+#ifndef COTERIE_MEMBERS_H
+#define COTERIE_MEMBERS_H
 
 #include <raft.h>
 
 #include "base/bytes.h"
 #include "wire.h"
 
-#define MEMBERSHIP_NAME_SIZE 64
+#define MEMBERS_NAME_SIZE 64
 
 enum member_role {
     MEMBER_NONE,        /* not in the configuration */
@@ -59,14 +59,14 @@ enum member_role {
     MEMBER_VOTING,
 };
 
-void membership_name(uint32_t node, struct node_life life, char name[MEMBERSHIP_NAME_SIZE]);
+void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_SIZE]);
 
-enum member_role membership_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life);
+enum member_role members_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life);
 
 /* The next step on the way of that life of `node` into the cluster: appends the configuration, in raft's encoding, to
  * `out`. false: there is none: it is a voter, a first life (they are members from the beginning, or never), older than the
  * one that is the member, or must wait because too few voters would be left. */
-bool membership_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
+bool members_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
                      struct buffer *out);
 
 #endif

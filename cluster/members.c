@@ -1,5 +1,5 @@
-/* membership.c — see membership.h. */
-#include "membership.h"
+/* members.c — see members.h. */
+#include "members.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,12 +7,12 @@
 
 #define VOTERS_MIN 2
 
-void membership_name(uint32_t node, struct node_life life, char name[MEMBERSHIP_NAME_SIZE])
+void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_SIZE])
 {
     if (node_life_is_first(life))
-        snprintf(name, MEMBERSHIP_NAME_SIZE, "%u", node);
+        snprintf(name, MEMBERS_NAME_SIZE, "%u", node);
     else
-        snprintf(name, MEMBERSHIP_NAME_SIZE, "%u/%llu/%llx", node, (unsigned long long)life.number,
+        snprintf(name, MEMBERS_NAME_SIZE, "%u/%llu/%llx", node, (unsigned long long)life.number,
                  (unsigned long long)life.incarnation);
 }
 
@@ -36,7 +36,7 @@ static const struct raft_server *server_of(const struct raft_configuration *conf
     return NULL;
 }
 
-enum member_role membership_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life)
+enum member_role members_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life)
 {
     const struct raft_server *server = server_of(configuration, node);
     if (server == NULL)
@@ -52,10 +52,10 @@ static void encode_with(const struct raft_configuration *configuration, uint32_t
 {
     struct raft_configuration next;
     struct raft_buffer encoded;
-    char name[MEMBERSHIP_NAME_SIZE];
+    char name[MEMBERS_NAME_SIZE];
     int raft_role = role == MEMBER_VOTING ? RAFT_VOTER : RAFT_STANDBY, error = 0;
     bool done = role == MEMBER_NONE;
-    membership_name(node, life, name);
+    members_name(node, life, name);
     raft_configuration_init(&next);
     for (unsigned i = 0; i < configuration->n; i++) {
         const struct raft_server *server = &configuration->servers[i];
@@ -84,13 +84,13 @@ static unsigned voters(const struct raft_configuration *configuration)
     return count;
 }
 
-bool membership_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
+bool members_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
                      struct buffer *out)
 {
     const struct raft_server *server = server_of(configuration, node);
     if (node_life_is_first(life))
         return false;
-    switch (membership_role(configuration, node, life)) {
+    switch (members_role(configuration, node, life)) {
     case MEMBER_VOTING:
         return false;
     case MEMBER_LEARNING:
