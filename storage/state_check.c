@@ -51,14 +51,12 @@ static const char *refer_will(struct state *state, const struct row *row, struct
     return NULL;
 }
 
-static void refer_retained(struct state *state, struct number_list *references)
+static const char *refer_retained(struct state *state, const struct row *row, struct number_list *references)
 {
-    struct buffer cursor = {0};
-    struct retained_entry entry;
-    uint32_t budget = UINT32_MAX;
-    while (retained_next(&state->retained, bytes_text("#"), &cursor, &budget, &entry) == STATUS_OK)
-        number_list_add(references, entry.message_id);
-    buffer_release(&cursor);
+    (void)state;
+    struct reader in = reader_of(row->value);
+    number_list_add(references, reader_varint(&in));
+    return NULL;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -92,7 +90,8 @@ static const char *check_messages(struct state *state)
         broken = for_each(state, TABLE_BROADCAST_QUEUES, &references, refer_broadcast);
     if (broken == NULL)
         broken = for_each(state, TABLE_WILLS, &references, refer_will);
-    refer_retained(state, &references);
+    if (broken == NULL)
+        broken = for_each(state, TABLE_RETAINED, &references, refer_retained);
     if (broken == NULL)
         broken = check_counts_of_messages(state, &references);
     free(references.items);

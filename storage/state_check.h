@@ -1,5 +1,5 @@
 /* state_check.h — what must hold between the rows of a state, whatever was applied. For tests and the simulator: it reads
- * everything. Retained topics that begin with '$' are not looked at. */
+ * everything. */
 #ifndef COTERIE_STATE_CHECK_H
 #define COTERIE_STATE_CHECK_H
 
