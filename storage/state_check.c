@@ -13,14 +13,15 @@ typedef const char *(*row_check)(struct state *state, const struct row *row, str
 
 static const char *for_each(struct state *state, enum table table, struct number_list *references, row_check check)
 {
-    struct key key = {.size = 1}; /* the smallest there is */
+    static const uint8_t smallest[] = {0};
+    uint8_t at[STORE_KEY_MAX];
     struct row row;
     const char *broken = NULL;
-    for (bool found = store_first_at(state->store, table, key_bytes(&key), &row); found && broken == NULL;) {
-        struct key at = {.size = row.key.size};
-        memcpy(at.data, row.key.data, row.key.size);
+    for (bool found = store_first_at(state->store, table, bytes_of(smallest, 1), &row); found && broken == NULL;) {
+        size_t size = row.key.size;
+        memcpy(at, row.key.data, size);
         broken = check(state, &row, references);
-        found = store_first_after(state->store, table, key_bytes(&at), &row);
+        found = store_first_after(state->store, table, bytes_of(at, size), &row);
     }
     return broken;
 }
