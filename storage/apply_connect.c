@@ -5,12 +5,9 @@
  * except that it still decides about a will that the take-over has detached. */
 #include "apply.h"
 
-#include "base/memory.h"
 #include "sessions.h"
 #include "wills.h"
 #include "window.h"
-
-#include <stdlib.h>
 
 static void tell_old_owner(struct state *state, const struct session *session)
 {
@@ -59,12 +56,6 @@ static uint32_t granted_expiry(const struct state *state, uint32_t asked_s)
     return asked_s < state->settings.session_expiry_max_s ? asked_s : state->settings.session_expiry_max_s;
 }
 
-static void set_user_name(struct session *session, struct bytes user_name)
-{
-    free((void *)session->user_name.data);
-    session->user_name = bytes_of(memory_copy(user_name.data, user_name.size), user_name.size);
-}
-
 void apply_connect(struct state *state, const struct command_connect *connect)
 {
     struct session *session = resume(state, connect);
@@ -77,7 +68,7 @@ void apply_connect(struct state *state, const struct command_connect *connect)
     }
     if (!present)
         session = session_make(state, state->position, connect->client_id);
-    set_user_name(session, connect->user_name);
+    session_set_user_name(session, connect->user_name);
     session->receive_maximum = connect->receive_maximum;
     session->protocol_level = connect->protocol_level;
     session->expiry_s = granted_expiry(state, connect->session_expiry_s);

@@ -82,11 +82,7 @@ static struct membership *membership_make(struct state *state, struct session *s
     membership->session = session;
     membership->filter = filter;
     membership->dirty_slot = NOT_LISTED;
-    if (session->membership_count == session->membership_capacity) {
-        session->membership_capacity = session->membership_capacity == 0 ? 1 : session->membership_capacity * 2;
-        session->memberships =
-            memory_resize(session->memberships, session->membership_capacity * sizeof *session->memberships);
-    }
+    session->memberships = list_room(session->memberships, session->membership_count);
     uint32_t at = lower_bound(session, filter->id);
     memmove(session->memberships + at + 1, session->memberships + at,
             (session->membership_count - at) * sizeof *session->memberships);

@@ -50,10 +50,10 @@ bool delivery_read(struct bytes value, uint64_t order, struct u32_list *ids, str
 static void count_own(struct state *state, struct session *session, const struct delivery *delivery, int64_t by)
 {
     uint64_t bytes = delivery->bytes * (uint64_t)by;
-    session->own_count += (uint64_t)by;
+    session->own_count += (uint32_t)by;
     session->own_bytes += bytes;
-    session->own_qos2 += delivery->qos == 2 ? (uint64_t)by : 0;
-    session->own_qos0 += delivery->qos == 0 ? (uint64_t)by : 0;
+    session->own_qos2 += delivery->qos == 2 ? (uint32_t)by : 0;
+    session->own_qos0 += delivery->qos == 0 ? (uint32_t)by : 0;
     session_follow_behind(state, session);
     state->counts.queued += (uint64_t)by;
     state->counts.queued_bytes += bytes;

@@ -11,20 +11,18 @@
 #include "work.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct session *session_by_id(const struct state *state, uint64_t id)
 {
-    struct session *session;
-    HASH_FIND(by_id, state->sessions, &id, sizeof id, session);
-    return session;
+    return session_map_by_id(&state->sessions, id);
 }
 
 struct session *session_by_client_id(const struct state *state, struct bytes client_id)
 {
-    struct session *session;
-    HASH_FIND(by_client_id, state->clients, client_id.data, client_id.size, session);
-    return session;
+    return session_map_by_client_id(&state->clients, client_id);
 }
 
 void session_touch(struct state *state, struct session *session)
@@ -53,14 +51,16 @@ void session_follow_behind(struct state *state, struct session *session)
 
 static struct session *session_new(struct state *state, uint64_t id, struct bytes client_id, bool ended)
 {
-    struct session *session = memory_zeroed(1, sizeof *session);
+    struct session *session = memory_zeroed(1, offsetof(struct session, client_id) + client_id.size);
+    assert(client_id.size <= UINT16_MAX);
     session->id = id;
     session->ended = ended;
-    session->client_id = bytes_of(memory_copy(client_id.data, client_id.size), client_id.size);
+    session->client_id_size = (uint16_t)client_id.size;
+    memcpy(session->client_id, client_id.data, client_id.size);
     session->dirty_slot = NOT_LISTED;
-    HASH_ADD(by_id, state->sessions, id, sizeof session->id, session);
+    session_map_add(&state->sessions, session);
     if (!ended) {
-        HASH_ADD_KEYPTR(by_client_id, state->clients, session->client_id.data, session->client_id.size, session);
+        session_map_add(&state->clients, session);
         state->counts.sessions++;
     }
     return session;
@@ -73,6 +73,12 @@ struct session *session_make(struct state *state, uint64_t id, struct bytes clie
     return session;
 }
 
+void session_set_user_name(struct session *session, struct bytes user_name)
+{
+    free((void *)session->user_name.data);
+    session->user_name = bytes_of(user_name.size > 0 ? memory_copy(user_name.data, user_name.size) : NULL, user_name.size);
+}
+
 void session_free(struct session *session)
 {
     for (uint32_t i = 0; i < session->subscription_count; i++)
@@ -81,7 +87,6 @@ void session_free(struct session *session)
         membership_free(session->memberships[i]);
     free(session->subscriptions);
     free(session->memberships);
-    free((void *)session->client_id.data);
     free((void *)session->user_name.data);
     free(session);
 }
@@ -153,7 +158,7 @@ void session_end(struct state *state, struct session *session)
     assert(!session->ended && session->owner.client_epoch == 0);
     set_expires(state, session, 0);
     session->ended = true;
-    HASH_DELETE(by_client_id, state->clients, session);
+    session_map_remove(&state->clients, session);
     state->counts.sessions--;
     session_touch(state, session);
     work_add(state, WORK_SESSION, session->id, 0);
@@ -242,7 +247,7 @@ void session_clear(struct state *state, struct session *session)
     work_remove(state, WORK_SESSION, session->id, 0);
     work_remove(state, WORK_ADMIT_SESSION, session->id, 0);
     dirty_list_remove(&state->dirty_sessions, &session->dirty_slot);
-    HASH_DELETE(by_id, state->sessions, session);
+    session_map_remove(&state->sessions, session);
     session_free(session);
 }
 
@@ -287,7 +292,7 @@ static void write_back(struct state *state, const struct session *session)
     struct buffer *row = &state->row;
     buffer_clear(row);
     buffer_put_u8(row, session->ended ? SESSION_ENDED : 0);
-    buffer_put_block(row, session->client_id);
+    buffer_put_block(row, session_client_id(session));
     buffer_put_block(row, session->user_name);
     buffer_put_u8(row, session->protocol_level);
     buffer_put_varint(row, session->receive_maximum);
@@ -332,7 +337,7 @@ static bool load(struct state *state, const struct row *row)
     if (in.failed || client_id.size == 0 || row->key.size != sizeof(uint64_t))
         return false;
     struct session *session = session_new(state, key_number(row->key, 0), client_id, (flags & SESSION_ENDED) != 0);
-    session->user_name = bytes_of(memory_copy(user_name.data, user_name.size), user_name.size);
+    session_set_user_name(session, user_name);
     session->protocol_level = reader_u8(&in);
     session->receive_maximum = (uint16_t)reader_varint(&in);
     session->expiry_s = (uint32_t)reader_varint(&in);
@@ -343,10 +348,10 @@ static bool load(struct state *state, const struct row *row)
     session->owner.connection = reader_varint(&in);
     session->will_epoch = reader_varint(&in);
     session->will_due_ms = reader_varint(&in);
-    session->own_count = reader_varint(&in);
+    session->own_count = (uint32_t)reader_varint(&in);
     session->own_bytes = reader_varint(&in);
-    session->own_qos2 = reader_varint(&in);
-    session->own_qos0 = reader_varint(&in);
+    session->own_qos2 = (uint32_t)reader_varint(&in);
+    session->own_qos0 = (uint32_t)reader_varint(&in);
     session->in_flight = (uint32_t)reader_varint(&in);
     session->inbound = (uint32_t)reader_varint(&in);
     session->admitted_upto = reader_varint(&in);

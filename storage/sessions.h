@@ -52,6 +52,7 @@ bool inbound_is_open(struct state *state, const struct session *session, uint16_
 
 bool sessions_load(struct state *state);             /* false: a row is not one of ours */
 void sessions_write_back(struct state *state);
+void session_set_user_name(struct session *session, struct bytes user_name);
 void session_free(struct session *session);          /* memory only */
 
 #endif

@@ -52,6 +52,12 @@ void dirty_list_add(struct dirty_list *list, void *thing, uint32_t *slot)
     list->things[list->count++] = thing;
 }
 
+void *list_room(void *list, uint32_t count)
+{
+    bool full = (count & (count - 1)) == 0; /* 0, or a power of two */
+    return full ? memory_resize(list, (count > 0 ? 2 * (size_t)count : 1) * sizeof(void *)) : list;
+}
+
 void dirty_list_remove(struct dirty_list *list, uint32_t *slot)
 {
     if (*slot == NOT_LISTED)
@@ -274,6 +280,8 @@ enum status state_open(struct store *store, uint32_t self, struct state **out)
 {
     assert(self > 0 && self < NODES_MAX);
     struct state *state = memory_zeroed(1, sizeof *state);
+    session_map_init(&state->sessions, SESSION_BY_ID);
+    session_map_init(&state->clients, SESSION_BY_CLIENT_ID);
     state->store = store;
     state->self = self;
     state->next_message_id = state->next_filter_id = 1;
@@ -294,15 +302,15 @@ enum status state_open(struct store *store, uint32_t self, struct state **out)
 
 static void free_things(struct state *state)
 {
-    struct session *session, *next_session;
+    struct session *session;
     struct filter *filter, *next_filter;
+    uint32_t slot = 0;
     for (uint32_t i = 0; i < state->scan_count; i++)
         scan_free(state->scans[i]);
-    HASH_CLEAR(by_client_id, state->clients);
-    HASH_ITER(by_id, state->sessions, session, next_session) {
-        HASH_DELETE(by_id, state->sessions, session);
+    while ((session = session_map_next(&state->sessions, &slot)) != NULL)
         session_free(session);
-    }
+    session_map_release(&state->clients);
+    session_map_release(&state->sessions);
     HASH_ITER(hh, state->filters, filter, next_filter) {
         HASH_DEL(state->filters, filter);
         filter_free(filter);

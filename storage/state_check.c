@@ -179,9 +179,10 @@ static const char *check_session(struct state *state, struct session *session)
 
 static uint64_t count_pending(struct state *state, const struct filter *filter, uint64_t message_id)
 {
-    struct session *session, *next;
+    const struct session *session;
     uint64_t pending = 0;
-    HASH_ITER(by_id, state->sessions, session, next) {
+    uint32_t slot = 0;
+    while ((session = session_map_next(&state->sessions, &slot)) != NULL) {
         const struct membership *membership = membership_find(session, filter->id);
         pending += membership != NULL && membership_next(state, membership, message_id - 1) == message_id;
     }
@@ -214,12 +215,13 @@ static const char *check_filter(struct state *state, const struct filter *filter
 const char *state_check(struct state *state)
 {
     uint64_t hash[2];
-    struct session *session, *next_session;
+    struct session *session;
     struct filter *filter, *next_filter;
+    uint32_t slot = 0;
     state_hash(state, hash);
     const char *broken = check_messages(state);
     uint64_t connected = 0, living = 0;
-    HASH_ITER(by_id, state->sessions, session, next_session) {
+    while ((session = session_map_next(&state->sessions, &slot)) != NULL) {
         connected += session->owner.client_epoch != 0;
         living += !session->ended;
         if (broken == NULL)

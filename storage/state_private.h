@@ -22,6 +22,7 @@
 #include "keys.h"
 #include "messages.h"
 #include "retained.h"
+#include "session_map.h"
 #include "state.h"
 #include "store.h"
 
@@ -106,32 +107,38 @@ struct session {
     struct owner owner;
     uint64_t own_mark, target_mark;  /* publish_serial of the last message that made a row, or a target */
     bool ended;                      /* what is left of it waits to be cleared */
-
-    uint32_t dirty_slot;
-    struct bytes client_id, user_name;   /* ours */
-    uint16_t receive_maximum;
     uint8_t protocol_level;
+    uint16_t receive_maximum;
+    uint32_t dirty_slot;
+
+    struct bytes user_name;          /* ours; NULL if empty */
     uint32_t expiry_s;
+    uint32_t in_flight;              /* QoS 2, admitted */
+    uint32_t inbound;                /* QoS 2 packet ids that the client has open */
+    uint32_t scan_count;
     uint64_t expires_ms;             /* cluster time; 0: connected, or never */
     uint64_t will_epoch;             /* client epoch under which the will is stored; 0: none */
     uint64_t will_due_ms;            /* 0: the connection is up */
 
-    uint64_t own_count, own_bytes;   /* rows of the own queue */
-    uint64_t own_qos2;               /* of them QoS 2: none of those is admitted */
-    uint64_t own_qos0;               /* of them QoS 0: retained messages */
-    uint32_t in_flight;              /* QoS 2, admitted */
-    uint32_t inbound;                /* QoS 2 packet ids that the client has open */
+    uint64_t own_bytes;              /* rows of the own queue */
+    uint32_t own_count;
+    uint32_t own_qos2;               /* of them QoS 2: none of those is admitted */
+    uint32_t own_qos0;               /* of them QoS 0: retained messages */
+    uint32_t subscription_count;     /* room for the next power of two of them */
     uint64_t admitted_upto;          /* no QoS 2 delivery up to here waits for admission */
     uint64_t sent_upto;              /* deliveries up to here may have been sent on an earlier connection */
-
     struct subscription **subscriptions; /* by filter id */
-    uint32_t subscription_count, subscription_capacity;
     struct membership **memberships;     /* by filter id */
-    uint32_t membership_count, membership_capacity;
-    uint32_t scan_count;
     struct session *next_behind, *previous_behind; /* state->behind, while own_qos0 > 0 */
-    UT_hash_handle by_id, by_client_id;
+    uint32_t membership_count;       /* room for the next power of two of them */
+    uint16_t client_id_size;
+    uint8_t client_id[];
 };
+
+static inline struct bytes session_client_id(const struct session *session)
+{
+    return bytes_of(session->client_id, session->client_id_size);
+}
 
 /* ---- retained scans ---- */
 
@@ -197,8 +204,8 @@ struct state {
     struct messages messages;
     struct retained retained;
     struct index *index;
-    struct session *sessions;        /* by id, ended ones too */
-    struct session *clients;         /* by client id, living ones */
+    struct session_map sessions;     /* by id, ended ones too */
+    struct session_map clients;      /* by client id, living ones */
     struct filter *filters;          /* by id */
     struct session *behind;          /* sessions with retained messages of QoS 0 in their queue; in any order */
     struct scan **scans;             /* by session, position, number */
@@ -235,6 +242,9 @@ struct state {
 /* Rows are written back by whoever owns them; see each header. */
 void dirty_list_add(struct dirty_list *list, void *thing, uint32_t *slot);
 void dirty_list_remove(struct dirty_list *list, uint32_t *slot);
+
+/* `list` of `count` pointers, with room for one more: there is always room for the next power of two. */
+void *list_room(void *list, uint32_t count);
 
 void u32_list_add(struct u32_list *list, uint32_t item);
 void number_list_add(struct number_list *list, uint64_t item);

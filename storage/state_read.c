@@ -79,7 +79,7 @@ static bool fill_facts(const struct session *session, struct session_facts *fact
     if (session == NULL || session->ended)
         return false;
     *facts = (struct session_facts){.session_id = session->id,
-                                    .client_id = session->client_id,
+                                    .client_id = session_client_id(session),
                                     .connected = session->owner.client_epoch != 0,
                                     .node = session->owner.node,
                                     .client_epoch = session->owner.client_epoch,

@@ -212,12 +212,7 @@ struct subscription *subscription_find(const struct session *session, uint64_t f
 
 static struct subscription *subscription_make(struct state *state, struct session *session, struct filter *filter)
 {
-    if (session->subscription_count == session->subscription_capacity) {
-        session->subscription_capacity =
-            session->subscription_capacity == 0 ? 2 : session->subscription_capacity * 2;
-        session->subscriptions =
-            memory_resize(session->subscriptions, session->subscription_capacity * sizeof *session->subscriptions);
-    }
+    session->subscriptions = list_room(session->subscriptions, session->subscription_count);
     struct subscription *subscription = memory_zeroed(1, sizeof *subscription);
     *subscription = (struct subscription){.session = session, .filter = filter, .local_slot = NOT_LISTED};
     uint32_t at = lower_bound(session, filter->id);

@@ -79,6 +79,7 @@ struct client {
     bool in_work : 1, in_dirty : 1, in_acks : 1, in_stalled : 1;
 
     uint32_t commands_pending;
+    uint32_t unwritten;             /* bytes that the driver has and the kernel has not */
     uint64_t last_order;            /* every delivery up to here was sent, is waiting in `inflight`, or was skipped */
     uint64_t sent_before;           /* deliveries up to here may have been sent on an earlier connection: DUP */
     struct inflight inflight;
@@ -87,7 +88,6 @@ struct client {
 
     struct buffer input;            /* bytes of packets that are incomplete or have to wait */
     struct outbox outbox;
-    size_t unwritten;               /* bytes that the driver has and the kernel has not */
 };
 
 static inline struct bytes client_id_of(const struct client *client)
@@ -107,7 +107,7 @@ void client_free(struct client *client, struct outbox_pool *pool);
 /* What this client has not taken yet. */
 static inline size_t client_output(const struct client *client)
 {
-    return client->unwritten + client->outbox.bytes;
+    return (size_t)client->unwritten + client->outbox.bytes;
 }
 
 /* Answers `out` with a DISCONNECT (5.0) or nothing, proposes END with the will, and closes. */

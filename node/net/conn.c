@@ -35,18 +35,25 @@ struct queue {
     struct frame **frames;
 };
 
+/* A conn that is given time to end; in conns->closing, which is short and in no order. */
+struct closing {
+    uv_shutdown_t request;
+    struct conn *conn;
+    struct closing *next, *previous;
+    uint64_t deadline_ms;
+};
+
 struct conn {
     uv_tcp_t socket;
     struct conns *conns;
-    struct conn *next, *previous;                 /* in conns->all */
-    struct conn *next_report;                     /* in conns->reports, if `reporting` */
-    struct conn *next_closing, *previous_closing; /* in conns->closing, ordered by nothing: it is short */
-    struct queue *queue;                          /* NULL: everything is written */
+    struct conn *next, *previous; /* in conns->all */
+    struct conn *next_report;     /* in conns->reports, if `reporting` */
+    struct queue *queue;          /* NULL: everything is written */
+    struct closing *closing;      /* FLUSHING, LINGERING; else NULL */
     uint64_t number;
-    uint64_t deadline_ms; /* FLUSHING, LINGERING */
-    size_t written;       /* since the last report */
-    enum conn_phase phase : 8;
-    bool reporting, reading, shut_down;
+    uint32_t written; /* since the last report */
+    uint8_t phase;    /* enum conn_phase */
+    bool reporting, reading;
 };
 
 struct conns {
@@ -54,7 +61,8 @@ struct conns {
     struct conn_calls calls;
     uint32_t close_ms;
     uint32_t count;
-    struct conn *all, *reports, *closing;
+    struct conn *all, *reports;
+    struct closing *closing;
     uv_timer_t *timer; /* runs while `closing` is not empty */
     char buffer[READ_BYTES];
 };
@@ -122,20 +130,22 @@ static void forget_report(struct conn *conn)
         *place = conn->next_report;
 }
 
-static void closing_remove(struct conn *conn)
+static void closing_free(struct conn *conn)
 {
     struct conns *conns = conn->conns;
-    if (conn->deadline_ms == 0)
+    struct closing *closing = conn->closing;
+    if (closing == NULL)
         return;
-    if (conn->previous_closing != NULL)
-        conn->previous_closing->next_closing = conn->next_closing;
+    if (closing->previous != NULL)
+        closing->previous->next = closing->next;
     else
-        conns->closing = conn->next_closing;
-    if (conn->next_closing != NULL)
-        conn->next_closing->previous_closing = conn->previous_closing;
-    conn->deadline_ms = 0;
+        conns->closing = closing->next;
+    if (closing->next != NULL)
+        closing->next->previous = closing->previous;
     if (conns->closing == NULL)
         uv_timer_stop(conns->timer);
+    free(closing);
+    conn->closing = NULL;
 }
 
 static void queue_free(struct conn *conn)
@@ -157,6 +167,7 @@ static void conn_closed(uv_handle_t *handle)
     if (conn->reporting)
         forget_report(conn);
     queue_free(conn);
+    closing_free(conn);
     if (conn->previous != NULL)
         conn->previous->next = conn->next;
     else
@@ -172,7 +183,6 @@ static void conn_close_now(struct conn *conn)
 {
     if (conn->phase == CONN_CLOSING)
         return;
-    closing_remove(conn);
     conn->phase = CONN_CLOSING;
     uv_close((uv_handle_t *)&conn->socket, conn_closed);
 }
@@ -181,41 +191,40 @@ static void closing_check(uv_timer_t *timer)
 {
     struct conns *conns = timer->data;
     uint64_t now = uv_now(conns->loop);
-    for (struct conn *conn = conns->closing, *next; conn != NULL; conn = next) {
-        next = conn->next_closing;
-        if (now >= conn->deadline_ms)
-            conn_close_now(conn);
-    }
+    for (struct closing *closing = conns->closing; closing != NULL; closing = closing->next)
+        if (now >= closing->deadline_ms)
+            conn_close_now(closing->conn);
 }
 
 static void closing_add(struct conn *conn, uint32_t patience_ms)
 {
     struct conns *conns = conn->conns;
-    closing_remove(conn);
-    conn->deadline_ms = uv_now(conns->loop) + patience_ms;
-    conn->previous_closing = NULL;
-    conn->next_closing = conns->closing;
-    if (conns->closing != NULL)
-        conns->closing->previous_closing = conn;
-    conns->closing = conn;
+    struct closing *closing = conn->closing;
+    if (closing == NULL) {
+        closing = conn->closing = memory_zeroed(1, sizeof(*closing));
+        closing->conn = conn;
+        closing->next = conns->closing;
+        if (conns->closing != NULL)
+            conns->closing->previous = closing;
+        conns->closing = closing;
+    }
+    closing->deadline_ms = uv_now(conns->loop) + patience_ms;
     if (!uv_is_active((uv_handle_t *)conns->timer))
         uv_timer_start(conns->timer, closing_check, 50, 50);
 }
 
 static void conn_shut_down(uv_shutdown_t *request, int status)
 {
+    (void)request;
     (void)status; /* the peer has gone: reading will say so */
-    free(request);
 }
 
 /* All is written: say that nothing follows, and wait a moment for the peer to do the same. */
 static void conn_linger(struct conn *conn)
 {
-    uv_shutdown_t *request = memory_allocate(sizeof(*request));
     conn->phase = CONN_LINGERING;
     closing_add(conn, conn->conns->close_ms < LINGER_MS ? conn->conns->close_ms : LINGER_MS);
-    if (uv_shutdown(request, (uv_stream_t *)&conn->socket, conn_shut_down) != 0) {
-        free(request);
+    if (uv_shutdown(&conn->closing->request, (uv_stream_t *)&conn->socket, conn_shut_down) != 0) {
         conn_close_now(conn);
         return;
     }
@@ -272,7 +281,7 @@ void conn_read(struct conn *conn, bool on)
 
 static void note_written(struct conn *conn, size_t size)
 {
-    conn->written += size;
+    conn->written += (uint32_t)size;
     if (!conn->reporting && size > 0) {
         conn->reporting = true;
         conn->next_report = conn->conns->reports;
