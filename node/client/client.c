@@ -29,6 +29,25 @@ struct client *client_new(struct client_node *node, uint64_t number, void *conn,
     return client;
 }
 
+struct client_extras *client_extras(struct client *client)
+{
+    if (client->extras == NULL)
+        client->extras = memory_zeroed(1, sizeof(*client->extras));
+    return client->extras;
+}
+
+static void extras_free(struct client *client)
+{
+    struct client_extras *extras = client->extras;
+
+    if (extras == NULL)
+        return;
+    client->node->alias_bytes -= aliases_bytes(extras->aliases_received);
+    aliases_free(extras->aliases_received);
+    aliases_free(extras->aliases_sent);
+    free(extras);
+}
+
 void client_free(struct client *client, struct outbox_pool *pool)
 {
     assert(client->timer.link == NULL);
@@ -38,6 +57,7 @@ void client_free(struct client *client, struct outbox_pool *pool)
         client->codes = codes->next;
         free(codes);
     }
+    extras_free(client);
     inflight_release(&client->inflight);
     received_release(&client->received);
     buffer_release(&client->input);

@@ -5,6 +5,7 @@
 #ifndef COTERIE_CLIENT_PRIVATE_H
 #define COTERIE_CLIENT_PRIVATE_H
 
+#include "aliases.h"
 #include "client.h"
 #include "core.h"
 #include "inflight.h"
@@ -24,6 +25,8 @@ struct client_node {
     uint64_t random;                /* state of the generator of client ids */
     struct buffer server_reference; /* where clients are sent that cannot be served here; may be empty */
     struct core_stats stats;
+    struct core_capabilities capabilities;
+    uint64_t alias_bytes;           /* topics that clients have given an alias */
 };
 
 /* The next number of the generator that the driver seeded. */
@@ -38,6 +41,10 @@ struct pending_codes {
 };
 #define CODE_FROM_STATE 0xff
 
+struct client_extras {
+    struct aliases *aliases_received, *aliases_sent;
+};
+
 struct client {
     struct timer timer;             /* core's; first, so that a timer leads back to its client */
     uint64_t number;                /* of the connection */
@@ -51,6 +58,7 @@ struct client {
     uint16_t keep_alive_s;          /* as enforced; 0 = none */
     uint16_t receive_maximum;       /* of the client: our window */
     uint16_t requested_keep_alive_s;
+    uint16_t aliases_sent_max;      /* as the client allows, and we want; 0 = none */
     uint32_t session_expiry_s;      /* as granted */
     struct mqtt_peer peer;
 
@@ -85,6 +93,7 @@ struct client {
     struct inflight inflight;
     struct received received;
     struct pending_codes *codes;
+    struct client_extras *extras;   /* what most clients never need: NULL until then */
 
     struct buffer input;            /* bytes of packets that are incomplete or have to wait */
     struct outbox outbox;
@@ -103,6 +112,7 @@ static inline struct command_owner client_owner(const struct client *client)
 struct client *client_new(struct client_node *node, uint64_t number, void *conn, const struct core_origin *origin,
                           uint64_t now_ms);
 void client_free(struct client *client, struct outbox_pool *pool);
+struct client_extras *client_extras(struct client *client);   /* made now, if there are none */
 
 /* What this client has not taken yet. */
 static inline size_t client_output(const struct client *client)

@@ -58,6 +58,7 @@ struct core *core_new(const struct core_options *options, const struct core_call
 
     core->node.limits = options->limits;
     fill_limits(&core->node.limits);
+    core->node.capabilities = options->capabilities != NULL ? *options->capabilities : CORE_CAPABILITIES_DEFAULT;
     core->node.node = options->node;
     core->node.random = options->seed;
     core->out = *callbacks;

@@ -16,6 +16,7 @@
 #ifndef COTERIE_CORE_H
 #define COTERIE_CORE_H
 
+#include "capabilities.h"
 #include "cluster/consensus.h"
 #include "frame.h"
 #include "state.h"
@@ -52,6 +53,7 @@ struct core_options {
     uint8_t boot_nonce[16];            /* random per start */
     const char *client_address;        /* host:port that Server References name; may be "" */
     struct core_limits limits;
+    const struct core_capabilities *capabilities;   /* NULL: CORE_CAPABILITIES_DEFAULT */
     const struct command_settings *settings;   /* what this node's configuration wants; the leader proposes it if it
                                                 * differs. NULL: leave the limits as they are */
 };

@@ -8,7 +8,8 @@
  * the effects said. Deliveries go out in their order; a QoS 2 message that the state machine has not admitted stops the
  * queue there until it has (`blocked`).
  *
- * A message is encoded once per form and the frame shared by all who get it. Nothing here can fail back into apply. */
+ * A message is encoded once per form and the frame shared by all who get it. One that a single client gets, at once, is
+ * encoded for it alone, with a topic alias if it allows them: what waits may be overtaken, so it has none. Nothing here can fail back into apply. */
 #include "core_private.h"
 
 #include <assert.h>
@@ -30,14 +31,16 @@ struct forms {
     const struct message *message;
     uint32_t expiry_s;
     uint32_t filled;
+    bool single;                /* nobody here shares the frame */
     uint64_t orders[FORMS];
     struct frame *frames[FORMS];
 };
 
-static void forms_init(struct forms *forms, const struct message *message, uint64_t clock_ms)
+static void forms_init(struct forms *forms, const struct message *message, uint32_t count, uint64_t clock_ms)
 {
     forms->message = message;
     forms->filled = 0;
+    forms->single = count == 1;
     forms->expiry_s = UINT32_MAX;
     if (message->expires_ms != 0) {
         uint64_t left_ms = message->expires_ms > clock_ms ? message->expires_ms - clock_ms : 0;
@@ -55,10 +58,9 @@ static void forms_release(struct forms *forms)
     }
 }
 
-static struct frame *encode(struct core *core, const struct forms *forms, uint8_t level, const struct target *target,
-                            bool duplicate)
+static struct mqtt_publish_options options_for(const struct forms *forms, const struct target *target, bool duplicate)
 {
-    struct mqtt_publish_options options = {
+    return (struct mqtt_publish_options){
         .qos = target->qos,
         .duplicate = duplicate,
         .retain = target->retain,
@@ -67,6 +69,12 @@ static struct frame *encode(struct core *core, const struct forms *forms, uint8_
         .subscription_id_count = target->subscription_id_count,
         .subscription_ids = target->subscription_ids,
     };
+}
+
+static struct frame *encode(struct core *core, const struct forms *forms, uint8_t level, const struct target *target,
+                            bool duplicate)
+{
+    struct mqtt_publish_options options = options_for(forms, target, duplicate);
 
     buffer_clear(&core->scratch);
     mqtt_encode_publish(level, forms->message, &options, &core->scratch);
@@ -92,6 +100,33 @@ static struct frame *form_for(struct core *core, struct forms *forms, const stru
     forms->orders[form] = order;
     forms->filled |= 1u << form;
     return frame_retain(forms->frames[form]);
+}
+
+/* The frame for a client that gets it now, before anything else: if it allows topic aliases and shares the frame with
+ * nobody, with one. */
+static struct frame *frame_now(struct core *core, struct forms *forms, struct client *client,
+                               const struct target *target, bool duplicate)
+{
+    struct mqtt_publish_options options;
+    struct bytes topic = forms->message->topic;
+    struct aliases **aliases;
+    size_t size;
+
+    if (client->aliases_sent_max == 0 || !forms->single || topic.size < ALIASES_TOPIC_MIN ||
+        topic.size > ALIASES_TOPIC_MAX)
+        return form_for(core, forms, client, target, duplicate);
+    aliases = &client_extras(client)->aliases_sent;
+    if (*aliases == NULL)
+        *aliases = aliases_new(client->aliases_sent_max);
+    options = options_for(forms, target, duplicate);
+    options.topic_alias = aliases_choose(*aliases, topic, &options.topic_by_alias);
+    size = mqtt_publish_size(client->peer.level, forms->message, &options);
+    if (options.topic_alias == 0 || size > client->peer.packet_size_max)
+        return form_for(core, forms, client, target, duplicate);
+    buffer_clear(&core->scratch);
+    mqtt_encode_publish(client->peer.level, forms->message, &options, &core->scratch);
+    aliases_set(*aliases, options.topic_alias, topic);
+    return frame_of(buffer_bytes(&core->scratch));
 }
 
 /* ---- room ---- */
@@ -171,6 +206,17 @@ static void send_tracked(struct core *core, struct client *client, const struct 
         deliver_note_acks(core, client);
 }
 
+/* Sends it, unless the client takes no packets as large as that. Takes the frame over. */
+static void send_or_skip(struct core *core, struct client *client, const struct target *target, struct frame *frame)
+{
+    if (frame->size <= client->peer.packet_size_max) {
+        send_tracked(core, client, target, frame);
+        return;
+    }
+    frame_release(frame);
+    skip(core, client, target, DROP_TOO_LARGE);
+}
+
 /* ---- live ---- */
 
 static void deliver_qos0(struct core *core, struct client *client, struct forms *forms, const struct target *target)
@@ -186,7 +232,7 @@ static void deliver_qos0(struct core *core, struct client *client, struct forms 
         stats->drops[DROP_MEMORY]++;
         return;
     }
-    frame = form_for(core, forms, client, target, false);
+    frame = frame_now(core, forms, client, target, false);
     if (frame->size > client->peer.packet_size_max) {
         stats->drops[DROP_TOO_LARGE]++;
         frame_release(frame);
@@ -220,12 +266,15 @@ static void deliver_stored(struct core *core, struct client *client, struct form
         skip(core, client, target, DROP_EXPIRED);
         return;
     }
+    if (!waiting && has_room(core, client, target->order, target->qos)) {
+        frame = frame_now(core, forms, client, target, false);
+        send_or_skip(core, client, target, frame);
+        return;
+    }
     frame = form_for(core, forms, client, target, false);
     if (frame->size > client->peer.packet_size_max && !waiting) {
         frame_release(frame);
         skip(core, client, target, DROP_TOO_LARGE);
-    } else if (!waiting && has_room(core, client, target->order, target->qos)) {
-        send_tracked(core, client, target, frame);
     } else if (frame->size <= client->peer.packet_size_max && may_wait(core, client, message, frame)) {
         core->waiting_bytes += frame->size;
         track(client, target, DELIVERY_WAITING, frame);
@@ -239,7 +288,7 @@ void deliver_message(struct core *core, const struct message *message, const str
 {
     struct forms forms;
 
-    forms_init(&forms, message, core_clock_ms(core));
+    forms_init(&forms, message, count, core_clock_ms(core));
     for (uint32_t i = 0; i < count; i++) {
         const struct target *target = &targets[i];
         struct client *client = registry_find(&core->registry, target->connection);
@@ -307,20 +356,15 @@ static bool send_queued(struct core *core, struct client *client, const struct q
         client->blocked = true;
         return false;
     }
-    forms_init(&forms, &queued->message, core_clock_ms(core));
+    forms_init(&forms, &queued->message, 1, core_clock_ms(core));
     if (forms.expiry_s == 0 && target->qos < 2) {
         skip(core, client, target, DROP_EXPIRED);
         return true;
     }
-    frame = form_for(core, &forms, client, target, duplicate);
+    frame = frame_now(core, &forms, client, target, duplicate);
     forms_release(&forms);
-    if (frame->size > client->peer.packet_size_max) {
-        frame_release(frame);
-        skip(core, client, target, DROP_TOO_LARGE);
-        return true;
-    }
-    core->node.stats.redelivered += duplicate;
-    send_tracked(core, client, target, frame);
+    core->node.stats.redelivered += duplicate && frame->size <= client->peer.packet_size_max;
+    send_or_skip(core, client, target, frame);
     return true;
 }
 

@@ -106,6 +106,8 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
     client->requested_keep_alive_s = connect->keep_alive_s;
     client->keep_alive_s = granted_keep_alive(client, connect->keep_alive_s);
     client->receive_maximum = properties->receive_maximum;
+    client->aliases_sent_max =
+        properties->topic_alias_max < ALIASES_SENT_MAX ? properties->topic_alias_max : ALIASES_SENT_MAX;
     client->session_expiry_s = properties->session_expiry_s;
     client->clean_start = connect->clean_start;
 
@@ -136,6 +138,10 @@ static void fill_connack_properties(const struct client *client, uint32_t grante
     properties->shared_available = 0;
     properties->present |=
         MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM) | MQTT_HAS(PROPERTY_PACKET_SIZE_MAX) | MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
+    if (client->node->capabilities.topic_alias_max > 0) {
+        properties->topic_alias_max = client->node->capabilities.topic_alias_max;
+        properties->present |= MQTT_HAS(PROPERTY_TOPIC_ALIAS_MAXIMUM);
+    }
     if (client->assigned_id) {
         properties->assigned_client_id = client_id_of(client);
         properties->present |= MQTT_HAS(PROPERTY_ASSIGNED_CLIENT_ID);

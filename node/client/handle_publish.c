@@ -4,12 +4,15 @@
  *   QoS 1, 2   a command; its outcome is PUBACK, or PUBREC. Outcomes come in the order of proposing, so answers do too
  *   PUBREL     a command; its outcome is PUBCOMP
  *
- * A place for topic aliases: the codec refuses them as long as we announce none. */
+ * A topic alias is resolved before anything else looks at the packet; that it is within our maximum, the codec has
+ * checked. */
 #include "client_private.h"
 
 #include "node/mqtt/property.h"
 
 #include <assert.h>
+
+#define ALIASES_MEMORY_PART 8 /* of memory_bytes_max, for the topics of aliases */
 
 /* False: the client has more unanswered than it was allowed. Clients of 3.x were told no limit and are not counted. */
 static bool receive_quota(struct client *client, const struct mqtt_publish *publish)
@@ -23,11 +26,39 @@ static bool receive_quota(struct client *client, const struct mqtt_publish *publ
     return received_count(&client->received) <= client->node->limits.receive_maximum;
 }
 
-static void fill_message(const struct client *client, const struct mqtt_publish *publish, struct bytes properties,
-                         struct message *message)
+/* The topic that is meant, *topic. A new alias is noted. False: the connection is being closed. */
+static bool resolve_alias(struct client *client, const struct mqtt_publish *publish, struct bytes *topic,
+                          struct actions *out)
+{
+    struct client_node *node = client->node;
+    uint16_t alias = publish->properties.topic_alias;
+    struct client_extras *extras;
+
+    *topic = publish->topic;
+    if (publish->topic.size == 0) {
+        if (client->extras != NULL)
+            *topic = aliases_topic(client->extras->aliases_received, alias);
+        if (topic->size == 0)
+            client_fail(client, REASON_PROTOCOL_ERROR, out);
+        return topic->size > 0;
+    }
+    extras = client_extras(client);
+    if (extras->aliases_received == NULL)
+        extras->aliases_received = aliases_new(node->capabilities.topic_alias_max);
+    node->alias_bytes -= aliases_bytes(extras->aliases_received);
+    aliases_set(extras->aliases_received, alias, publish->topic);
+    node->alias_bytes += aliases_bytes(extras->aliases_received);
+    if (node->alias_bytes <= node->limits.memory_bytes_max / ALIASES_MEMORY_PART)
+        return true;
+    client_end(client, CLIENT_END_QUOTA, out);
+    return false;
+}
+
+static void fill_message(const struct client *client, const struct mqtt_publish *publish, struct bytes topic,
+                         struct bytes properties, struct message *message)
 {
     *message = (struct message){
-        .topic = publish->topic,
+        .topic = topic,
         .payload = publish->payload,
         .properties = properties,
         .origin_session = client->session_id,
@@ -38,16 +69,18 @@ static void fill_message(const struct client *client, const struct mqtt_publish 
 
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out)
 {
-    struct bytes properties;
+    struct bytes properties, topic = publish->topic;
 
     client->node->stats.messages_in[publish->qos]++;
     if (!receive_quota(client, publish)) {
         client_fail(client, REASON_RECEIVE_MAXIMUM_EXCEEDED, out);
         return;
     }
+    if (publish->properties.topic_alias != 0 && !resolve_alias(client, publish, &topic, out))
+        return;
     properties = mqtt_properties_passed_on(&publish->properties, &out->text);
     if (publish->qos == 0) {
-        fill_message(client, publish, properties, &out->message);
+        fill_message(client, publish, topic, properties, &out->message);
         out->message_expiry_s = publish->properties.message_expiry_s;
         out->publish = true;
     }
@@ -59,7 +92,7 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
         command->packet_id = publish->qos == 2 ? publish->packet_id : 0;
         command->register_only = publish->qos == 0;
         command->message_expiry_s = publish->properties.message_expiry_s;
-        fill_message(client, publish, properties, &command->message);
+        fill_message(client, publish, topic, properties, &command->message);
     }
 }
 

@@ -145,8 +145,7 @@ static void on_fatal(void *context, enum status status, const char *why)
 
 /* ---- making ---- */
 
-static void node_open(struct cores *cores, uint32_t id, const struct core_limits *limits,
-                      const struct command_settings *settings)
+static void node_open(struct cores *cores, uint32_t id, const struct core_options *like)
 {
     struct node *node = &cores->nodes[id];
     struct store_options memory = {.path = NULL};
@@ -162,11 +161,12 @@ static void node_open(struct cores *cores, uint32_t id, const struct core_limits
         .fatal = on_fatal,
     };
     char address[32];
-    struct core_options options = {
-        .node = id, .seed = 4711 + id, .boot_nonce = {(uint8_t)id}, .client_address = address, .settings = settings};
+    struct core_options options = *like;
 
-    if (limits != NULL)
-        options.limits = *limits;
+    options.node = id;
+    options.seed = 4711 + id;
+    options.boot_nonce[0] = (uint8_t)id;
+    options.client_address = address;
     snprintf(address, sizeof(address), "node%u:1883", id);
     node->cores = cores;
     node->id = id;
@@ -179,13 +179,22 @@ static void node_open(struct cores *cores, uint32_t id, const struct core_limits
 
 struct cores *cores_new(uint32_t count, const struct core_limits *limits, const struct command_settings *settings)
 {
+    struct core_options options = {.settings = settings};
+
+    if (limits != NULL)
+        options.limits = *limits;
+    return cores_new_with(count, &options);
+}
+
+struct cores *cores_new_with(uint32_t count, const struct core_options *options)
+{
     struct cores *cores = memory_zeroed(1, sizeof(*cores));
 
     assert(count >= 1 && count <= CORES_MAX);
     cores->count = count;
     cores->now_ms = START_MS;
     for (uint32_t id = 1; id <= count; id++)
-        node_open(cores, id, limits, settings);
+        node_open(cores, id, options);
     cores_settle(cores);
     return cores;
 }

@@ -15,6 +15,8 @@ struct line;
 
 /* `count` nodes, 1 to count. `limits` and `settings` may be NULL. All nodes are up when it returns. */
 struct cores *cores_new(uint32_t count, const struct core_limits *limits, const struct command_settings *settings);
+/* The same, but for more options: node id, seed, nonce and address are filled in. */
+struct cores *cores_new_with(uint32_t count, const struct core_options *options);
 void cores_free(struct cores *cores);
 struct core *cores_core(const struct cores *cores, uint32_t node);
 
