@@ -759,7 +759,8 @@ void config_describe(struct buffer *out)
     }
     static const char lists[] =
         "cluster.members                none             list of {id, link: host:port, admin: host:port}\n"
-        "listeners                      tcp 127.0.0.1:1883  list of {kind: tcp, address (default 0.0.0.0), port}\n"
+        "listeners                      tcp on localhost list of {kind: tcp, address (default 0.0.0.0), port}; "
+        "default: tcp, 127.0.0.1, 1883\n"
         "\nEach key can be set by environment: limits.packet_bytes_max is COTERIE_LIMITS_PACKET_BYTES_MAX;\n"
         "COTERIE_CLUSTER_MEMBERS=1=host:port[/admin-host:port],...  COTERIE_LISTENERS=tcp:address:port,...\n";
     buffer_put(out, lists, sizeof(lists) - 1);

@@ -32,7 +32,7 @@ static int parse_arguments(int count, char **values, struct arguments *arguments
     for (int i = 1; i < count; i++) {
         if (strcmp(values[i], "--config") == 0 && i + 1 < count) {
             arguments->config = values[++i];
-        } else if (strncmp(values[i], "--config=", 9) == 0) {
+        } else if (strncmp(values[i], "--config=", 9) == 0 && values[i][9] != '\0') {
             arguments->config = values[i] + 9;
         } else if (strcmp(values[i], "--check-config") == 0) {
             arguments->check = true;
@@ -48,6 +48,9 @@ static int parse_arguments(int count, char **values, struct arguments *arguments
             fwrite(text.data, 1, text.size, stdout);
             buffer_release(&text);
             return 0;
+        } else if (strcmp(values[i], "--config") == 0) {
+            fprintf(stderr, "coterie: --config: expected a file\n");
+            return 2;
         } else {
             fprintf(stderr, "coterie: unknown option '%s'\n%s", values[i], usage);
             return 2;
@@ -80,6 +83,16 @@ static int run(const struct config *config, char **values)
     return end == BROKER_END_STOPPED ? 0 : 1;
 }
 
+static void say_single_node(const struct config *config)
+{
+    char clients[300], admin[300];
+    snprintf(clients, sizeof(clients), "%s:%u", config->listeners[0].address, config->listeners[0].port);
+    snprintf(admin, sizeof(admin), "%s:%u", config->admin.address, config->admin.port);
+    log_event(LOG_INFO, "single-node",
+              log_text("what", "no configuration: a single node, nothing is replicated; see coterie --help"),
+              log_text("clients", clients), log_text("admin", admin), log_text("data_dir", config->node.data_dir));
+}
+
 int main(int count, char **values)
 {
     struct arguments arguments = {0};
@@ -100,10 +113,7 @@ int main(int count, char **values)
     log_configure(config->log.level, config->log.format, config->node.id);
     if (arguments.config == NULL && config->cluster.member_count == 0) {
         config->cluster.bootstrap = true;
-        log_event(LOG_INFO, "single-node",
-                  log_text("what", "no configuration given: a single node, nothing is replicated; see --help-config"),
-                  log_text("data_dir", config->node.data_dir), log_text("clients", config->listeners[0].address),
-                  log_u64("port", config->listeners[0].port), log_u64("admin_port", config->admin.port));
+        say_single_node(config);
     }
     signal(SIGPIPE, SIG_IGN);
     setenv("UV_THREADPOOL_SIZE", "8", 0); /* flushes of the log must not wait for name look-ups and snapshots */
