@@ -1,0 +1,114 @@
+/* broker_private.h — what the four files of the broker share; nobody else includes it.
+ *
+ *   broker.c         the turns of the loop: what is applied, snapshotted, checked and sent, and when
+ *   broker_seams.c   what one part asks of another: the callbacks between them
+ *   broker_start.c   from a configuration to a running node, in this order: ports, data, links, consensus, core
+ *   broker_stop.c    endings: asked for, or for trouble; what restarts by itself */
+#ifndef COTERIE_BROKER_PRIVATE_H
+#define COTERIE_BROKER_PRIVATE_H
+
+#include "broker.h"
+
+#include "admin/admin.h"
+#include "net/listener.h"
+#include "snapshots.h"
+#include "store_checks.h"
+
+#define STOP_MS     3000 /* patience with clients and the log when asked to stop */
+#define SUBMISSIONS 64   /* more than the proposer has in flight */
+
+struct committed {
+    uint64_t index;
+    struct log_entry *entry;
+};
+
+/* When a batch of this node was last handed to consensus. */
+struct submission {
+    uint64_t number;
+    uint64_t at_ns;
+};
+
+struct door {
+    struct broker *broker;
+    struct listener *listener;
+    char name[96]; /* outlives the listener: core borrows it */
+    struct log_limit paused_limit;
+};
+
+struct broker {
+    uv_loop_t *loop;
+    const struct config *config;
+    enum broker_phase phase;
+    enum broker_end end;
+    char trouble[256];
+
+    struct data data;
+    bool data_open;
+    struct core *core;
+    struct consensus *consensus;
+    struct links *links;
+    struct snapshots *snapshots;
+    uint64_t restored; /* index of the snapshot whose store waits to take the place of ours; 0 = none */
+    struct store_checks *checks;
+    struct conns *conns;
+    struct admin *admin;
+    struct door doors[CONFIG_LISTENERS_MAX];
+    uint32_t door_count;
+
+    uv_prepare_t prepare;
+    uv_timer_t wake;     /* the next deadline of core or consensus */
+    uv_timer_t patience; /* stopping, closing, restarting */
+    uv_signal_t signals[2];
+
+    struct committed *committed; /* a ring: committed[first .. first + waiting) */
+    size_t committed_first, committed_waiting, committed_capacity;
+
+    uint64_t now_ms;
+    uint64_t turn_ns;     /* when this turn began; 0: it has not */
+    uint64_t stop_ms;     /* patience ends */
+    uint64_t snapshot_ms; /* no snapshot before */
+    uint64_t minute_ms, minute_longest_us;
+    uint64_t jobs; /* on the thread pool */
+    struct submission submissions[SUBMISSIONS];
+    struct consensus_status told; /* what the log has been told about role and leader */
+    struct broker_numbers numbers;
+};
+
+/* ---- broker.c ---- */
+
+uint64_t clock_ms(clockid_t clock);
+
+static inline bool broker_alive(const struct broker *broker)
+{
+    return broker->phase == BROKER_RUNNING || broker->phase == BROKER_STOPPING;
+}
+
+/* The first thing after a poll: time, and what a pause means. Once per turn; each callback of the loop calls it first.
+ */
+void broker_begin(struct broker *broker);
+void broker_turn(uv_prepare_t *prepare);
+/* Entries that are committed and not applied yet are no longer wanted. */
+void forget_committed(struct broker *broker);
+
+/* ---- broker_seams.c: who is called by each part, for its constructor ---- */
+
+struct conn_calls for_conns(struct broker *broker);
+struct listener_calls for_listener(struct door *door);
+struct core_callbacks for_core(struct broker *broker);
+extern const struct consensus_calls for_consensus;
+struct links_calls for_links(struct broker *broker);
+struct snapshots_calls for_snapshots(struct broker *broker);
+struct store_checks_calls for_store_checks(struct broker *broker);
+struct data_log for_log(struct broker *broker);
+struct disk_queue for_jobs(struct broker *broker);
+
+/* ---- broker_stop.c ---- */
+
+/* One line in the log, and the end of all service. May be called from inside core or consensus: nothing of theirs is
+ * called from here on, and they are freed by the loop. */
+void broker_fail(struct broker *broker, enum status status, const char *why);
+/* Closes everything; the loop ends when all is closed. */
+void broker_close(struct broker *broker);
+void broker_signal(uv_signal_t *signal, int number);
+
+#endif
