@@ -154,6 +154,21 @@ static void crash(struct sim *sim, uint32_t id, bool power_loss)
     schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->schedule_random, SIM_MS, gap), restart, id, NULL);
 }
 
+/* One at a time: the next one only when this one is whole again. That much a cluster must be able to lose. */
+static void wipe(struct sim *sim)
+{
+    uint32_t id = any_node(sim);
+    for (uint32_t other = 1; other <= sim->config.nodes; other++)
+        if (!node_is_member(sim->node[other]))
+            return;
+    sim_note(sim, "node %u loses its data", id);
+    sim->wipes++;
+    node_crash(sim->node[id], true);
+    node_wipe(sim->node[id]);
+    schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->schedule_random, SIM_MS, 3 * SIM_S), restart, id,
+                 NULL);
+}
+
 static void heal_network(void *world, uint64_t key, void *data)
 {
     (void)key;
@@ -199,7 +214,7 @@ static void fault(void *world, uint64_t key, void *data)
     const struct sim_config *config = &sim->config;
     if (sim->calm)
         return;
-    switch (random_below(&sim->schedule_random, 8)) {
+    switch (random_below(&sim->schedule_random, 9)) {
     case 0:
         if (config->crashes)
             crash(sim, any_node(sim), false);
@@ -239,6 +254,10 @@ static void fault(void *world, uint64_t key, void *data)
                 if (random_chance(&sim->schedule_random, 300))
                     client_model_cut(sim->client[i]);
         break;
+    case 8:
+        if (config->wipes)
+            wipe(sim);
+        break;
     }
     uint64_t gap = random_between(&sim->schedule_random, 1, 2 * config->fault_gap_us);
     schedule_add(sim->schedule, sim_now_us(sim) + gap, fault, key, NULL);
@@ -277,6 +296,7 @@ static void draw_config(struct sim *sim)
     config->receive_maximum = random_chance(&draw, 500) ? 65535 : (uint32_t)random_between(&draw, 1, 20);
     config->log_bytes_max = random_chance(&draw, 500) ? (uint32_t)random_between(&draw, 100, 2000) * 1024 : 0;
     config->resubscribe = random_chance(&draw, 400);
+    config->wipes = random_chance(&draw, 400);
 }
 
 struct sim *sim_new(uint64_t seed, bool verbose)
@@ -319,7 +339,7 @@ static bool all_done(struct sim *sim)
         if (!client_model_idle(sim->client[i]))
             return false;
     for (uint32_t id = 1; id <= sim->config.nodes; id++)
-        if (!node_quiet(sim->node[id]) || node_applied(sim->node[id]) + 50 < node_applied(sim->node[1]))
+        if (!node_quiet(sim->node[id]) || !node_is_member(sim->node[id]) || node_applied(sim->node[id]) + 50 < node_applied(sim->node[1]))
             return false;
     return true;
 }

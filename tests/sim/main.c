@@ -31,11 +31,11 @@ static uint64_t run_once(uint64_t seed, bool verbose, char line[900])
     else
         snprintf(line, 900,
                  "ok seed %" PRIu64 ": %u nodes, %u clients, %.0f s, %" PRIu64 " events; %" PRIu64 " published, %" PRIu64
-                 " delivered; %" PRIu64 " killed, %" PRIu64 " power losses, %" PRIu64 " partitions, %" PRIu64
-                 " pauses, %" PRIu64 " elections, %" PRIu64 " snapshots installed; trace %016" PRIx64,
+                 " delivered; %" PRIu64 " killed, %" PRIu64 " power losses, %" PRIu64 " wiped, %" PRIu64
+                 " partitions, %" PRIu64 " pauses, %" PRIu64 " elections, %" PRIu64 " snapshots installed; trace %016" PRIx64,
                  seed, sim->config.nodes, sim->config.clients, (double)sim_now_us(sim) / 1e6,
                  schedule_count(sim->schedule), counts.published, counts.delivered, sim->crashes, sim->power_losses,
-                 sim->partitions, sim->pauses, sim->elections, sim->installs, trace);
+                 sim->wipes, sim->partitions, sim->pauses, sim->elections, sim->installs, trace);
     sim_free(sim);
     return trace;
 }

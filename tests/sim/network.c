@@ -59,6 +59,7 @@ struct link_change {
     int kind;
     bool up;
     uint64_t in, out, node_generation;
+    struct node_life peer_life;
 };
 
 static struct link *link_of(struct sim *sim, uint32_t a, uint32_t b, int kind)
@@ -91,7 +92,8 @@ static void on_link(void *world, uint64_t key, void *data)
     struct link_change *change = data;
     struct sim_node *node = sim->node[change->at];
     if (node_running(node) && node_generation(node) == change->node_generation)
-        node_link(node, change->peer, change->kind, change->up, change->in, change->out);
+        node_link(node, change->peer, change->kind, change->up, change->in, change->out,
+                  change->peer_life);
 }
 
 static void tell_link(struct sim *sim, uint64_t at_us, uint32_t at, uint32_t peer, int kind, bool up,
@@ -100,7 +102,7 @@ static void tell_link(struct sim *sim, uint64_t at_us, uint32_t at, uint32_t pee
     struct link_change *change = memory_allocate(sizeof *change);
     int own = at < peer ? 0 : 1;
     *change = (struct link_change){at, peer, kind, up, link->generation[1 - own], link->generation[own],
-                                   node_generation(sim->node[at])};
+                                   node_generation(sim->node[at]), node_life(sim->node[peer])};
     schedule_add(sim->schedule, at_us, on_link, at, change);
 }
 

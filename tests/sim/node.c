@@ -4,7 +4,7 @@
  *
  * Everything that arrives waits in the inbox until the node's next turn, which takes some time of its own; a paused
  * node has no turns. A crash forgets all but the disk, the store's last commit (not even that at a power loss) and
- * the snapshot files. */
+ * the snapshot files. A wipe leaves nothing, and the node comes back as a replacement of itself. */
 
 #include <assert.h>
 #include <stdio.h>
@@ -35,6 +35,7 @@ struct item {
     int link_kind;
     bool up;
     uint64_t in, out;            /* generations; for clients: connection; for snapshots: index and term */
+    struct node_life life;
     size_t size;
     uint8_t data[];
 };
@@ -58,6 +59,8 @@ struct sim_node {
     struct sim *sim;
     uint32_t id;
     bool running, ever_started;
+    struct node_life life;
+    bool member;                 /* in this life, by a committed configuration */
     uint64_t generation, paused_until_us, turn_at_us;
     int64_t wall_skew_ms;
     uint64_t clock_offset_ms;    /* monotonic clocks of two machines have nothing in common */
@@ -109,7 +112,8 @@ static struct client_conn *conn_of(struct sim_node *node, uint64_t connection)
     return NULL;
 }
 
-void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t in, uint64_t out)
+void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t in, uint64_t out,
+               struct node_life life)
 {
     struct item *item = item_new(node, ITEM_LINK, 0);
     item->peer = peer;
@@ -117,6 +121,7 @@ void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t
     item->up = up;
     item->in = in;
     item->out = out;
+    item->life = life;
 }
 
 void node_frame(struct sim_node *node, uint32_t peer, int kind, const uint8_t *frame, size_t size)
@@ -180,6 +185,9 @@ static void on_changed(void *context, const struct consensus_status *status)
     struct sim_node *node = context;
     if (status->role == CONSENSUS_LEADER)
         sim_check_leader(node->sim, node->id, status->term);
+    if (!node->member && !status->outside)
+        sim_note(node->sim, "node %u is a voting member", node->id);
+    node->member = node->member || !status->outside;
 }
 
 static enum status on_snapshot_open(void *context, uint64_t index, uint64_t *size)
@@ -494,6 +502,8 @@ static void handle(struct sim_node *node, struct item *item)
     switch (item->kind) {
     case ITEM_LINK:
         if (item->up)
+            consensus_peer_life(node->consensus, item->peer, item->life);
+        if (item->up)
             consensus_link_up(node->consensus, item->peer, (enum link_kind)item->link_kind, item->in, item->out);
         else
             consensus_link_down(node->consensus, item->peer, (enum link_kind)item->link_kind, item->in);
@@ -684,7 +694,8 @@ static void make_consensus(struct sim_node *node, const struct consensus_snapsho
         members[i] = i + 1;
     struct consensus_settings settings = {
         .self = node->id,
-        .bootstrap = node->ever_started ? NULL : members,
+        .life = node->life,
+        .bootstrap = node->ever_started || !node_life_is_first(node->life) ? NULL : members,
         .bootstrap_count = node->sim->config.nodes,
         .seed = random_next(&node->sim->schedule_random),
         .log_bytes_max = node->sim->config.log_bytes_max,
@@ -806,6 +817,49 @@ void node_crash(struct sim_node *node, bool power_loss)
     }
 }
 
+static void empty_disk(struct sim_node *node)
+{
+    struct disk_sim_options options = {
+        .seed = random_next(&node->sim->disk_random),
+        .job_us_min = node->sim->config.disk_us / 2,
+        .job_us_max = node->sim->config.disk_us * 2,
+    };
+    if (node->disk != NULL)
+        disk_sim_free(node->disk);
+    node->disk = disk_sim_new(&options);
+    mkdir(node->snapshot_directory, 0700);
+}
+
+static void remove_snapshots(const struct sim_node *node)
+{
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf '%s'", node->snapshot_directory);
+    if (system(command) != 0)
+        fprintf(stderr, "sim: %s stays behind\n", node->snapshot_directory);
+}
+
+void node_wipe(struct sim_node *node)
+{
+    assert(!node->running);
+    if (node->store != NULL)
+        store_close(node->store);
+    node->store = NULL;
+    remove_snapshots(node);
+    empty_disk(node);
+    node->ever_started = node->member = false;
+    node->life = (struct node_life){node->life.number + 1, random_next(&node->sim->schedule_random) | 1};
+}
+
+bool node_is_member(const struct sim_node *node)
+{
+    return node->member || node_life_is_first(node->life);
+}
+
+struct node_life node_life(const struct sim_node *node)
+{
+    return node->life;
+}
+
 void node_pause(struct sim_node *node, uint64_t until_us)
 {
     node->paused_until_us = until_us;
@@ -856,14 +910,8 @@ struct sim_node *node_new(struct sim *sim, uint32_t id)
     node->inbox_end = &node->inbox;
     node->committed_end = &node->committed;
     node->clock_offset_ms = random_below(&sim->schedule_random, 1000000);
-    struct disk_sim_options options = {
-        .seed = random_next(&sim->disk_random),
-        .job_us_min = sim->config.disk_us / 2,
-        .job_us_max = sim->config.disk_us * 2,
-    };
-    node->disk = disk_sim_new(&options);
     snprintf(node->snapshot_directory, sizeof node->snapshot_directory, "%s/%u", sim->directory, id);
-    mkdir(node->snapshot_directory, 0700);
+    empty_disk(node);
     return node;
 }
 
@@ -878,9 +926,6 @@ void node_free(struct sim_node *node)
         store_close(node->store);
     disk_sim_free(node->disk);
     free(node->conns);
-    char command[160];
-    snprintf(command, sizeof command, "rm -rf '%s'", node->snapshot_directory);
-    if (system(command) != 0)
-        fprintf(stderr, "sim: %s stays behind\n", node->snapshot_directory);
+    remove_snapshots(node);
     free(node);
 }

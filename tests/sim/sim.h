@@ -11,6 +11,7 @@
 #define COTERIE_SIM_H
 
 #include "base/bytes.h"
+#include "cluster/wire.h"
 #include "history.h"
 #include "random.h"
 #include "schedule.h"
@@ -33,7 +34,7 @@ struct sim_config {
     uint32_t spike_permille;         /* of frames are delayed by up to 200 ms */
     uint32_t disk_us;                /* mean time of a flush */
     uint32_t disk_spike_permille;
-    bool crashes, power_losses, partitions, pauses, clock_steps, breaks, client_cuts, slow_disks;
+    bool crashes, power_losses, partitions, pauses, clock_steps, breaks, client_cuts, slow_disks, wipes;
     uint32_t publish_gap_us;         /* mean, per client */
     uint32_t payload_bytes;
     uint32_t window;                 /* of publishers */
@@ -59,7 +60,7 @@ struct sim {
     const char *violation;       /* the first one; the run ends */
     char violation_text[640];
     uint64_t trace;              /* hash over everything that happened: equal seeds give equal traces */
-    uint64_t crashes, power_losses, partitions, pauses, elections, installs;
+    uint64_t crashes, power_losses, partitions, pauses, elections, installs, wipes;
 };
 
 static inline uint64_t sim_now_us(const struct sim *sim)
@@ -101,6 +102,10 @@ struct sim_node *node_new(struct sim *sim, uint32_t id);
 void node_free(struct sim_node *node);
 void node_start(struct sim_node *node);
 void node_crash(struct sim_node *node, bool power_loss);
+/* Of a node that does not run: all that it had is gone, its next start is that of a replacement. */
+void node_wipe(struct sim_node *node);
+bool node_is_member(const struct sim_node *node);        /* since it was wiped last, it has become a voter again */
+struct node_life node_life(const struct sim_node *node);
 void node_pause(struct sim_node *node, uint64_t until_us);
 bool node_running(const struct sim_node *node);          /* has started, has not crashed */
 void node_step_clock(struct sim_node *node, int64_t ms);   /* the wall clock */
@@ -109,7 +114,8 @@ uint64_t node_applied(const struct sim_node *node);
 bool node_quiet(const struct sim_node *node);            /* nothing pending: all committed is applied, long work done */
 void node_final_hash(struct sim_node *node, uint64_t *index, uint64_t hash[2]);
 /* From the network. */
-void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t in, uint64_t out);
+void node_link(struct sim_node *node, uint32_t peer, int kind, bool up, uint64_t in, uint64_t out,
+               struct node_life life);
 void node_frame(struct sim_node *node, uint32_t peer, int kind, const uint8_t *frame, size_t size);
 void node_client_open(struct sim_node *node, uint64_t connection, uint32_t client);
 void node_client_bytes(struct sim_node *node, uint64_t connection, const uint8_t *data, size_t size);
