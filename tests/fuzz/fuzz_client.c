@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define NODES 2
 #define LINES 6
 #define STEPS_MAX 300
-#define HOLD_MS 200
+#define HOLD_MS 40
 
 /* ---- what clients may send ---- */
 
@@ -539,7 +539,7 @@ static void finish(struct game *game)
         cores_cut(game->cores, node, false);
         cores_lag(game->cores, node, false);
     }
-    pass(game, HOLD_MS + 100);
+    pass(game, HOLD_MS + 20);
     for (size_t i = 0; i < LINES; i++) {
         struct watch *watch = &game->watches[i];
         if (watch->line != NULL && (watch->broke_rules || watch->left || watch->ended))
@@ -555,7 +555,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     struct core_limits limits = {.hold_ms = HOLD_MS, .receive_maximum = 5, .output_bytes_max = 2000,
-                                 .client_commands_max = 20, .collision_ms = 100};
+                                 .client_commands_max = 20, .collision_ms = 50};
     struct game game = {.cores = cores_new(NODES, &limits, NULL)};
     make_packets();
     for (int steps = 0; !input_done(&in) && steps < STEPS_MAX; steps++)
