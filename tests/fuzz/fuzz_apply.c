@@ -165,6 +165,21 @@ static struct bytes client_id(uint32_t number)
     return bytes_of(names + number, 1);
 }
 
+/* Also what no client may say: wildcards in odd places, and U+0000, which stands for '/' in keys. */
+static struct bytes draw_any_text(struct input *in)
+{
+    static const char *const invalid[] = {"a/#/b", "#/a", "a+", "a/+/#/", "$share/g", "$share//a", "\xff", "+/#/+"};
+    uint32_t number = input_below(in, 12);
+    if (number < sizeof invalid / sizeof invalid[0])
+        return bytes_text(invalid[number]);
+    if (number == 8)
+        return bytes_of("a\0b", 3);
+    if (number == 9)
+        return bytes_of("\0", 1);
+    struct bytes any = input_bytes(in, 20);
+    return any.size > 0 ? any : bytes_text("any");
+}
+
 static struct bytes draw_topic(struct input *in)
 {
     static char deep[600];
@@ -172,16 +187,13 @@ static struct bytes draw_topic(struct input *in)
                                          "$SYS/x", "/",   "a//",   "r/1", "r/2", "r/3", deep};
     uint32_t number = input_below(in, sizeof topics / sizeof topics[0] + 1);
     memset(deep, 'd', sizeof deep - 1);
-    if (number < sizeof topics / sizeof topics[0])
-        return bytes_text(topics[number]);
-    struct bytes any = input_bytes(in, 20);
-    return any.size > 0 ? any : bytes_text("any");
+    return number < sizeof topics / sizeof topics[0] ? bytes_text(topics[number]) : draw_any_text(in);
 }
 
 static struct bytes draw_filter(struct input *in)
 {
-    static const char *const filters[] = {"all/#", "a",   "a/#", "a/+",   "+/b",    "#",
-                                          "r/#",   "b/c", "+",   "a/b/c", "$SYS/#", "all/#"};
+    static const char *const filters[] = {"all/#", "a",     "a/#",    "a/+",   "+/b",        "#",           "r/#", "b/c",
+                                          "+",     "a/b/c", "$SYS/#", "all/#", "$share/g/a", "$share/h/all/#"};
     uint32_t number = input_below(in, sizeof filters / sizeof filters[0] + 1);
     return number < sizeof filters / sizeof filters[0] ? bytes_text(filters[number]) : draw_topic(in);
 }
