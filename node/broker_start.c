@@ -116,6 +116,7 @@ static void start_core(struct broker *broker)
                 .node_timeout_ms = config->timeouts.node_timeout_ms,
                 .node_margin_ms = config->timeouts.node_timeout_ms / 4,
             },
+        .capabilities = &config->limits.offered,
         .settings = &config->limits.state,
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) < 0 ||

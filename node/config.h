@@ -16,6 +16,7 @@
 #include "base/logger.h"
 #include "base/status.h"
 #include "command.h"
+#include "node/client/capabilities.h"
 
 #define CONFIG_MEMBERS_MAX 7       /* voters; more only make every commit slower */
 #define CONFIG_LISTENERS_MAX 16
@@ -62,6 +63,7 @@ struct config {
         uint64_t memory_bytes_max;       /* per node: all buffers of clients together */
         uint64_t log_bytes_max;          /* the log is trimmed behind a snapshot beyond this */
         uint64_t store_map_bytes;        /* address space for the database, sized once */
+        struct core_capabilities offered;   /* to clients */
     } limits;
     struct {
         uint32_t election_ms;

@@ -104,7 +104,16 @@ void client_close(struct client *client, enum close_how how, struct actions *out
     out->close = how;
 }
 
-static void send_disconnect(struct client *client, uint8_t reason, bool with_reference, struct actions *out)
+void client_explain(const struct client *client, const char *why, struct mqtt_properties *properties)
+{
+    if (why == NULL || client->peer.level < MQTT_LEVEL_5 || !client->peer.problem_information)
+        return;
+    properties->reason_string = bytes_text(why);
+    properties->present |= MQTT_HAS(PROPERTY_REASON_STRING);
+}
+
+static void send_disconnect(struct client *client, uint8_t reason, bool with_reference, const char *why,
+                            struct actions *out)
 {
     struct mqtt_disconnect disconnect = {.reason = reason, .properties = MQTT_PROPERTIES_NONE};
 
@@ -114,15 +123,21 @@ static void send_disconnect(struct client *client, uint8_t reason, bool with_ref
         disconnect.properties.server_reference = buffer_bytes(&client->node->server_reference);
         disconnect.properties.present = MQTT_HAS(PROPERTY_SERVER_REFERENCE);
     }
+    client_explain(client, why, &disconnect.properties);
     client_sent(client, mqtt_encode_disconnect(&client->peer, &disconnect, &out->out), out);
+}
+
+void client_fail_because(struct client *client, uint8_t reason, const char *why, struct actions *out)
+{
+    client->node->stats.protocol_errors++;
+    send_disconnect(client, reason, false, why, out);
+    client_propose_end(client, END_WITH_WILL, out);
+    client_close(client, CLOSE_FLUSH, out);
 }
 
 void client_fail(struct client *client, uint8_t reason, struct actions *out)
 {
-    client->node->stats.protocol_errors++;
-    send_disconnect(client, reason, false, out);
-    client_propose_end(client, END_WITH_WILL, out);
-    client_close(client, CLOSE_FLUSH, out);
+    client_fail_because(client, reason, NULL, out);
 }
 
 /* The reason of a DISCONNECT for an ending of ours. */
@@ -159,7 +174,7 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
         connect_refuse(client, reason, out);
         return;
     }
-    send_disconnect(client, reason, reason == REASON_USE_ANOTHER_SERVER, out);
+    send_disconnect(client, reason, reason == REASON_USE_ANOTHER_SERVER, NULL, out);
     client_propose_end(client, END_WITH_WILL, out);
     client_close(client, client->phase == CLIENT_NEW ? CLOSE_NOW : CLOSE_FLUSH, out);
 }
@@ -219,6 +234,8 @@ static void receive_bad_connect(struct client *client, const struct mqtt_fault *
         return;
     }
     client->peer.level = fault->answer_level;
+    client->peer.problem_information = true; /* the default: what it asked for was perhaps not read */
+    client_explain(client, fault->text, &connack.properties);
     client_sent(client, mqtt_encode_connack(&client->peer, &connack, &out->out), out);
     client_close(client, CLOSE_FLUSH, out);
 }
@@ -228,7 +245,7 @@ void client_receive_bad(struct client *client, const struct mqtt_fault *fault, s
     if (client->phase == CLIENT_NEW)
         receive_bad_connect(client, fault, out);
     else
-        client_fail(client, fault->reason, out);
+        client_fail_because(client, fault->reason, fault->text, out);
 }
 
 void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out)

@@ -32,7 +32,8 @@ struct client_node {
 /* The next number of the generator that the driver seeded. */
 uint64_t client_node_random(struct client_node *node);
 
-/* The answers to filters of a SUBSCRIBE or UNSUBSCRIBE that were not worth a command, until the others are known. */
+/* A SUBSCRIBE or UNSUBSCRIBE that is not answered yet: codes for the filters that were not worth a command, until the
+ * others are known. */
 struct pending_codes {
     struct pending_codes *next;
     uint16_t packet_id;
@@ -72,6 +73,7 @@ struct client {
     uint8_t phase;                  /* enum client_phase */
     bool assigned_id : 1;
     bool clean_start : 1;
+    bool wants_response_information : 1;
     bool connect_pending : 1;       /* CONNECT was proposed and has no outcome yet: the struct has to stay */
     bool refused : 1;               /* while connect_pending: the client was told no; its will is not to be published */
     bool no_end : 1;                /* this life of the node is over: do not propose END */
@@ -120,8 +122,12 @@ static inline size_t client_output(const struct client *client)
     return (size_t)client->unwritten + client->outbox.bytes;
 }
 
-/* Answers `out` with a DISCONNECT (5.0) or nothing, proposes END with the will, and closes. */
+/* Answers `out` with a DISCONNECT (5.0) or nothing, proposes END with the will, and closes. `why` goes into its reason
+ * string, for who asks for problem information; NULL: the code says it all. */
+void client_fail_because(struct client *client, uint8_t reason, const char *why, struct actions *out);
 void client_fail(struct client *client, uint8_t reason, struct actions *out);
+/* Adds a reason string, if the client asked for problem information. */
+void client_explain(const struct client *client, const char *why, struct mqtt_properties *properties);
 /* Adds END to the actions, once, if this connection owns a session. */
 void client_propose_end(struct client *client, enum end_cause cause, struct actions *out);
 void client_close(struct client *client, enum close_how how, struct actions *out);

@@ -53,7 +53,7 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     bool fresh = client->phase == CLIENT_NEW;
     struct mqtt_decode_options options = {
         .level = fresh ? 0 : client->peer.level,
-        .topic_alias_max = core->node.capabilities.topic_alias_max,
+        .topic_alias_max = (uint16_t)core->node.capabilities.topic_alias_max,
         .packet_size_max = fresh ? limits->connect_bytes_max : limits->packet_bytes_max,
     };
     struct mqtt_packet packet;

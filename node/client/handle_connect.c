@@ -1,7 +1,7 @@
 /* handle_connect.c — CONNECT: from the packet to the command, and from its outcome to CONNACK.
  *
- * The codec has checked the form. What is refused here: enhanced authentication (0x8C), and what the state machine
- * cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
+ * The codec has checked the form. What is refused here: enhanced authentication (0x8C), a will that this server does
+ * not offer (0x9A, 0x9B), and what the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
 #include "client_private.h"
 
 #include "base/memory.h"
@@ -91,8 +91,14 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
 {
     const struct mqtt_properties *properties = &connect->properties;
     struct command_connect *command;
+    uint8_t refused;
 
     client->peer = mqtt_peer_of(connect);
+    refused = capabilities_check_connect(client, connect);
+    if (refused != REASON_SUCCESS) {
+        connect_refuse(client, refused, out);
+        return;
+    }
     if ((properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0) {
         connect_refuse(client, REASON_BAD_AUTHENTICATION_METHOD, out);
         return;
@@ -108,6 +114,7 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
     client->receive_maximum = properties->receive_maximum;
     client->aliases_sent_max =
         properties->topic_alias_max < ALIASES_SENT_MAX ? properties->topic_alias_max : ALIASES_SENT_MAX;
+    client->wants_response_information = properties->request_response_information != 0;
     client->session_expiry_s = properties->session_expiry_s;
     client->clean_start = connect->clean_start;
 
@@ -131,17 +138,9 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
 static void fill_connack_properties(const struct client *client, uint32_t granted_expiry_s,
                                     struct mqtt_properties *properties)
 {
-    const struct core_limits *limits = &client->node->limits;
-
-    properties->receive_maximum = limits->receive_maximum;
-    properties->packet_size_max = limits->packet_bytes_max;
+    capabilities_announce(client, properties);
     properties->shared_available = 0;
-    properties->present |=
-        MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM) | MQTT_HAS(PROPERTY_PACKET_SIZE_MAX) | MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
-    if (client->node->capabilities.topic_alias_max > 0) {
-        properties->topic_alias_max = client->node->capabilities.topic_alias_max;
-        properties->present |= MQTT_HAS(PROPERTY_TOPIC_ALIAS_MAXIMUM);
-    }
+    properties->present |= MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
     if (client->assigned_id) {
         properties->assigned_client_id = client_id_of(client);
         properties->present |= MQTT_HAS(PROPERTY_ASSIGNED_CLIENT_ID);

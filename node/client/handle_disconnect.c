@@ -10,7 +10,7 @@ void handle_disconnect(struct client *client, const struct mqtt_disconnect *disc
     uint32_t before = out->command_count;
 
     if (has_expiry && client->session_expiry_s == 0 && disconnect->properties.session_expiry_s != 0) {
-        client_fail(client, REASON_PROTOCOL_ERROR, out);
+        client_fail_because(client, REASON_PROTOCOL_ERROR, "a session that was to end cannot be kept", out);
         return;
     }
     client_propose_end(client, disconnect->reason == REASON_SUCCESS ? END_CLEAN : END_WITH_WILL, out);

@@ -39,12 +39,12 @@ static bool resolve_alias(struct client *client, const struct mqtt_publish *publ
         if (client->extras != NULL)
             *topic = aliases_topic(client->extras->aliases_received, alias);
         if (topic->size == 0)
-            client_fail(client, REASON_PROTOCOL_ERROR, out);
+            client_fail_because(client, REASON_PROTOCOL_ERROR, "topic alias that was never given a topic", out);
         return topic->size > 0;
     }
     extras = client_extras(client);
     if (extras->aliases_received == NULL)
-        extras->aliases_received = aliases_new(node->capabilities.topic_alias_max);
+        extras->aliases_received = aliases_new((uint16_t)node->capabilities.topic_alias_max);
     node->alias_bytes -= aliases_bytes(extras->aliases_received);
     aliases_set(extras->aliases_received, alias, publish->topic);
     node->alias_bytes += aliases_bytes(extras->aliases_received);
@@ -70,8 +70,13 @@ static void fill_message(const struct client *client, const struct mqtt_publish 
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out)
 {
     struct bytes properties, topic = publish->topic;
+    uint8_t refused = capabilities_check_publish(client, publish);
 
     client->node->stats.messages_in[publish->qos]++;
+    if (refused != REASON_SUCCESS) {
+        client_fail(client, refused, out);
+        return;
+    }
     if (!receive_quota(client, publish)) {
         client_fail(client, REASON_RECEIVE_MAXIMUM_EXCEEDED, out);
         return;

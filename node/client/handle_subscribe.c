@@ -9,10 +9,15 @@
 #include "base/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-static uint8_t subscription_code(enum topic_filter_kind kind)
+static uint8_t subscription_code(const struct client *client, const struct mqtt_subscription *subscription)
 {
-    switch (kind) {
+    uint8_t refused = capabilities_check_filter(client, subscription);
+
+    if (refused != REASON_SUCCESS)
+        return refused;
+    switch (subscription->kind) {
     case TOPIC_FILTER_INVALID: return REASON_FILTER_INVALID;
     case TOPIC_FILTER_SHARED: return REASON_SHARED_NOT_SUPPORTED;
     case TOPIC_FILTER_PLAIN: break;
@@ -20,18 +25,24 @@ static uint8_t subscription_code(enum topic_filter_kind kind)
     return CODE_FROM_STATE;
 }
 
-/* Keeps the code of filter `number`, which is not for the state machine. *codes is made when it is first needed. */
-static void keep_code(struct pending_codes **codes, uint16_t packet_id, uint32_t count, uint32_t number, uint8_t code)
+/* The octet of options, with no more QoS than this server offers. */
+static uint8_t granted_options(const struct client *client, uint8_t options)
 {
-    if (*codes == NULL) {
-        *codes = memory_allocate(sizeof(**codes) + count);
-        (*codes)->next = NULL;
-        (*codes)->packet_id = packet_id;
-        (*codes)->count = count;
-        for (uint32_t i = 0; i < count; i++)
-            (*codes)->codes[i] = CODE_FROM_STATE;
-    }
-    (*codes)->codes[number] = code;
+    uint8_t max = (uint8_t)client->node->capabilities.maximum_qos;
+
+    return SUBSCRIPTION_QOS(options) <= max ? options : (uint8_t)((options & ~0x03) | max);
+}
+
+/* A request of `count` filters, all of them for the state machine so far. */
+static struct pending_codes *codes_new(uint16_t packet_id, uint32_t count)
+{
+    struct pending_codes *codes = memory_allocate(sizeof(*codes) + count);
+
+    codes->next = NULL;
+    codes->packet_id = packet_id;
+    codes->count = count;
+    memset(codes->codes, CODE_FROM_STATE, count);
+    return codes;
 }
 
 static void send_codes(struct client *client, enum mqtt_type type, uint16_t packet_id, const uint8_t *codes,
@@ -43,14 +54,34 @@ static void send_codes(struct client *client, enum mqtt_type type, uint16_t pack
     client_sent(client, mqtt_encode_suback(&client->peer, type, &suback, &out->out), out);
 }
 
+/* 5.0: whether this packet id has not been answered yet, as that of another request or of a QoS 2 PUBLISH. */
+static bool id_in_use(const struct client *client, uint16_t packet_id)
+{
+    if (client->peer.level < MQTT_LEVEL_5)
+        return false;
+    for (const struct pending_codes *codes = client->codes; codes != NULL; codes = codes->next) {
+        if (codes->packet_id == packet_id)
+            return true;
+    }
+    return received_is_open(&client->received, packet_id);
+}
+
+static void refuse_id(struct client *client, enum mqtt_type answer, uint16_t packet_id, uint32_t count,
+                      struct actions *out)
+{
+    uint8_t *codes = memory_allocate(count);
+
+    memset(codes, REASON_PACKET_ID_IN_USE, count);
+    send_codes(client, answer, packet_id, codes, count, out);
+    free(codes);
+}
+
 /* Puts what was refused aside until the outcome; or answers now if all of it was refused. True: propose. */
 static bool wants_outcome(struct client *client, enum mqtt_type answer, struct pending_codes *codes, uint32_t proposed,
                           struct actions *out)
 {
     struct pending_codes **last = &client->codes;
 
-    if (codes == NULL)
-        return true;
     if (proposed == 0) {
         send_codes(client, answer, codes->packet_id, codes->codes, codes->count, out);
         free(codes);
@@ -66,18 +97,28 @@ void handle_subscribe(struct client *client, const struct mqtt_subscribe *subscr
 {
     struct bytes rest = subscribe->filters;
     struct mqtt_subscription subscription;
-    struct pending_codes *codes = NULL;
+    struct pending_codes *codes;
     uint32_t number = 0, proposed = 0;
     struct command_subscribe *command;
+    uint8_t refused = capabilities_check_subscribe(client, subscribe);
 
+    if (refused != REASON_SUCCESS) {
+        client_fail(client, refused, out);
+        return;
+    }
+    if (id_in_use(client, subscribe->packet_id)) {
+        refuse_id(client, MQTT_SUBACK, subscribe->packet_id, subscribe->count, out);
+        return;
+    }
+    codes = codes_new(subscribe->packet_id, subscribe->count);
     for (; mqtt_next_subscription(&rest, &subscription); number++) {
-        uint8_t code = subscription_code(subscription.kind);
+        uint8_t code = subscription_code(client, &subscription);
 
         if (code == CODE_FROM_STATE) {
-            command_put_filter(&out->text, subscription.text, subscription.options);
+            command_put_filter(&out->text, subscription.text, granted_options(client, subscription.options));
             proposed++;
         } else {
-            keep_code(&codes, subscribe->packet_id, subscribe->count, number, code);
+            codes->codes[number] = code;
         }
     }
     if (!wants_outcome(client, MQTT_SUBACK, codes, proposed, out))
@@ -92,10 +133,15 @@ void handle_subscribe(struct client *client, const struct mqtt_subscribe *subscr
 void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *unsubscribe, struct actions *out)
 {
     struct bytes rest = unsubscribe->filters, text;
-    struct pending_codes *codes = NULL;
+    struct pending_codes *codes;
     uint32_t number = 0, proposed = 0;
     struct command_unsubscribe *command;
 
+    if (id_in_use(client, unsubscribe->packet_id)) {
+        refuse_id(client, MQTT_UNSUBACK, unsubscribe->packet_id, unsubscribe->count, out);
+        return;
+    }
+    codes = codes_new(unsubscribe->packet_id, unsubscribe->count);
     for (; mqtt_next_filter(&rest, &text); number++) {
         struct topic_filter parts;
         enum topic_filter_kind kind = topic_filter_parse(text, &parts);
@@ -104,8 +150,8 @@ void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *un
             command_put_filter(&out->text, text, 0);
             proposed++;
         } else {
-            keep_code(&codes, unsubscribe->packet_id, unsubscribe->count, number,
-                      kind == TOPIC_FILTER_INVALID ? REASON_FILTER_INVALID : REASON_NO_SUBSCRIPTION_EXISTED);
+            codes->codes[number] =
+                kind == TOPIC_FILTER_INVALID ? REASON_FILTER_INVALID : REASON_NO_SUBSCRIPTION_EXISTED;
         }
     }
     if (!wants_outcome(client, MQTT_UNSUBACK, codes, proposed, out))

@@ -18,12 +18,19 @@ uint32_t received_count(const struct received *received)
     return received->unanswered + received->open_count;
 }
 
-bool received_open(struct received *received, uint16_t packet_id)
+bool received_is_open(const struct received *received, uint16_t packet_id)
 {
     for (uint16_t i = 0; i < received->open_count; i++) {
         if (received->open[i] == packet_id)
-            return false;
+            return true;
     }
+    return false;
+}
+
+bool received_open(struct received *received, uint16_t packet_id)
+{
+    if (received_is_open(received, packet_id))
+        return false;
     if (received->open_count == received->open_capacity) {
         uint32_t capacity = received->open_capacity == 0 ? 8 : received->open_capacity * 2u;
 

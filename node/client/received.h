@@ -19,6 +19,7 @@ void received_release(struct received *received);
 uint32_t received_count(const struct received *received);
 /* Opens a QoS 2 packet id; false: it is open already. */
 bool received_open(struct received *received, uint16_t packet_id);
+bool received_is_open(const struct received *received, uint16_t packet_id);
 void received_close(struct received *received, uint16_t packet_id);   /* also if it is not open */
 
 #endif

@@ -73,6 +73,20 @@ static void without_a_file_there_is_one_node_on_localhost(void **state)
     assert_int_equal(w->config->log.level, LOG_INFO);
 }
 
+static void what_is_offered_to_clients_is_an_option_each(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(when_loaded(w, "", NULL), STATUS_OK);
+    assert_int_equal(w->config->limits.offered.maximum_qos, 2);
+    assert_true(w->config->limits.offered.retain_available);
+    assert_int_equal(when_loaded(w, "limits: {maximum_qos: 1, retain_available: false, topic_alias_max: 0}", NULL),
+                     STATUS_OK);
+    assert_int_equal(w->config->limits.offered.maximum_qos, 1);
+    assert_int_equal(w->config->limits.offered.topic_alias_max, 0);
+    assert_false(w->config->limits.offered.retain_available);
+    then_refused(w, "limits: {maximum_qos: 3}", ":1: limits.maximum_qos", "from 0 to 2");
+}
+
 static void an_empty_file_means_the_defaults(void **state)
 {
     struct world *w = *state;
@@ -219,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_DIRECTORY(without_a_file_there_is_one_node_on_localhost),
         WITH_DIRECTORY(an_empty_file_means_the_defaults),
+        WITH_DIRECTORY(what_is_offered_to_clients_is_an_option_each),
         WITH_DIRECTORY(a_full_file_is_taken_as_written),
         WITH_DIRECTORY(the_environment_wins_over_the_file),
         WITH_DIRECTORY(a_bad_variable_is_named),

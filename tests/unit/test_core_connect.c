@@ -164,7 +164,7 @@ static void a_second_connect_is_a_protocol_error(void **state)
     struct device device = given_client(*state, 1, 5, "id"), old = given_client(*state, 1, 4, "old");
 
     when_sends(device, "10 'MQTT' 05 02 0000 () 'id'");
-    then_receives(device, "e0 82");
+    then_receives(device, "e0 82 (1f 'second CONNECT')");
     then_closed(device);
     when_sends(old, "10 'MQTT' 04 02 0000 'old'");
     then_closed(old);
@@ -189,7 +189,7 @@ static void malformed_packets_are_named_and_nothing_behind_them_is_looked_at(voi
 
     when_subscribes(*state, bob, "#", 0);
     when_sends_at_once(alice, packets, 2);
-    then_receives(alice, "e0 81");
+    then_receives(alice, "e0 81 (1f 'QoS 3')");
     then_closed(alice);
     then_receives_nothing(bob);
     assert_int_equal(stats_of(*state)->protocol_errors, 1);
@@ -201,7 +201,7 @@ static void a_packet_beyond_our_maximum_is_refused_by_its_header(void **state)
     static const uint8_t header[] = {0x30, 0xff, 0xff, 0xff, 0x7f};
 
     line_send(device.line, bytes_of(header, sizeof(header)));
-    then_receives(device, "e0 95");
+    then_receives(device, "e0 95 (1f 'packet is larger than allowed')");
     then_closed(device);
 }
 

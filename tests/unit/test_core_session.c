@@ -185,7 +185,7 @@ static void disconnect_may_shorten_the_expiry_but_not_raise_it_from_zero(void **
     bob = when_connects(cores, 1, 5, "bob", false, 0);
     then_connack(bob, false, 0);
     when_sends(bob, "e0 00 (11 00000001)");
-    then_receives(bob, "e0 82");
+    then_receives(bob, "e0 82 (1f 'a session that was to end cannot be kept')");
     then_closed(bob);
 }
 
