@@ -45,6 +45,12 @@
 #define ABOUT_KEY "about"
 #define ABOUT_SIZE 20 /* u32 format, u64 hash[2] */
 
+/* No key of its table is larger. */
+struct append_bound {
+    uint8_t key[STORE_KEY_MAX];
+    size_t size;
+};
+
 struct lmdb_store {
     struct store base;
     MDB_env *env;
@@ -52,8 +58,7 @@ struct lmdb_store {
     MDB_dbi tables[TABLE_COUNT];
     MDB_dbi about;
     MDB_cursor *cursors[TABLE_COUNT]; /* of txn; NULL until needed */
-    uint8_t append_bound[STORE_KEY_MAX]; /* no key of TABLE_MESSAGES is larger */
-    size_t append_bound_size;
+    struct append_bound append[TABLE_COUNT];   /* of the tables whose keys mostly ascend */
     struct store_marker marker;       /* locked as long as the store is open */
     int data;                         /* of data.mdb; belongs to env */
     atomic_bool write_failed;         /* a worker's store_sync met an error; the kernel tells it only once */
@@ -237,10 +242,23 @@ static enum status lmdb_seek(struct store *store, enum table table, enum seek ho
     return status;
 }
 
-static void raise_append_bound(struct lmdb_store *self, struct bytes key)
+/* Appending fills pages where inserting splits them in halves, and is quicker. These tables are keyed by numbers that
+ * grow. */
+static const bool ascending[TABLE_COUNT] = {[TABLE_MESSAGES] = true, [TABLE_SESSIONS] = true};
+
+static void raise_append_bound(struct lmdb_store *self, enum table table, struct bytes key)
 {
-    memcpy(self->append_bound, key.data, key.size);
-    self->append_bound_size = key.size;
+    struct append_bound *bound = &self->append[table];
+
+    bound->size = key.size;
+    memcpy(bound->key, key.data, key.size);
+}
+
+static bool is_appended(const struct lmdb_store *self, enum table table, struct bytes key)
+{
+    const struct append_bound *bound = &self->append[table];
+
+    return ascending[table] && bytes_compare(key, bytes_of(bound->key, bound->size)) > 0;
 }
 
 static enum status lmdb_insert(struct store *store, enum table table, struct bytes key, struct bytes value)
@@ -253,9 +271,9 @@ static enum status lmdb_insert(struct store *store, enum table table, struct byt
 
     if (cursor == NULL)
         return store->status;
-    if (table == TABLE_MESSAGES && bytes_compare(key, bytes_of(self->append_bound, self->append_bound_size)) > 0) {
+    if (is_appended(self, table, key)) {
         flags = MDB_APPEND;
-        raise_append_bound(self, key);
+        raise_append_bound(self, table, key);
     }
     code = mdb_cursor_put(cursor, &k, &v, flags);
     assert(code != MDB_KEYEXIST); /* store_insert: the key is new */
@@ -548,13 +566,16 @@ static int open_tables(struct lmdb_store *self, uint32_t *format)
     return code == MDB_SUCCESS ? begin(self) : code;
 }
 
-static void find_append_bound(struct lmdb_store *self)
+static void find_append_bounds(struct lmdb_store *self)
 {
-    MDB_val k, v;
-    MDB_cursor *cursor = cursor_of(self, TABLE_MESSAGES);
+    for (int table = 0; table < TABLE_COUNT; table++) {
+        MDB_val k, v;
+        MDB_cursor *cursor = ascending[table] ? cursor_of(self, (enum table)table) : NULL;
 
-    if (cursor != NULL && settle(self, mdb_cursor_get(cursor, &k, &v, MDB_LAST)) == STATUS_OK)
-        raise_append_bound(self, bytes_of_val(k));
+        if (cursor == NULL || settle(self, mdb_cursor_get(cursor, &k, &v, MDB_LAST)) != STATUS_OK)
+            continue;
+        raise_append_bound(self, (enum table)table, bytes_of_val(k));
+    }
 }
 
 enum status store_lmdb_open(const struct store_options *options, struct store **store)
@@ -588,7 +609,7 @@ enum status store_lmdb_open(const struct store_options *options, struct store **
         status = report(self->path, "a format not known to this version", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
         goto fail;
     }
-    find_append_bound(self);
+    find_append_bounds(self);
     status = self->base.status;
     if (status != STATUS_OK)
         goto fail;
