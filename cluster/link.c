@@ -299,6 +299,7 @@ static void line_hello(struct line *line)
                                .node = links->settings.self,
                                .receiver = line->peer,
                                .incarnation = links->settings.incarnation,
+                               .replacement = links->settings.replacement,
                                .kind = (uint8_t)line->kind};
     memcpy(hello.cluster_id, links->settings.cluster_id, sizeof(hello.cluster_id));
     hello.generation = line->out = ++links->generation;
@@ -325,9 +326,31 @@ static const char *hello_refusal(const struct line *line, const struct wire_hell
         return "another node answers at this address: the members' addresses are mixed up";
     if (!line->dialled && hello->node < links->settings.self)
         return "it dials although its id is the smaller one";
-    if (!links->calls.admit(links->calls.context, hello->node, hello->incarnation))
-        return "it has lost its data (its incarnation is not the one we knew): replace it";
-    return NULL;
+    return links->calls.admit(links->calls.context, hello->node, hello->incarnation, hello->replacement);
+}
+
+/* Tells the other side why, as far as it still listens. */
+static void line_refuse(struct line *line, const char *why)
+{
+    struct buffer frame = {0};
+    complain(line, "link-refused", why);
+    wire_refusal_encode(why, &frame);
+    uv_buf_t buffer = uv_buf_init((char *)frame.data, (unsigned)frame.size);
+    uv_try_write((uv_stream_t *)&line->socket, &buffer, 1);
+    buffer_release(&frame);
+    line_close(line);
+}
+
+/* Whether this frame says that the peer has refused our HELLO: then the line is closed. */
+static bool line_refused(struct line *line, struct bytes frame)
+{
+    char why[WIRE_REFUSAL_BYTES_MAX + 1], text[WIRE_REFUSAL_BYTES_MAX + 64];
+    if (line->heard || !wire_refusal_decode(frame, why))
+        return false;
+    snprintf(text, sizeof text, "the peer refuses this node and says of it: %s", why);
+    complain(line, "link-refused", text);
+    line_close(line);
+    return true;
 }
 
 /* An accepted line takes its slot; what was there gives way. */
@@ -348,6 +371,8 @@ static void line_greeted(struct line *line, struct bytes frame)
 {
     struct links *links = line->links;
     struct wire_hello hello;
+    if (line->dialled && line_refused(line, frame))
+        return;
     if (wire_hello_decode(frame, &hello) != STATUS_OK) {
         complain(line, "link-refused", "nonsense instead of HELLO");
         line_close(line);
@@ -365,8 +390,7 @@ static void line_greeted(struct line *line, struct bytes frame)
     if (line->phase == LINE_CLOSING)
         return;
     if (refusal != NULL) {
-        complain(line, "link-refused", refusal);
-        line_close(line);
+        line_refuse(line, refusal);
         return;
     }
     if (!line->dialled)
@@ -375,7 +399,7 @@ static void line_greeted(struct line *line, struct bytes frame)
     line->phase = LINE_UP;
     line->was_up = true;
     line->in = hello.generation;
-    links->calls.up(links->calls.context, line->peer, line->kind, line->in, line->out);
+    links->calls.up(links->calls.context, line->peer, line->kind, line->in, line->out, wire_hello_life(&hello));
 }
 
 /* ---- reading ---- */
@@ -415,6 +439,8 @@ static void line_frames(struct line *line)
             complain(line, "link-nonsense", "a frame of an impossible length");
             line_close(line);
         } else if (line->phase == LINE_UP) {
+            if (line_refused(line, bytes_of(rest.data, size)))
+                break;
             if (!line->heard)
                 line_heard(line);
             line->links->calls.frame(line->links->calls.context, line->peer, line->kind, bytes_of(rest.data, size));

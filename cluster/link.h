@@ -5,7 +5,7 @@
  *
  * The node with the greater id dials; the other accepts. Both say HELLO first: version, cluster, who, to whom, which
  * incarnation, which kind, which generation. What does not fit ends the connection with one clear line in the log (once
- * per minute). A connection that is lost is dialled again, soon at first, then every half second; the name is looked
+ * per minute), at the other side too. A connection that is lost is dialled again, soon at first, then every half second; the name is looked
  * up afresh each time, because containers change their addresses.
  *
  * A link that is up delivers every frame or goes down: nothing is dropped in the middle. Callbacks come from the
@@ -32,6 +32,7 @@ struct links_settings {
     uint8_t cluster_id[16];
     uint32_t self;
     uint64_t incarnation;
+    uint64_t replacement;            /* 0: the first life of this node id */
     uint64_t generation;             /* generations of this process start above: greater than in any former life */
     uint32_t silence_ms;             /* a peer that acknowledges nothing for so long is given up (TCP) */
     const char *listen_host;         /* name or literal address to bind */
@@ -43,12 +44,12 @@ struct links_settings {
 struct links_calls {
     void *context;
     /* `in`: the generation in the peer's HELLO, `out`: ours. It replaces the link of this peer and kind before. */
-    void (*up)(void *context, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out);
+    void (*up)(void *context, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out, struct node_life life);
     void (*down)(void *context, uint32_t peer, enum link_kind kind, uint64_t in);
     /* A whole frame, borrowed for the call. */
     void (*frame)(void *context, uint32_t peer, enum link_kind kind, struct bytes frame);
-    /* Whether `peer` may have this incarnation. */
-    bool (*admit)(void *context, uint32_t peer, uint64_t incarnation);
+    /* NULL: `peer` may have this incarnation. Otherwise why not, for both sides' logs; borrowed. */
+    const char *(*admit)(void *context, uint32_t peer, uint64_t incarnation, uint64_t replacement);
 };
 
 /* Binds, and starts to dial. STATUS_INVALID, STATUS_IO_ERROR: `error` is a sentence. Without peers nothing is bound. */

@@ -112,7 +112,7 @@ enum status wire_hello_decode(struct bytes frame, struct wire_hello *hello);
 struct node_life wire_hello_life(const struct wire_hello *hello);
 
 /* Instead of HELLO, or after it: why the connection is refused, for the other side's log. A whole frame. */
-#define WIRE_REFUSAL_BYTES_MAX 300
+#define WIRE_REFUSAL_BYTES_MAX 400
 void wire_refusal_encode(const char *why, struct buffer *out);
 bool wire_refusal_decode(struct bytes frame, char why[WIRE_REFUSAL_BYTES_MAX + 1]);
 

@@ -267,6 +267,7 @@ bool broker_ready(const struct broker *broker, const char **why)
            : !status.caught_up ? "catching up"
            : status.flush_slow ? "the disk does not flush"
            : status.damaged    ? "damaged: being rebuilt from the other nodes"
+           : status.outside    ? "a replacement: not a voting member yet"
                                : NULL;
     return *why == NULL && core_ready(broker->core, why);
 }

@@ -345,12 +345,15 @@ static void store_found_bad(void *context, enum status status, const char *why)
 
 /* ---- links ---- */
 
-static void link_up(void *context, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out)
+static void link_up(void *context, uint32_t peer, enum link_kind kind, uint64_t in, uint64_t out,
+                    struct node_life life)
 {
     struct broker *broker = context;
     broker_begin(broker);
-    if (broker_alive(broker))
-        consensus_link_up(broker->consensus, peer, kind, in, out);
+    if (!broker_alive(broker))
+        return;
+    consensus_peer_life(broker->consensus, peer, life);
+    consensus_link_up(broker->consensus, peer, kind, in, out);
 }
 
 static void link_down(void *context, uint32_t peer, enum link_kind kind, uint64_t in)
@@ -369,9 +372,9 @@ static void link_frame(void *context, uint32_t peer, enum link_kind kind, struct
         consensus_receive(broker->consensus, peer, kind, frame);
 }
 
-static bool link_admit(void *context, uint32_t peer, uint64_t incarnation)
+static const char *link_admit(void *context, uint32_t peer, uint64_t incarnation, uint64_t replacement)
 {
-    return data_admit(&((struct broker *)context)->data, peer, incarnation);
+    return data_admit(&((struct broker *)context)->data, peer, incarnation, replacement);
 }
 
 /* ---- the tables ---- */

@@ -63,9 +63,13 @@ static enum status start_consensus(struct broker *broker, char *error)
     uint32_t ids[CONFIG_MEMBERS_MAX] = {config->node.id}, count = config->cluster.member_count;
     for (uint32_t i = 0; i < count; i++)
         ids[i] = config->cluster.members[i].id;
-    bool bootstrap = config->cluster.bootstrap && log_last(data->log) == 0 && data->newest == NULL;
+    const struct identity *identity = &data->identity;
+    bool bootstrap = config->cluster.bootstrap && identity->replacement == 0 && log_last(data->log) == 0 &&
+                     data->newest == NULL;
     struct consensus_settings settings = {
         .self = config->node.id,
+        .life = identity->replacement == 0 ? (struct node_life){0}
+                                           : (struct node_life){identity->replacement, identity->incarnation},
         .bootstrap = bootstrap ? ids : NULL,
         .bootstrap_count = count > 0 ? count : 1,
         .election_ms = config->timeouts.election_ms,
@@ -135,6 +139,7 @@ static enum status start_links(struct broker *broker, char *error)
     struct links_settings settings = {
         .self = config->node.id,
         .incarnation = broker->data.identity.incarnation,
+        .replacement = broker->data.identity.replacement,
         .generation = clock_ms(CLOCK_REALTIME) << 20,
         .silence_ms = config->timeouts.node_timeout_ms,
         .listen_host = host,

@@ -53,6 +53,7 @@ static const struct option options[] = {
     {"node",     "io_threads",            OPTION_U32,  AT(node.io_threads),                  0,       0,         "0",        "threads for sockets; 0: they share the core's"},
     {"cluster",  "name",                  OPTION_TEXT, AT(cluster.name),                     1,       64,        "coterie",  "nodes of another name are refused"},
     {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},
+    {"cluster",  "replace",               OPTION_U64,  AT(cluster.replace),                  0,       ANY_U64,   "0",        "number of the replacement to make if this node lost its data; greater each time"},
     {"cluster",  "listen",                OPTION_TEXT, AT(cluster.listen),                   0,       255,       "",         "host:port to bind for the other nodes; default: the own member's link"},
     {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
     {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},

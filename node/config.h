@@ -43,6 +43,7 @@ struct config {
     struct {
         char *name;                /* becomes the cluster id: nodes of another name are refused */
         bool bootstrap;            /* this start may create the cluster if there is nothing in data_dir */
+        uint64_t replace;          /* this start may make a replacement of a node that lost its data; 0 = no */
         char *listen;              /* host:port to bind for links; "" = the own member's `link` */
         struct config_member *members;
         uint32_t member_count;     /* 0 in the file: a cluster of this one node */

@@ -1,6 +1,6 @@
 /* data.c — see data.h for what lies where.
  *
- *   lock -> identity (or bootstrap: log, store, then identity) -> log, recovered -> store, or rebuilt -> state
+ *   lock -> identity (or bootstrap, replacement: log, store, then identity) -> log, recovered -> store, or rebuilt -> state
  *
  * Which trouble ends how:
  *   identity missing, or in one place only    refuse to start, say how to go on
@@ -28,7 +28,10 @@
 #define RESTORE_DIRECTORY "store.new"
 
 /* What helps when nothing else does: the end of each sentence that needs it. */
-#define REPLACE_NODE "replace it: remove it from the cluster and add a new node under another id"
+#define REPLACE_NODE \
+    "replace it: empty its data directory and start it with --replace NUMBER (or cluster.replace in the " \
+    "configuration, or COTERIE_CLUSTER_REPLACE), a number greater than at any earlier replacement of this node, such as " \
+    "today's date as yyyymmdd"
 
 static enum status failed(char *error, enum status status, const char *what)
 {
@@ -130,7 +133,7 @@ static enum status check_identity(struct data *data, const struct config *config
     if (status == STATUS_NOT_FOUND && !config->cluster.bootstrap) {
         snprintf(
             error, DATA_ERROR_MAX,
-            "there is no node in %.600s. To create a new cluster start with cluster.bootstrap: true. If this node had "
+            "there is no node in %.400s. To create a new cluster start with cluster.bootstrap: true. If this node had "
             "data there, it is lost: do not bootstrap it again, because it would forget what it has promised to "
             "the others; " REPLACE_NODE,
             data->directory);
@@ -150,6 +153,7 @@ static enum status create_identity(struct data *data, const struct config *confi
     struct identity_fault fault = {{0}};
     cluster_id_of(config->cluster.name, data->identity.cluster_id);
     data->identity.node_id = config->node.id;
+    data->identity.replacement = data->replaced ? config->cluster.replace : 0;
     do {
         if (getrandom(&data->identity.incarnation, sizeof(data->identity.incarnation), 0) < 0)
             return failed(error, STATUS_IO_ERROR, "getrandom");
@@ -158,6 +162,45 @@ static enum status create_identity(struct data *data, const struct config *confi
     if (status != STATUS_OK)
         snprintf(error, DATA_ERROR_MAX, "%.1000s", fault.text);
     return status;
+}
+
+/* ---- replacement ---- */
+
+/* Whether this start makes a replacement: asked for, nothing of a log is there, and the number was not used by what else
+ * is there. */
+static bool is_replacement(const struct data *data, const struct config *config, enum status identity, char *error)
+{
+    uint64_t number = config->cluster.replace;
+    if (number == 0 || (identity != STATUS_NOT_FOUND && identity != STATUS_DAMAGED))
+        return false;
+    if (identity == STATUS_DAMAGED && data->identity.replacement >= number) {
+        snprintf(error, DATA_ERROR_MAX,
+                 "one of the copies of the identity in %.500s is missing, and replacement %llu has been made already: a "
+                 "disk was emptied, exchanged, or is not mounted. If its content is lost, " REPLACE_NODE,
+                 data->directory, (unsigned long long)data->identity.replacement);
+        return false;
+    }
+    error[0] = '\0';
+    return true;
+}
+
+/* The log is new. What is left beside it is of another life: a directory whose log alone was lost, or moved away. */
+static enum status clear_leftovers(struct data *data, char *error)
+{
+    char path[DISK_PATH_MAX];
+    if (log_last(data->log) > 0 || log_term(data->log) > 0) {
+        snprintf(error, DATA_ERROR_MAX,
+                 "a replacement begins with nothing, but there is a log in %.600s: move it away, or start this node "
+                 "without asking for a replacement", data->log_path);
+        return STATUS_INVALID;
+    }
+    empty_directory(data, data->store_path);
+    empty_directory(data, data->snapshots_path);
+    disk_path(path, data->directory, "identity");
+    enum status status = disk_unlink(data->disk, path);
+    if (status == STATUS_OK || status == STATUS_NOT_FOUND)
+        status = disk_sync_directory(data->disk, data->directory);
+    return status == STATUS_OK ? STATUS_OK : failed(error, status, "cannot prepare the data directory");
 }
 
 /* ---- the other nodes' incarnations ---- */
@@ -171,34 +214,52 @@ static void load_peers(struct data *data)
         buffer_put_u8(&text, 0);
         for (char *line = (char *)text.data, *rest; line != NULL && *line != '\0'; line = rest) {
             unsigned node;
-            unsigned long long incarnation;
+            unsigned long long incarnation, replacement = 0;
             rest = strchr(line, '\n');
             rest = rest != NULL ? rest + 1 : NULL;
-            if (sscanf(line, "%u %llx", &node, &incarnation) == 2 && node < NODES_MAX)
+            if (sscanf(line, "%u %llx %llu", &node, &incarnation, &replacement) >= 2 && node < NODES_MAX) {
                 data->incarnations[node] = incarnation;
+                data->replacements[node] = replacement;
+            }
         }
     }
     buffer_release(&text);
 }
 
-bool data_admit(struct data *data, uint32_t node, uint64_t incarnation)
+static void save_peers(struct data *data)
 {
     struct buffer text = {0};
-    if (node >= NODES_MAX)
-        return false;
-    if (data->incarnations[node] != 0)
-        return data->incarnations[node] == incarnation;
-    data->incarnations[node] = incarnation;
     for (uint32_t i = 0; i < NODES_MAX; i++) {
         char line[64];
-        snprintf(line, sizeof(line), "%u %llx\n", i, (unsigned long long)data->incarnations[i]);
+        snprintf(line, sizeof(line), "%u %llx %llu\n", i, (unsigned long long)data->incarnations[i],
+                 (unsigned long long)data->replacements[i]);
         if (data->incarnations[i] != 0)
             buffer_put(&text, line, strlen(line));
     }
     if (disk_replace_file(data->disk, data->directory, PEERS_FILE, buffer_bytes(&text)) != STATUS_OK)
         log_event(LOG_WARNING, "peers-not-saved", log_text("why", disk_trouble()));
     buffer_release(&text);
-    return true;
+}
+
+const char *data_admit(struct data *data, uint32_t node, uint64_t incarnation, uint64_t replacement)
+{
+    if (node >= NODES_MAX || incarnation == 0)
+        return "it has no identity";
+    uint64_t *known = &data->incarnations[node], *number = &data->replacements[node];
+    if (*known == incarnation && *number == replacement)
+        return NULL;
+    if (*known != 0 && replacement < *number)
+        return "it has been replaced: this is what was lost then, and must not come back";
+    if (*known != 0 && replacement == *number)
+        return replacement == 0
+                   ? "it has lost its data (its incarnation is not the one we knew): " REPLACE_NODE
+                   : "it has lost its data again, the number of its replacement was used before: " REPLACE_NODE;
+    if (*known != 0)
+        log_event(LOG_WARNING, "peer-replaced", log_u64("peer", node), log_u64("replacement", replacement));
+    *known = incarnation;
+    *number = replacement;
+    save_peers(data);
+    return NULL;
 }
 
 /* ---- log ---- */
@@ -384,14 +445,17 @@ enum status data_open(const struct config *config, const struct data_log *log, s
     enum status status = make_directories(data, config, error);
     if (status == STATUS_OK) {
         status = check_identity(data, config, error);
-        data->created = status == STATUS_NOT_FOUND && config->cluster.bootstrap;
+        data->replaced = is_replacement(data, config, status, error);
+        data->created = data->replaced || (status == STATUS_NOT_FOUND && config->cluster.bootstrap);
         if (data->created)
             status = STATUS_OK;
     }
-    if (status == STATUS_OK && snapshot_open(data->snapshots_path, 0, &data->newest) != STATUS_OK)
+    if (status == STATUS_OK && !data->replaced && snapshot_open(data->snapshots_path, 0, &data->newest) != STATUS_OK)
         data->newest = NULL;
     if (status == STATUS_OK)
         status = open_log(data, config, log, error);
+    if (status == STATUS_OK && data->replaced)
+        status = clear_leftovers(data, error);
     if (status == STATUS_OK)
         status = open_store(data, config, error);
     if (status == STATUS_OK && data->created)
@@ -402,6 +466,7 @@ enum status data_open(const struct config *config, const struct data_log *log, s
     }
     load_peers(data);
     log_event(LOG_INFO, "data-opened", log_text("directory", data->directory), log_bool("created", data->created),
+              log_u64("replacement", data->identity.replacement),
               log_u64("log_first", log_first(data->log)), log_u64("log_last", log_last(data->log)),
               log_u64("applied", state_applied(data->state)));
     return STATUS_OK;

@@ -2,14 +2,17 @@
  *
  *   lock        held while a process uses the directory
  *   identity    who this node is; a second copy lies in log/ (identity.h)
- *   peers       the incarnation of each other node, as first met
+ *   peers       the incarnation of each other node, as first met or replaced last
  *   log/        the raft log: the truth
  *   store/      the applied state: rebuilt from a snapshot and the log whenever it is in doubt
  *   snapshots/  verified copies of the state, from before the log begins
  *   rebuild     if it is there, the store is thrown away at the next start
  *
  * Nothing is made because it is missing: a directory without identity starts a node only at the bootstrap of its
- * cluster. Everything here blocks; it belongs to start-up. */
+ * cluster, or as a replacement if the operator has given a number for it (cluster.replace). The number may stay in the
+ * configuration: these directories remember it, and should they be lost again the peers do, and refuse to see it twice.
+ *
+ * Everything here blocks; it belongs to start-up. */
 #ifndef COTERIE_DATA_H
 #define COTERIE_DATA_H
 
@@ -28,11 +31,13 @@ struct data {
     int lock;
     struct identity identity;
     uint64_t incarnations[NODES_MAX];      /* of the peers; 0 = not met yet */
+    uint64_t replacements[NODES_MAX];      /* their numbers; 0 = the first life */
     struct log *log;
     struct store *store;
     struct state *state;
     struct snapshot *newest;               /* the newest snapshot, open; NULL = none */
     bool created;                          /* this start made the identity */
+    bool replaced;                         /* as one of a replacement */
 };
 
 struct data_log {
@@ -56,7 +61,8 @@ struct store_options data_store_options(const struct config *config, const char 
 /* The store is in doubt: the next start shall rebuild it. */
 void data_mark_rebuild(const char *directory);
 
-/* Whether `node` may have this incarnation: the first that is met is remembered, durably. */
-bool data_admit(struct data *data, uint32_t node, uint64_t incarnation);
+/* NULL: `node` may have this incarnation. The first that is met is remembered, durably; from then on only a replacement
+ * with a greater number, which is remembered in its place. Otherwise the reason, a sentence about "it". */
+const char *data_admit(struct data *data, uint32_t node, uint64_t incarnation, uint64_t replacement);
 
 #endif

@@ -12,11 +12,12 @@
 extern char **environ;
 
 static const char usage[] =
-    "usage: coterie [--config FILE] [--check-config] [--help-config] [--version] [--help]\n"
+    "usage: coterie [--config FILE] [--replace NUMBER] [--check-config] [--help-config] [--version] [--help]\n"
     "\n"
     "A node of a cluster of MQTT brokers. Without --config: a single node on localhost, data in ./coterie-data.\n"
     "\n"
     "  --config FILE    read this configuration (YAML)\n"
+    "  --replace NUMBER take the place of this node, which lost its data; greater each time, say 20260131 (a date)\n"
     "  --check-config   say whether the configuration is right, and end\n"
     "  --help-config    list all options; each can also be set by an environment variable\n"
     "  --version        print the version\n";
@@ -34,6 +35,8 @@ static int parse_arguments(int count, char **values, struct arguments *arguments
             arguments->config = values[++i];
         } else if (strncmp(values[i], "--config=", 9) == 0 && values[i][9] != '\0') {
             arguments->config = values[i] + 9;
+        } else if (strcmp(values[i], "--replace") == 0 && i + 1 < count) {
+            setenv("COTERIE_CLUSTER_REPLACE", values[++i], 1);
         } else if (strcmp(values[i], "--check-config") == 0) {
             arguments->check = true;
         } else if (strcmp(values[i], "--version") == 0) {

@@ -3,7 +3,7 @@
  *   offset  0  u32  magic "CIDN"   4  u16  format   6  u16  0
  *           8       cluster id, 16 bytes
  *          24  u32  node id       28  u32  0
- *          32  u64  incarnation   40  u64  0        48  u64  0
+ *          32  u64  incarnation   40  u64  replacement   48  u64  0
  *          56  u64  XXH3-64 of the 56 bytes above */
 #include "identity.h"
 
@@ -27,7 +27,7 @@ static void identity_encode(const struct identity *identity, struct buffer *out)
     buffer_put_u32(out, identity->node_id);
     buffer_put_u32(out, 0);
     buffer_put_u64(out, identity->incarnation);
-    buffer_put_u64(out, 0);
+    buffer_put_u64(out, identity->replacement);
     buffer_put_u64(out, 0);
     buffer_put_u64(out, XXH3_64bits(out->data, out->size));
     assert(out->size == IDENTITY_SIZE);
@@ -47,13 +47,14 @@ static enum status identity_decode(struct bytes in, struct identity *identity)
     identity->node_id = reader_u32(&reader);
     reader_u32(&reader);
     identity->incarnation = reader_u64(&reader);
+    identity->replacement = reader_u64(&reader);
     return identity->node_id > 0 && identity->incarnation > 0 ? STATUS_OK : STATUS_CORRUPT;
 }
 
 bool identity_equal(const struct identity *a, const struct identity *b)
 {
     return memcmp(a->cluster_id, b->cluster_id, CLUSTER_ID_SIZE) == 0 && a->node_id == b->node_id &&
-           a->incarnation == b->incarnation;
+           a->incarnation == b->incarnation && a->replacement == b->replacement;
 }
 
 void identity_text(const struct identity *identity, char text[IDENTITY_TEXT_SIZE])
@@ -97,9 +98,9 @@ static enum status one_is_missing(const char *missing, const char *present, cons
     snprintf(fault->text, sizeof fault->text,
              "%.200s/identity is missing, but %.200s/identity says that this is %s. A disk was emptied, exchanged, or is "
              "not mounted. Without its log this node must not come back under this identity: mount the disk; or, if its "
-             "content is lost, remove node %u from the cluster, empty both directories, and let it join as a new node. "
+             "content is lost, empty both directories and replace the node (coterie --replace NUMBER). "
              "If this node never ran because its creation was interrupted, empty both directories and create it again.",
-             missing, present, text, identity->node_id);
+             missing, present, text);
     return STATUS_DAMAGED;
 }
 
@@ -140,10 +141,14 @@ enum status identity_load(struct disk *disk, const struct identity_places *place
                  places->first, places->second);
         return STATUS_NOT_FOUND;
     }
-    if (first_status == STATUS_NOT_FOUND && second_status == STATUS_OK)
+    if (first_status == STATUS_NOT_FOUND && second_status == STATUS_OK) {
+        *identity = second;
         return one_is_missing(places->first, places->second, &second, fault);
-    if (second_status == STATUS_NOT_FOUND && first_status == STATUS_OK)
+    }
+    if (second_status == STATUS_NOT_FOUND && first_status == STATUS_OK) {
+        *identity = first;
         return one_is_missing(places->second, places->first, &first, fault);
+    }
     if (first_status != STATUS_OK && first_status != STATUS_NOT_FOUND)
         return first_status;
     if (second_status != STATUS_OK) {

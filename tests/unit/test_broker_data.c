@@ -174,16 +174,85 @@ static void a_peer_keeps_the_incarnation_it_was_first_met_with(void **state)
 {
     struct world *w = *state;
     assert_int_equal(when_opened(w), STATUS_OK);
-    assert_true(data_admit(&w->data, 2, 77));
-    assert_true(data_admit(&w->data, 2, 77));
-    assert_false(data_admit(&w->data, 2, 78));
+    assert_null(data_admit(&w->data, 2, 77, 0));
+    assert_null(data_admit(&w->data, 2, 77, 0));
+    assert_non_null(data_admit(&w->data, 2, 78, 0));
     when_closed(w);
     assert_int_equal(when_opened(w), STATUS_OK);
-    assert_false(data_admit(&w->data, 2, 78));
-    assert_true(data_admit(&w->data, 2, 77));
-    assert_true(data_admit(&w->data, 3, 78));
-    assert_false(data_admit(&w->data, NODES_MAX, 1));
+    assert_non_null(strstr(data_admit(&w->data, 2, 78, 0), "lost its data"));
+    assert_null(data_admit(&w->data, 2, 77, 0));
+    assert_null(data_admit(&w->data, 3, 78, 0));
+    assert_non_null(data_admit(&w->data, NODES_MAX, 1, 0));
     when_closed(w);
+}
+
+static void a_replacement_takes_the_place_of_a_peer_and_the_former_one_is_refused_for_ever(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(when_opened(w), STATUS_OK);
+    assert_null(data_admit(&w->data, 2, 77, 0));
+    assert_null(data_admit(&w->data, 2, 500, 20260131));
+    assert_non_null(strstr(data_admit(&w->data, 2, 77, 0), "it has been replaced"));
+    when_closed(w);
+    assert_int_equal(when_opened(w), STATUS_OK);
+    assert_non_null(data_admit(&w->data, 2, 77, 0));
+    assert_null(data_admit(&w->data, 2, 500, 20260131));
+    assert_non_null(strstr(data_admit(&w->data, 2, 501, 20260131), "used before"));
+    assert_null(data_admit(&w->data, 2, 501, 20260201));
+    assert_non_null(data_admit(&w->data, 2, 500, 20260131));
+    when_closed(w);
+}
+
+static void a_wiped_directory_becomes_a_replacement_if_the_operator_gives_a_number(void **state)
+{
+    struct world *w = *state;
+    given_a_node(w);
+    struct identity first = w->data.identity;
+    given_emptied(w, "*");
+    w->config->cluster.bootstrap = false;
+    then_refused(w, "--replace NUMBER");
+    w->config->cluster.replace = 20260131;
+    assert_int_equal(when_opened(w), STATUS_OK);
+    struct identity second = w->data.identity;
+    assert_true(w->data.replaced);
+    assert_int_equal(second.replacement, 20260131);
+    assert_int_equal(second.node_id, first.node_id);
+    assert_int_not_equal(second.incarnation, first.incarnation);
+    when_closed(w);
+    assert_int_equal(when_opened(w), STATUS_OK); /* the number may stay: it has done its work */
+    assert_false(w->data.replaced);
+    assert_true(identity_equal(&second, &w->data.identity));
+    when_closed(w);
+}
+
+static void a_node_whose_log_was_moved_away_can_be_replaced_but_not_twice_with_one_number(void **state)
+{
+    struct world *w = *state;
+    given_a_node(w);
+    w->config->cluster.replace = 7;
+    given_emptied(w, "log/*");
+    assert_int_equal(when_opened(w), STATUS_OK);
+    assert_int_equal(w->data.identity.replacement, 7);
+    assert_int_equal(state_applied(w->data.state), 0);
+    when_closed(w);
+    given_emptied(w, "log/*"); /* say, because its disk is not mounted */
+    then_refused(w, "replacement 7 has been made already");
+    w->config->cluster.replace = 8;
+    assert_int_equal(when_opened(w), STATUS_OK);
+    when_closed(w);
+}
+
+static void a_replacement_does_not_begin_on_a_log_that_is_there(void **state)
+{
+    struct world *w = *state;
+    given_a_node(w);
+    assert_int_equal(when_opened(w), STATUS_OK);
+    assert_int_equal(log_set_term(w->data.log, 3, 2), STATUS_OK);
+    when_closed(w);
+    w->config->cluster.replace = 7;
+    given_emptied(w, "identity");
+    given_emptied(w, "log/identity");
+    then_refused(w, "a replacement begins with nothing");
 }
 
 #define WITH_DIRECTORY(test) cmocka_unit_test_setup_teardown(test, given_a_directory, remove_directory)
@@ -200,6 +269,10 @@ int main(void)
         WITH_DIRECTORY(a_log_disk_that_was_emptied_is_noticed),
         WITH_DIRECTORY(a_store_that_is_gone_is_rebuilt_from_the_log),
         WITH_DIRECTORY(a_peer_keeps_the_incarnation_it_was_first_met_with),
+        WITH_DIRECTORY(a_replacement_takes_the_place_of_a_peer_and_the_former_one_is_refused_for_ever),
+        WITH_DIRECTORY(a_wiped_directory_becomes_a_replacement_if_the_operator_gives_a_number),
+        WITH_DIRECTORY(a_node_whose_log_was_moved_away_can_be_replaced_but_not_twice_with_one_number),
+        WITH_DIRECTORY(a_replacement_does_not_begin_on_a_log_that_is_there),
     };
     log_configure(LOG_ERROR, LOG_KEY_VALUE, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -63,7 +63,7 @@ static void a_node_whose_log_disk_was_emptied_is_refused_and_told_how_to_be_repl
     struct identity_fault fault;
     assert_int_equal(load(*state, 2, &identity, &fault), STATUS_DAMAGED);
     assert_non_null(strstr(fault.text, "/log/identity is missing"));
-    assert_non_null(strstr(fault.text, "remove node 2 from the cluster"));
+    assert_non_null(strstr(fault.text, "coterie --replace NUMBER"));
 }
 
 static void a_node_whose_data_disk_was_emptied_is_refused_too(void **state)

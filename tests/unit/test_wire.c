@@ -83,6 +83,37 @@ static void hello_tells_who_speaks_to_whom(void **state)
     assert_int_equal(wire_hello_decode(buffer_bytes(&out), &back), STATUS_UNSUPPORTED);
 }
 
+static void a_replacement_says_so_in_its_hello(void **state)
+{
+    (void)state;
+    struct wire_hello hello = {.version = WIRE_VERSION, .cluster_id = {1, 2}, .node = 3, .receiver = 1,
+                               .incarnation = 99, .kind = LINK_BULK, .generation = 1234, .replacement = 20260131};
+    struct wire_hello back;
+    wire_hello_encode(&hello, &out);
+    assert_int_equal(wire_hello_decode(buffer_bytes(&out), &back), STATUS_OK);
+    assert_int_equal(back.kind, LINK_BULK);
+    assert_int_equal(back.replacement, 20260131);
+    struct node_life life = wire_hello_life(&back);
+    assert_true(node_life_equal(life, (struct node_life){20260131, 99}));
+    assert_int_equal(wire_hello_decode(bytes_of(out.data, out.size - 1), &back), STATUS_MALFORMED);
+}
+
+static void a_refusal_carries_its_reason(void **state)
+{
+    (void)state;
+    char why[WIRE_REFUSAL_BYTES_MAX + 1], long_reason[2 * WIRE_REFUSAL_BYTES_MAX];
+    wire_refusal_encode("it belongs to another cluster", &out);
+    assert_true(wire_refusal_decode(buffer_bytes(&out), why));
+    assert_string_equal(why, "it belongs to another cluster");
+    buffer_clear(&out);
+    memset(long_reason, 'x', sizeof long_reason - 1);
+    long_reason[sizeof long_reason - 1] = '\0';
+    wire_refusal_encode(long_reason, &out);
+    assert_true(out.size <= WIRE_HELLO_BYTES_MAX);
+    assert_true(wire_refusal_decode(buffer_bytes(&out), why));
+    assert_int_equal(strlen(why), WIRE_REFUSAL_BYTES_MAX);
+}
+
 /* ---- bodies ---- */
 
 /* Every proper prefix, and one byte more, must be refused. `value` is room for what the decoder writes. */
@@ -309,6 +340,8 @@ int main(void)
         TEST(a_frame_says_how_long_it_is),
         TEST(a_frame_that_is_not_whole_or_not_ours_is_refused),
         TEST(hello_tells_who_speaks_to_whom),
+        TEST(a_replacement_says_so_in_its_hello),
+        TEST(a_refusal_carries_its_reason),
         TEST(applied_and_hash_survive_the_trip),
         TEST(snapshot_frames_survive_the_trip_and_are_bounded),
         TEST(messages_come_out_in_the_order_they_went_in),
