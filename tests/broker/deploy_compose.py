@@ -2,12 +2,14 @@
 
 Needs root and a container engine. Where none runs, one is started for the time of the test (Debian's docker.io); where
 that is not possible every test here is skipped, with the reason in its output. Where no base image can be pulled, one is
-made with debootstrap.
+made with debootstrap. COTERIE_BASE names another base than Debian 12's: debian:trixie-slim.
 """
 
 import os
+import random
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,11 +19,28 @@ import pytest
 from cluster import ROOT, wait_until
 from mqtt import Client, Closed, Timeout
 
-PORTS = {1: 1883, 2: 1884, 3: 1885}
 COMPOSE_FILE = os.path.join(ROOT, "deploy", "compose.yaml")
-BASE = "debian:bookworm-slim"
+BASE = os.environ.get("COTERIE_BASE", "debian:bookworm-slim")
 PROJECT = "coterietest"
-ENVIRONMENT = dict(os.environ, COMPOSE_PROJECT_NAME=PROJECT)
+SERVER_UNAVAILABLE = 3
+
+
+def free_ports(count):
+    """Ports that nobody listens on, below those of outgoing connections; the usual ones may serve the user's cluster."""
+    found = []
+    while len(found) < count:
+        port = random.randrange(24000, 32000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            found.append(port)
+        except OSError:
+            pass
+    return found
+
+
+PORTS = dict(enumerate(free_ports(3), start=1))
+ENVIRONMENT = dict(os.environ, COMPOSE_PROJECT_NAME=PROJECT, COTERIE_BASE=BASE,
+                   **{f"COTERIE_PORT{node}": str(port) for node, port in PORTS.items()})
 
 
 def sh(*arguments, check=True, timeout=900):
@@ -37,18 +56,35 @@ def works(*arguments):
         subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
 
 
+def may_start_an_engine():
+    """Root with all its rights; root in an ordinary container cannot mount or make networks."""
+    with open("/proc/self/status") as status:
+        rights = int(re.search(r"^CapEff:\s*(\w+)", status.read(), re.M).group(1), 16)
+    net_admin, sys_admin = 1 << 12, 1 << 21
+    return os.geteuid() == 0 and rights & net_admin and rights & sys_admin
+
+
+def install_engine():
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    quiet = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 900}
+    subprocess.run(["apt-get", "update", "-qq"], **quiet)
+    packages = ["docker.io", "docker-compose", "debootstrap", "iptables"]
+    if works("apt-cache", "show", "docker-cli"):    # Debian 13 has the client in a package of its own
+        packages.append("docker-cli")
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], check=True, **quiet)
+
+
 def start_engine(directory):
     """A dockerd of our own, in the background; None if one runs already. Raises where it cannot be."""
+    have_compose = shutil.which("docker-compose") or works("docker", "compose", "version")
+    if works("docker", "info") and have_compose:
+        return None
+    if not may_start_an_engine():
+        raise OSError("none is running, and only root outside of a container can start one")
+    if not have_compose or not all(shutil.which(program) for program in ("docker", "dockerd", "debootstrap")):
+        install_engine()
     if works("docker", "info"):
         return None
-    if os.geteuid() != 0:
-        raise OSError("no container engine runs, and only root can start one")
-    missing = [package for package, program in (("docker.io", "dockerd"), ("docker-compose", "docker-compose"),
-                                                ("debootstrap", "debootstrap")) if not shutil.which(program)]
-    if missing:
-        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env=environment,
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
     log = open(os.path.join(directory, "dockerd.log"), "wb")
     engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log)
     deadline = time.monotonic() + 30
@@ -65,7 +101,10 @@ def have_base_image(directory):
     if works("docker", "image", "inspect", BASE) or works("docker", "pull", "-q", BASE):
         return
     root = os.path.join(directory, "root")
-    subprocess.run(["debootstrap", "--variant=minbase", "bookworm", root], check=True, stdout=subprocess.DEVNULL,
+    release = re.search(r"bookworm|trixie", BASE)
+    if not release:
+        raise OSError(f"the image {BASE} cannot be pulled")
+    subprocess.run(["debootstrap", "--variant=minbase", release.group(), root], check=True, stdout=subprocess.DEVNULL,
                    timeout=900)
     subprocess.run(f"tar -C {root} -c . | docker import - {BASE}", shell=True, check=True, stdout=subprocess.DEVNULL)
 
@@ -134,6 +173,14 @@ def test_the_image_is_small_and_has_no_build_tools(compose):
     assert listed.strip().endswith("none"), listed
 
 
+def test_a_container_has_no_rights_and_cannot_change_its_image(compose):
+    node = containers()[1].split()[1]
+    assert sh("docker", "exec", node, "id", "-un").strip() == "coterie"
+    rights = sh("docker", "exec", node, "grep", "-E", "^Cap(Prm|Eff|Bnd)", "/proc/1/status")
+    assert set(re.findall(r"\t(\w+)", rights)) == {"0" * 16}, rights
+    assert "Read-only" in sh("docker", "exec", node, "touch", "/usr/local/bin/x", check=False)
+
+
 def test_messages_cross_the_containers(compose):
     reader = opened("c-reader", PORTS[1], clean=False)
     reader.subscribe(("c/#", 1))
@@ -176,6 +223,22 @@ def test_the_cluster_survives_down_and_up_with_other_addresses(compose):
     reader.expect_message("d/kept", "here", retain=True)
 
 
+def answer_to_connect(port):
+    """The return code of the CONNACK that an MQTT 3.1.1 client gets."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01r")
+        return connection.recv(4)[3]
+
+
+def rules_in_containers():
+    """Firewall rules of ours that are left in any container, or on this machine."""
+    found = sh("nft", "list", "tables")
+    for line in containers().values():
+        pid = sh("docker", "inspect", "-f", "{{.State.Pid}}", line.split()[1]).strip()
+        found += sh("nsenter", f"--net=/proc/{pid}/ns/net", "nft", "list", "tables")
+    return "\n".join(line for line in found.splitlines() if "coterie" in line)
+
+
 def test_an_isolated_container_acknowledges_nothing_and_catches_up(compose):
     script = os.path.join(ROOT, "deploy", "partition")
     assert "no partition" in sh(script, "status")
@@ -187,10 +250,12 @@ def test_an_isolated_container_acknowledges_nothing_and_catches_up(compose):
         with pytest.raises((Closed, Timeout, AssertionError, OSError)):
             cut.timeout = 3
             cut.publish("p/x", "not safe", qos=1)
+        assert answer_to_connect(PORTS[1]) == SERVER_UNAVAILABLE, "clients must reach a node that is cut off"
         writer = opened("p-w", PORTS[2])
         writer.publish("p/x", "safe", qos=1, retain=True)
     finally:
         assert "no partition" in sh(script, "heal")
+    assert rules_in_containers() == ""
     wait_healthy()
     reader = opened("p-r", PORTS[1])
     reader.subscribe(("p/#", 1))
