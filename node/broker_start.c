@@ -121,6 +121,7 @@ static void start_core(struct broker *broker)
                 .node_margin_ms = config->timeouts.node_timeout_ms / 4,
             },
         .capabilities = &config->limits.offered,
+        .users = config->authentication.users,
         .settings = &config->limits.state,
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) < 0 ||

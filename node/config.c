@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "cluster/wire.h"
 #include "net/listener.h"
+#include "node/client/auth.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -24,9 +25,10 @@
 
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
 #define PACKET_OVERHEAD_MAX (128 * 1024) /* a command is larger than its packet by a topic of 64 KB (alias), some fields */
+#define USERS_BYTES_MAX   (4 * 1024 * 1024)
 #define PATH_LENGTH_MAX   128
 
-enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_LEVEL, OPTION_FORMAT };
+enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_SECRET, OPTION_LEVEL, OPTION_FORMAT };
 
 struct option {
     const char *section, *key;
@@ -88,13 +90,15 @@ static const struct option options[] = {
     {"timeouts", "close_ms",              OPTION_U32,  AT(timeouts.close_ms),                10,      600000,    "5000",     "time to flush a connection that is being closed"},
     {"timeouts", "hold_ms",               OPTION_U32,  AT(timeouts.hold_ms),                 0,       600000,    "10000",    "how long clients wait for a leader"},
     {"timeouts", "keep_alive_max_s",      OPTION_U32,  AT(timeouts.keep_alive_max_s),        0,       65535,     "0",        "longer keep-alives are lowered (MQTT 5.0); 0: no limit"},
+    {"authentication", "users",           OPTION_SECRET, AT(authentication.users),           0,       MIB,       "",         "name:password,... for SCRAM-SHA-256 (MQTT 5.0)"},
+    {"authentication", "users_file",      OPTION_TEXT, AT(authentication.users_file),        0,       3072,      "",         "a file of more users, one on each line"},
     {"log",      "level",                 OPTION_LEVEL, AT(log.level),                       0,       0,         "info",     "error, warning, info or debug"},
     {"log",      "format",                OPTION_FORMAT, AT(log.format),                     0,       0,         "text",     "text (key=value) or json"},
 };
 /* clang-format on */
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
-static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "log"};
+static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "authentication", "log"};
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
 static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}};
@@ -190,6 +194,7 @@ static void option_expectation(const struct option *option, char *out, size_t si
         return;
     case OPTION_BOOL: snprintf(out, size, "true or false"); return;
     case OPTION_TEXT:
+    case OPTION_SECRET:
         snprintf(out, size, "a text of %lld to %lld bytes", (long long)option->min, (long long)option->max);
         return;
     case OPTION_LEVEL: snprintf(out, size, "error, warning, info or debug"); return;
@@ -201,7 +206,10 @@ static enum status option_refused(const struct fault *fault, const struct option
 {
     char expected[128], sentence[320];
     option_expectation(option, expected, sizeof(expected));
-    snprintf(sentence, sizeof(sentence), "expected %s, got '%.100s'", expected, got);
+    if (option->type == OPTION_SECRET)
+        snprintf(sentence, sizeof(sentence), "expected %s", expected);
+    else
+        snprintf(sentence, sizeof(sentence), "expected %s, got '%.100s'", expected, got);
     return fault_at(fault, option->section, option->key, sentence);
 }
 
@@ -243,6 +251,7 @@ static enum status option_set(struct config *config, const struct option *option
         break;
     case OPTION_BOOL: valid = bool_of(text, field); break;
     case OPTION_TEXT:
+    case OPTION_SECRET:
         valid = strlen(text) >= (size_t)option->min && strlen(text) <= (size_t)option->max;
         if (valid) {
             free(*(char **)field);
@@ -621,6 +630,45 @@ static enum status load_environment(struct config *config, const char *const *en
     return status;
 }
 
+/* ---- users ---- */
+
+/* Puts the file of users behind those that the option names. */
+static enum status load_users(struct config *config, const struct fault *fault)
+{
+    const char *path = config->authentication.users_file;
+    char sentence[256], *text;
+    size_t before = strlen(config->authentication.users), size;
+    FILE *file;
+    if (path[0] == '\0')
+        return STATUS_OK;
+    file = fopen(path, "r");
+    if (file == NULL) {
+        snprintf(sentence, sizeof(sentence), "%.150s: %s", path, strerror(errno));
+        return fault_at(fault, "authentication", "users_file", sentence);
+    }
+    text = memory_zeroed(1, before + 1 + USERS_BYTES_MAX + 1);
+    memcpy(text, config->authentication.users, before);
+    text[before] = '\n';
+    size = fread(text + before + 1, 1, USERS_BYTES_MAX, file);
+    fclose(file);
+    free(config->authentication.users);
+    config->authentication.users = text;
+    if (size == USERS_BYTES_MAX)
+        return fault_at(fault, "authentication", "users_file", "expected less than 4 MiB");
+    return STATUS_OK;
+}
+
+/* The number of an entry is all that is said about it: it holds a password. */
+static enum status check_users(const struct config *config, const struct fault *fault)
+{
+    unsigned number = auth_check_users(config->authentication.users);
+    char sentence[128];
+    if (number == 0)
+        return STATUS_OK;
+    snprintf(sentence, sizeof(sentence), "entry %u is neither name:password nor name:SCRAM-SHA-256$...", number);
+    return fault_at(fault, "authentication", "users", sentence);
+}
+
 /* ---- do the values fit together? ---- */
 
 static enum status check_members(const struct config *config, const struct fault *fault)
@@ -684,6 +732,8 @@ static enum status config_check(const struct config *config, const struct fault 
     enum status status = check_members(config, fault);
     if (status == STATUS_OK)
         status = check_listeners(config, fault);
+    if (status == STATUS_OK)
+        status = check_users(config, fault);
     if (status != STATUS_OK)
         return status;
     if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))
@@ -721,6 +771,14 @@ const struct config_member *config_self(const struct config *config)
     return NULL;
 }
 
+/* What was quoted stays one line, and says nothing to a terminal. */
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 enum status config_load(const char *path, const char *const *environment, struct config **out,
                         char error[CONFIG_ERROR_MAX])
 {
@@ -733,8 +791,11 @@ enum status config_load(const char *path, const char *const *environment, struct
     if (status == STATUS_OK && config->listener_count == 0)
         listeners_add(config, "tcp", "127.0.0.1", 1883);
     if (status == STATUS_OK)
+        status = load_users(config, &(struct fault){.file = path, .out = error});
+    if (status == STATUS_OK)
         status = config_check(config, &(struct fault){.file = path, .out = error});
     if (status != STATUS_OK) {
+        make_printable(error);
         config_free(config);
         config = NULL;
     }
@@ -747,7 +808,7 @@ void config_free(struct config *config)
     if (config == NULL)
         return;
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (options[i].type == OPTION_TEXT)
+        if (options[i].type == OPTION_TEXT || options[i].type == OPTION_SECRET)
             free(*(char **)((char *)config + options[i].offset));
     members_clear(config);
     listeners_clear(config);

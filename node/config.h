@@ -76,6 +76,10 @@ struct config {
         uint32_t keep_alive_max_s;       /* longer ones are lowered (5.0); 0 = no limit */
     } timeouts;
     struct {
+        char *users;                     /* node/client/auth.h says how; what is in the file comes behind it. Secret */
+        char *users_file;                /* "" = none */
+    } authentication;
+    struct {
         enum log_level level;
         enum log_format format;
     } log;

@@ -42,9 +42,10 @@ static void extras_free(struct client *client)
 
     if (extras == NULL)
         return;
-    client->node->alias_bytes -= aliases_bytes(extras->aliases_received);
+    client->node->extras_bytes -= aliases_bytes(extras->aliases_received);
     aliases_free(extras->aliases_received);
     aliases_free(extras->aliases_sent);
+    authentication_free(extras->authentication, client->node);
     free(extras);
 }
 
@@ -194,7 +195,7 @@ static void receive_connected(struct client *client, const struct mqtt_packet *p
     case MQTT_UNSUBSCRIBE: handle_unsubscribe(client, &packet->unsubscribe, out); return;
     case MQTT_PINGREQ: client_sent(client, mqtt_encode_pingresp(&client->peer, &out->out), out); return;
     case MQTT_DISCONNECT: handle_disconnect(client, &packet->disconnect, now_ms, out); return;
-    case MQTT_AUTH: handle_auth(client, &packet->auth, out); return;
+    case MQTT_AUTH: handle_auth(client, &packet->auth, now_ms, out); return;
     case MQTT_CONNECT: /* a second one */
     case MQTT_CONNACK:
     case MQTT_SUBACK:
@@ -206,10 +207,12 @@ static void receive_connected(struct client *client, const struct mqtt_packet *p
 
 void client_receive(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms, struct actions *out)
 {
-    assert(client->phase == CLIENT_NEW || client->phase == CLIENT_CONNECTED);
+    assert(client->phase <= CLIENT_AUTHENTICATING || client->phase == CLIENT_CONNECTED);
     client->packet_ms = now_ms;
     if (client->phase == CLIENT_CONNECTED)
         receive_connected(client, packet, now_ms, out);
+    else if (client->phase == CLIENT_AUTHENTICATING)
+        handle_authenticating(client, packet, now_ms, out);
     else if (packet->type == MQTT_CONNECT)
         handle_connect(client, &packet->connect, now_ms, out);
     else
@@ -244,6 +247,9 @@ void client_receive_bad(struct client *client, const struct mqtt_fault *fault, s
 {
     if (client->phase == CLIENT_NEW)
         receive_bad_connect(client, fault, out);
+    else if (client->phase == CLIENT_AUTHENTICATING) /* still before CONNACK, which does not know all codes */
+        connect_refuse(client, mqtt_reason_from_server(MQTT_CONNACK, fault->reason) ? fault->reason : REASON_PROTOCOL_ERROR,
+                       out);
     else
         client_fail_because(client, fault->reason, fault->text, out);
 }
@@ -338,6 +344,7 @@ uint64_t client_deadline(const struct client *client)
         if (client->stalled) /* its CONNECT is here and has to wait */
             return client->packet_ms + client->node->limits.hold_ms;
         return client->opened_ms + client->node->limits.connect_timeout_ms;
+    case CLIENT_AUTHENTICATING: return client->opened_ms + client->node->limits.connect_timeout_ms;
     case CLIENT_CONNECTING:
     case CLIENT_ENDING: return hold_deadline(client);
     case CLIENT_CONNECTED:
@@ -352,6 +359,7 @@ void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
     if (client_deadline(client) > now_ms)
         return;
     switch ((enum client_phase)client->phase) {
+    case CLIENT_AUTHENTICATING:
     case CLIENT_NEW: /* a stalled one is refused by the core, which has its CONNECT */
         client->node->stats.connects[CONNECT_MALFORMED]++;
         client_close(client, CLOSE_NOW, out);

@@ -19,6 +19,7 @@ struct mqtt_packet;
 
 enum client_phase {
     CLIENT_NEW,          /* waits for CONNECT */
+    CLIENT_AUTHENTICATING, /* CONNECT named a method: AUTH goes to and fro before it is proposed */
     CLIENT_CONNECTING,   /* CONNECT was proposed; what the client sends meanwhile is not looked at yet */
     CLIENT_CONNECTED,
     CLIENT_ENDING,       /* the client said DISCONNECT; the socket is closed when END is applied */
@@ -37,7 +38,7 @@ enum client_end {
     CLIENT_END_GONE,             /* the socket is closed */
 };
 
-/* One packet. The client is NEW or CONNECTED. */
+/* One packet. The client is NEW, AUTHENTICATING or CONNECTED. */
 void client_receive(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms, struct actions *out);
 /* Bytes that are no packet; `fault` as mqtt_decode said. */
 void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out);

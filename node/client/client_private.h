@@ -26,7 +26,8 @@ struct client_node {
     struct buffer server_reference; /* where clients are sent that cannot be served here; may be empty */
     struct core_stats stats;
     struct core_capabilities capabilities;
-    uint64_t alias_bytes;           /* topics that clients have given an alias */
+    struct auth *auth;
+    uint64_t extras_bytes;          /* of aliases, and of CONNECTs that are being authenticated */
 };
 
 /* The next number of the generator that the driver seeded. */
@@ -42,8 +43,11 @@ struct pending_codes {
 };
 #define CODE_FROM_STATE 0xff
 
+struct authentication;
+
 struct client_extras {
     struct aliases *aliases_received, *aliases_sent;
+    struct authentication *authentication;
 };
 
 struct client {
@@ -139,6 +143,7 @@ void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet
 /* One per packet type, in the file of that name. */
 void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out);
 void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out);
+void connect_proposed(struct client *client, uint64_t now_ms);
 void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);
 void handle_published(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
@@ -154,6 +159,14 @@ void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *un
 void handle_codes(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
 void handle_disconnect(struct client *client, const struct mqtt_disconnect *disconnect, uint64_t now_ms,
                        struct actions *out);
-void handle_auth(struct client *client, const struct mqtt_auth *auth, struct actions *out);
+void handle_auth(struct client *client, const struct mqtt_auth *auth, uint64_t now_ms, struct actions *out);
+/* Any packet of a client that is AUTHENTICATING. */
+void handle_authenticating(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms,
+                           struct actions *out);
+/* A CONNECT with an authentication method, which is to become the command `connect`. */
+void authentication_begin(struct client *client, const struct mqtt_properties *properties,
+                          const struct command *connect, uint64_t now_ms, struct actions *out);
+void authentication_in_connack(struct client *client, struct mqtt_properties *properties);
+void authentication_free(struct authentication *authentication, struct client_node *node);
 
 #endif

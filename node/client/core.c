@@ -6,6 +6,8 @@
  * it comes back, and is dropped. */
 #include "core_private.h"
 
+#include "auth.h"
+
 #include "base/memory.h"
 
 #include <assert.h>
@@ -50,6 +52,15 @@ static void fill_limits(struct core_limits *limits)
     default_u32(&limits->commit_commands, 1000);
 }
 
+static struct auth *new_auth(const struct core_options *options)
+{
+    uint8_t entropy[sizeof(options->seed) + sizeof(options->boot_nonce)];
+
+    memcpy(entropy, &options->seed, sizeof(options->seed));
+    memcpy(entropy + sizeof(options->seed), options->boot_nonce, sizeof(options->boot_nonce));
+    return auth_new(bytes_of(entropy, sizeof(entropy)), options->users);
+}
+
 struct core *core_new(const struct core_options *options, const struct core_callbacks *callbacks, struct state *state,
                       uint64_t now_ms)
 {
@@ -59,6 +70,7 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->node.limits = options->limits;
     fill_limits(&core->node.limits);
     core->node.capabilities = options->capabilities != NULL ? *options->capabilities : CORE_CAPABILITIES_DEFAULT;
+    core->node.auth = new_auth(options);
     core->node.node = options->node;
     core->node.random = options->seed;
     core->out = *callbacks;
@@ -124,6 +136,7 @@ void core_free(struct core *core)
     buffer_release(&core->node.server_reference);
     effects_free(core->effects);
     effects_free(core->arena);
+    auth_free(core->node.auth);
     proposer_free(core->proposer);
     free(core->client_address);
     free(core);

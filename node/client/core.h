@@ -54,6 +54,7 @@ struct core_options {
     const char *client_address;        /* host:port that Server References name; may be "" */
     struct core_limits limits;
     const struct core_capabilities *capabilities;   /* NULL: CORE_CAPABILITIES_DEFAULT */
+    const char *users;                 /* of enhanced authentication, as auth.h says; NULL: none */
     const struct command_settings *settings;   /* what this node's configuration wants; the leader proposes it if it
                                                 * differs. NULL: leave the limits as they are */
 };

@@ -22,7 +22,8 @@ bool core_pressed(const struct core *core)
 static bool may_take(const struct core *core, const struct client *client)
 {
     switch ((enum client_phase)client->phase) {
-    case CLIENT_NEW: return true;
+    case CLIENT_NEW:
+    case CLIENT_AUTHENTICATING: return true;
     case CLIENT_CONNECTED:
         return client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
                client_output(client) <= core->node.limits.output_bytes_max;
@@ -54,7 +55,7 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     struct mqtt_decode_options options = {
         .level = fresh ? 0 : client->peer.level,
         .topic_alias_max = (uint16_t)core->node.capabilities.topic_alias_max,
-        .packet_size_max = fresh ? limits->connect_bytes_max : limits->packet_bytes_max,
+        .packet_size_max = client->phase <= CLIENT_AUTHENTICATING ? limits->connect_bytes_max : limits->packet_bytes_max,
     };
     struct mqtt_packet packet;
     struct mqtt_fault fault;

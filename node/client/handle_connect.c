@@ -1,7 +1,7 @@
 /* handle_connect.c — CONNECT: from the packet to the command, and from its outcome to CONNACK.
  *
- * The codec has checked the form. What is refused here: enhanced authentication (0x8C), a will that this server does
- * not offer (0x9A, 0x9B), and what the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
+ * The codec has checked the form. One with an authentication method is handed to handle_auth.c, which proposes it when
+ * the client has proved who it is. What is refused here: a will that this server does not offer (0x9A, 0x9B), and what the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
 #include "client_private.h"
 
 #include "base/memory.h"
@@ -53,6 +53,8 @@ void connect_refuse(struct client *client, uint8_t reason, struct actions *out)
         result = CONNECT_REFUSED_QUOTA;
     else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED)
         result = CONNECT_REFUSED_AUTHENTICATION;
+    else if (reason < REASON_UNSUPPORTED_VERSION)
+        result = CONNECT_MALFORMED;
     client->node->stats.connects[result]++;
     if (reason == REASON_USE_ANOTHER_SERVER) {
         if (client->peer.level < MQTT_LEVEL_5)
@@ -87,20 +89,37 @@ static void fill_will(const struct mqtt_will *will, struct command_connect *comm
     command->will.message_expiry_s = will->properties.message_expiry_s;
 }
 
+static void fill_command(const struct client *client, const struct mqtt_connect *connect,
+                         struct command_connect *command, struct actions *out)
+{
+    command->connection = client->number;
+    command->client_id = client_id_of(client);
+    command->user_name = connect->user_name;
+    command->protocol_level = connect->level;
+    command->clean_start = connect->clean_start;
+    command->receive_maximum = connect->properties.receive_maximum;
+    command->session_expiry_s = connect->properties.session_expiry_s;
+    if (connect->has_will)
+        fill_will(&connect->will, command, out);
+}
+
+void connect_proposed(struct client *client, uint64_t now_ms)
+{
+    client->connect_pending = true;
+    client->phase = CLIENT_CONNECTING;
+    client->waiting_ms = now_ms;
+}
+
 void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out)
 {
     const struct mqtt_properties *properties = &connect->properties;
-    struct command_connect *command;
+    struct command command = {.type = COMMAND_CONNECT};
     uint8_t refused;
 
     client->peer = mqtt_peer_of(connect);
     refused = capabilities_check_connect(client, connect);
     if (refused != REASON_SUCCESS) {
         connect_refuse(client, refused, out);
-        return;
-    }
-    if ((properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0) {
-        connect_refuse(client, REASON_BAD_AUTHENTICATION_METHOD, out);
         return;
     }
     if (connect->client_id.size > 0) {
@@ -118,19 +137,13 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
     client->session_expiry_s = properties->session_expiry_s;
     client->clean_start = connect->clean_start;
 
-    command = &actions_propose(out, COMMAND_CONNECT, 0)->connect;
-    command->connection = client->number;
-    command->client_id = client_id_of(client);
-    command->user_name = connect->user_name;
-    command->protocol_level = connect->level;
-    command->clean_start = connect->clean_start;
-    command->receive_maximum = properties->receive_maximum;
-    command->session_expiry_s = properties->session_expiry_s;
-    if (connect->has_will)
-        fill_will(&connect->will, command, out);
-    client->connect_pending = true;
-    client->phase = CLIENT_CONNECTING;
-    client->waiting_ms = now_ms;
+    fill_command(client, connect, &command.connect, out);
+    if ((properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0) {
+        authentication_begin(client, properties, &command, now_ms, out);
+        return;
+    }
+    *actions_propose(out, COMMAND_CONNECT, 0) = command;
+    connect_proposed(client, now_ms);
 }
 
 /* ---- the outcome ---- */
@@ -185,6 +198,7 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
     connack.session_present = effect->connected.session_present;
     if (client->peer.level >= MQTT_LEVEL_5)
         fill_connack_properties(client, effect->connected.session_expiry_s, &connack.properties);
+    authentication_in_connack(client, &connack.properties);
     client->session_expiry_s = effect->connected.session_expiry_s;
     if (!mqtt_encode_connack(&client->peer, &connack, &out->out)) { /* it allows no packet as large as that */
         client->refused = true;

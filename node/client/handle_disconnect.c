@@ -1,4 +1,4 @@
-/* handle_disconnect.c — DISCONNECT, and AUTH, which ends a connection too as long as we offer no authentication by it.
+/* handle_disconnect.c — DISCONNECT.
  *
  * The socket stays until END is applied: a client that sees it closed may rely on its will being forgotten. */
 #include "client_private.h"
@@ -22,10 +22,4 @@ void handle_disconnect(struct client *client, const struct mqtt_disconnect *disc
     out->commands[before].end.session_expiry_s = disconnect->properties.session_expiry_s;
     client->phase = CLIENT_ENDING;
     client->waiting_ms = now_ms;
-}
-
-void handle_auth(struct client *client, const struct mqtt_auth *auth, struct actions *out)
-{
-    (void)auth;
-    client_fail(client, REASON_PROTOCOL_ERROR, out);
 }

@@ -45,10 +45,10 @@ static bool resolve_alias(struct client *client, const struct mqtt_publish *publ
     extras = client_extras(client);
     if (extras->aliases_received == NULL)
         extras->aliases_received = aliases_new((uint16_t)node->capabilities.topic_alias_max);
-    node->alias_bytes -= aliases_bytes(extras->aliases_received);
+    node->extras_bytes -= aliases_bytes(extras->aliases_received);
     aliases_set(extras->aliases_received, alias, publish->topic);
-    node->alias_bytes += aliases_bytes(extras->aliases_received);
-    if (node->alias_bytes <= node->limits.memory_bytes_max / ALIASES_MEMORY_PART)
+    node->extras_bytes += aliases_bytes(extras->aliases_received);
+    if (node->extras_bytes <= node->limits.memory_bytes_max / ALIASES_MEMORY_PART)
         return true;
     client_end(client, CLIENT_END_QUOTA, out);
     return false;

@@ -87,6 +87,34 @@ static void what_is_offered_to_clients_is_an_option_each(void **state)
     then_refused(w, "limits: {maximum_qos: 3}", ":1: limits.maximum_qos", "from 0 to 2");
 }
 
+static void users_are_checked_and_never_shown(void **state)
+{
+    struct world *w = *state;
+    const char *environment[] = {"COTERIE_AUTHENTICATION_USERS=alice:secret,bob", NULL};
+    assert_int_equal(when_loaded(w, "authentication: {users: 'alice:secret,bob:word'}", NULL), STATUS_OK);
+    assert_string_equal(w->config->authentication.users, "alice:secret,bob:word");
+    then_refused(w, "authentication: {users: 'alice:secret,bob'}", ":1: authentication.users", "entry 2");
+    assert_null(strstr(w->error, "secret"));
+    assert_int_equal(when_loaded(w, "", environment), STATUS_INVALID);
+    assert_null(strstr(w->error, "secret"));
+    then_refused(w, "authentication: {users_file: /nowhere/users}", ":1: authentication.users_file", "No such file");
+}
+
+static void a_file_of_users_comes_behind_the_option(void **state)
+{
+    struct world *w = *state;
+    char path[100], text[200];
+    FILE *file;
+    snprintf(path, sizeof(path), "%s/users", w->directory);
+    file = fopen(path, "w");
+    fputs("# people\nbob:word\n", file);
+    fclose(file);
+    snprintf(text, sizeof(text), "authentication: {users: 'alice:secret', users_file: %s}", path);
+    assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
+    assert_string_equal(w->config->authentication.users, "alice:secret\n# people\nbob:word\n");
+    unlink(path);
+}
+
 static void an_empty_file_means_the_defaults(void **state)
 {
     struct world *w = *state;
@@ -233,6 +261,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_DIRECTORY(without_a_file_there_is_one_node_on_localhost),
         WITH_DIRECTORY(an_empty_file_means_the_defaults),
+        WITH_DIRECTORY(users_are_checked_and_never_shown),
+        WITH_DIRECTORY(a_file_of_users_comes_behind_the_option),
         WITH_DIRECTORY(what_is_offered_to_clients_is_an_option_each),
         WITH_DIRECTORY(a_full_file_is_taken_as_written),
         WITH_DIRECTORY(the_environment_wins_over_the_file),

@@ -210,7 +210,7 @@ static void auth_without_a_method_is_a_protocol_error(void **state)
     struct device device = given_client(*state, 1, 5, "id");
 
     when_sends(device, "f0 18 (15 'SCRAM')");
-    then_receives(device, "e0 82");
+    then_receives(device, "e0 82 (1f 'CONNECT had no authentication method')");
     then_closed(device);
 }
 
