@@ -41,7 +41,7 @@ enum status log_metadata_load(struct log *log, struct log_fault *fault)
     if (status[0] != STATUS_OK && status[1] != STATUS_OK) {
         snprintf(fault->text, sizeof fault->text,
                  "%s: neither metadata-1 nor metadata-2 holds; without its term and vote this node must not come back: "
-                 "remove it from the cluster and let a new one join in its place", log->directory);
+                 "move its log away and replace the node (coterie --replace NUMBER)", log->directory);
         return STATUS_CORRUPT;
     }
     if (status[0] == STATUS_OK && status[1] == STATUS_OK)

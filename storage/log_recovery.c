@@ -208,7 +208,7 @@ static enum status create(struct recovery *r)
     if (!only_a_false_start(r))
         return fault(r, STATUS_CORRUPT, 0,
                      "there are segments, but no metadata with term and vote; without them this node must not come "
-                     "back: remove it from the cluster and let a new one join in its place");
+                     "back: move the log away and replace the node (coterie --replace NUMBER)");
     if (!r->log->options.create)
         return fault(r, STATUS_NOT_FOUND, 0, "there is no log here");
     enum status status = create_first_segment(r);
@@ -554,7 +554,7 @@ static enum status judge_term(struct recovery *r)
         return STATUS_OK;
     return fault(r, STATUS_DAMAGED, log->last,
                  "the last entry is of term %llu, but the metadata knows only term %llu: it is an old copy; this node "
-                 "must not come back: remove it from the cluster and let a new one join in its place",
+                 "must not come back: move the log away and replace the node (coterie --replace NUMBER)",
                  (unsigned long long)term, (unsigned long long)log->metadata.term);
 }
 
