@@ -13,6 +13,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define PACKETS_MAX 32
+
 /* ---- properties, as table 2-4 of the standard has them ---- */
 
 enum kind { BYTE, TWO_BYTES, FOUR_BYTES, TEXT };
@@ -304,7 +306,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
     struct buffer out = {0}, block = {0};
-    while (!input_done(&in)) {
+    for (int packets = 0; !input_done(&in) && packets < PACKETS_MAX; packets++) {
         uint8_t how = input_u8(&in);
         struct mqtt_peer peer = {.level = how % 4 < 2 ? MQTT_LEVEL_5 : how % 4 == 2 ? MQTT_LEVEL_3_1_1 : MQTT_LEVEL_3_1,
                                  .problem_information = (how & 4) == 0,

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const paths[] = {"/data/identity", "/log/identity", "/log/metadata-1", "/log/metadata-2"};
 static const struct identity_places places = {"/data", "/log"};
-static const struct identity written = {{1, 2, 3}, VOTE, 0x123456789abcdef0};
+static const struct identity written = {
+    .cluster_id = {1, 2, 3}, .node_id = VOTE, .incarnation = 0x123456789abcdef0};
 
 static struct log_options options_for(struct disk_sim *sim)
 {
@@ -45,13 +46,10 @@ static struct disk_sim *make_node(void)
 }
 
 /* True if the file has a right checksum now that it did not get from us. */
-static bool change(struct disk_sim *sim, struct input *in)
+static bool change(struct disk_sim *sim, const char *path, uint8_t kind, struct input *in)
 {
-    uint8_t kind = input_u8(in);
-    const char *path = paths[kind % 4];
     struct bytes content = disk_sim_content(sim, path);
     struct buffer again = {0};
-    kind /= 4;
     if (kind < 40) {
         if (content.size > 0)
             disk_sim_flip(sim, path, input_below(in, 72) % content.size, input_u8(in));
@@ -69,6 +67,17 @@ static bool change(struct disk_sim *sim, struct input *in)
     }
     buffer_release(&again);
     return kind >= 54;
+}
+
+/* Changes one file, or both copies alike. */
+static bool step(struct disk_sim *sim, struct input *in)
+{
+    uint8_t which = input_below(in, 6), kind = input_u8(in) % 64;
+    struct input same = *in;
+    if (which < 4)
+        return change(sim, paths[which], kind, in);
+    bool checksum = change(sim, paths[(which - 4) * 2], kind, &same);
+    return change(sim, paths[(which - 4) * 2 + 1], kind, in) || checksum;
 }
 
 static void load_identity(struct disk_sim *sim, bool oracle)
@@ -109,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct disk_sim *sim = disk_sim_copy(good, 1);
     bool oracle = true;
     while (!input_done(&in))
-        oracle = !change(sim, &in) && oracle;
+        oracle = !step(sim, &in) && oracle;
     load_identity(sim, oracle);
     load_log(sim, oracle);
     disk_sim_free(sim);

@@ -184,6 +184,15 @@ static void a_bad_variable_is_named(void **state)
     assert_non_null(strstr(w->error, "expected ID=HOST:PORT"));
 }
 
+static void what_is_quoted_says_nothing_to_a_terminal(void **state)
+{
+    struct world *w = *state;
+    const char *environment[] = {"COTERIE_LIMITS_X\n\033[2J=1", NULL};
+    assert_int_equal(config_load(NULL, environment, &w->config, w->error), STATUS_INVALID);
+    assert_memory_equal(w->error, "COTERIE_LIMITS_X??[2J: ", 23);
+    then_refused(w, "limits:\n  \"a\\eb\": 1\n", ":2: ", "limits.a?b:");
+}
+
 static void an_unknown_key_is_refused_with_its_line(void **state)
 {
     then_refused(*state, "node:\n  id: 1\n  colour: red\n", ":3: node.colour: ", "unknown key");
@@ -267,6 +276,7 @@ int main(void)
         WITH_DIRECTORY(a_full_file_is_taken_as_written),
         WITH_DIRECTORY(the_environment_wins_over_the_file),
         WITH_DIRECTORY(a_bad_variable_is_named),
+        WITH_DIRECTORY(what_is_quoted_says_nothing_to_a_terminal),
         WITH_DIRECTORY(an_unknown_key_is_refused_with_its_line),
         WITH_DIRECTORY(a_wrong_type_is_refused_with_what_was_expected),
         WITH_DIRECTORY(a_value_out_of_range_is_refused_with_its_line),
