@@ -109,6 +109,14 @@ def have_base_image(directory):
     subprocess.run(f"tar -C {root} -c . | docker import - {BASE}", shell=True, check=True, stdout=subprocess.DEVNULL)
 
 
+def try_a_container():
+    """An engine may run and yet be unable to start anything, for example inside of a container."""
+    done = subprocess.run(["docker", "run", "--rm", BASE, "true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, timeout=300)
+    if done.returncode != 0:
+        raise OSError("it cannot start a container: " + done.stdout.strip()[:300].replace("\n", " "))
+
+
 @pytest.fixture(scope="module")
 def compose():
     directory = tempfile.mkdtemp(prefix="coterie-compose-")
@@ -116,6 +124,7 @@ def compose():
     try:
         engine = start_engine(directory)
         have_base_image(directory)
+        try_a_container()
     except (OSError, subprocess.SubprocessError) as error:
         if engine:
             engine.terminate()

@@ -18,6 +18,9 @@ def _name(report):
     return report.nodeid.replace("::", " ").replace(".py", "")
 
 
+_last_failure = []
+
+
 @pytest.hookimpl
 def pytest_runtest_logreport(report):
     if report.when == "call" and report.passed:
@@ -27,6 +30,10 @@ def pytest_runtest_logreport(report):
         _print(f"ok {_name(report)} # SKIP {reason}")
     elif report.failed:
         _print(f"not ok {_name(report)}" + ("" if report.when == "call" else f" ({report.when})"))
+        if _last_failure == [report.longreprtext]:    # a fixture of a whole module, most likely
+            _print("#   as the one before")
+            return
+        _last_failure[:] = [report.longreprtext]
         for line in report.longreprtext.splitlines()[-40:]:
             _print(f"#   {line}")
         for title, content in report.sections:
