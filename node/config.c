@@ -82,6 +82,7 @@ static const struct option options[] = {
     {"limits",   "wildcards_available",   OPTION_BOOL, AT(limits.offered.wildcards_available), 0,     1,         "true",     "false: filters with + or # are refused"},
     {"limits",   "subscription_ids_available", OPTION_BOOL, AT(limits.offered.subscription_ids_available), 0, 1, "true",     "false: subscription identifiers are refused"},
     {"limits",   "payload_format_checked", OPTION_BOOL, AT(limits.offered.payload_format_checked), 0, 1,         "false",    "a payload that is said to be UTF-8 has to be"},
+    {"limits",   "sys_interval_s",        OPTION_U32,  AT(limits.offered.sys_interval_s),    0,       86400,     "10",       "how often $SYS is published; 0: not at all"},
     {"limits",   "response_information",  OPTION_TEXT, AT(limits.offered.response_information), 0,   1024,      "",         "told to clients that ask for Response Information"},
     {"timeouts", "election_ms",           OPTION_U32,  AT(timeouts.election_ms),             50,      60000,     "300",      "silence of the leader that starts an election"},
     {"timeouts", "heartbeat_ms",          OPTION_U32,  AT(timeouts.heartbeat_ms),            5,       10000,     "50",       "how often a leader is heard at rest"},

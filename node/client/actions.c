@@ -8,6 +8,7 @@ void actions_clear(struct actions *actions)
 {
     buffer_clear(&actions->out);
     buffer_clear(&actions->text);
+    buffer_clear(&actions->sys_filters);
     actions->packets_out = 0;
     actions->command_count = 0;
     actions->publish = false;
@@ -20,6 +21,7 @@ void actions_release(struct actions *actions)
 {
     buffer_release(&actions->out);
     buffer_release(&actions->text);
+    buffer_release(&actions->sys_filters);
 }
 
 struct command *actions_propose(struct actions *actions, enum command_type type, uint32_t tag)

@@ -35,6 +35,8 @@ struct actions {
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
     uint64_t subscribed_index;                       /* hold `out`, a SUBACK, until others have applied this; or 0 */
+    struct buffer sys_filters;                       /* subscribed just now, of those that begin with $SYS */
+    uint32_t sys_subscription_id;
     enum close_how close;
     struct buffer text;                              /* what the commands borrow, if it is not the packet's */
 };

@@ -15,6 +15,7 @@ const struct core_capabilities CORE_CAPABILITIES_DEFAULT = {
     .retain_available = true,
     .wildcards_available = true,
     .subscription_ids_available = true,
+    .sys_interval_s = 10,
 };
 
 /* ---- told ---- */

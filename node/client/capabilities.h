@@ -14,6 +14,7 @@ struct core_capabilities {
     bool wildcards_available;            /* [true] */
     bool subscription_ids_available;     /* [true] */
     bool payload_format_checked;         /* a payload that is said to be UTF-8 has to be [false] */
+    uint32_t sys_interval_s;             /* how often $SYS is told; 0 = there is none [10] */
     char *response_information;          /* for clients that ask for it; "" or NULL = none; outlives the core [NULL] */
 };
 

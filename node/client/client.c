@@ -56,7 +56,7 @@ void client_free(struct client *client, struct outbox_pool *pool)
         struct pending_codes *codes = client->codes;
 
         client->codes = codes->next;
-        free(codes);
+        pending_codes_free(codes);
     }
     extras_free(client);
     inflight_release(&client->inflight);

@@ -39,6 +39,8 @@ struct pending_codes {
     struct pending_codes *next;
     uint16_t packet_id;
     uint32_t count;
+    uint32_t subscription_id;
+    struct buffer sys;              /* filters that begin with $SYS, each behind its number */
     uint8_t codes[];                /* CODE_FROM_STATE where the state machine decides */
 };
 #define CODE_FROM_STATE 0xff
@@ -118,6 +120,7 @@ static inline struct command_owner client_owner(const struct client *client)
 struct client *client_new(struct client_node *node, uint64_t number, void *conn, const struct core_origin *origin,
                           uint64_t now_ms);
 void client_free(struct client *client, struct outbox_pool *pool);
+void pending_codes_free(struct pending_codes *codes);
 struct client_extras *client_extras(struct client *client);   /* made now, if there are none */
 
 /* What this client has not taken yet. */
@@ -145,6 +148,7 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
 void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out);
 void connect_proposed(struct client *client, uint64_t now_ms);
 void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
+bool topic_is_reserved(struct bytes topic);   /* $SYS and $share: not for clients to publish to */
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);
 void handle_published(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
 void handle_pubrel(struct client *client, const struct mqtt_ack *pubrel, struct actions *out);

@@ -94,6 +94,7 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->up.client_address = bytes_text(core->client_address);
     core->up.version = bytes_text(COTERIE_VERSION);
     proposer_start(core->proposer, &core->up);
+    core_sys_start(core, now_ms);
     return core;
 }
 
@@ -275,6 +276,8 @@ void core_carry_out(struct core *core, struct client *client)
         client->close_flush = actions->close == CLOSE_FLUSH;
         core_want_flush(core, client);
     }
+    if (actions->sys_filters.size > 0)
+        core_sys_answer(core, client, buffer_bytes(&actions->sys_filters), actions->sys_subscription_id);
     if (actions->publish)
         core_route_qos0(core, &actions->message, actions->message_expiry_s);
     core_arm(core, client);
@@ -507,6 +510,7 @@ void core_turn(struct core *core, uint64_t now_ms)
     resume_stalled(core);
     do_work(core);
     propose(core);
+    core_sys_turn(core);
     core_release_held(core);
     commit_store(core);
     tell_consensus(core);
@@ -520,7 +524,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 uint64_t core_deadline(const struct core *core)
 {
-    uint64_t at = earlier(timers_next_ms(&core->timers), core->acks_ms);
+    uint64_t at = earlier(earlier(timers_next_ms(&core->timers), core->acks_ms), core->sys.next_ms);
 
     if (core->work.count > 0 || core->acks_urgent || core->dirty.count > 0)
         return core->now_ms;

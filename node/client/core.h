@@ -183,6 +183,7 @@ struct core_stats {
     uint64_t taken_over;
     uint64_t keep_alive_timeouts;
     uint64_t protocol_errors;
+    uint64_t reserved_topics;              /* publishes to $SYS, which only the server writes, or to $share */
     uint64_t messages_in[3], messages_out[3];   /* PUBLISH packets by QoS */
     uint64_t bytes_in, bytes_out;
     uint64_t packets_in, packets_out;

@@ -2,7 +2,8 @@
  *
  *   core.c          events in, turns, callbacks out        core_effects.c   committed entries -> effects -> clients
  *   core_input.c    bytes -> packets -> actions            core_health.c    G8, the node's lives, stopping
- *   deliver.c       messages -> frames; acknowledgements   core_qos0.c      routing of QoS 0 */
+ *   deliver.c       messages -> frames; acknowledgements   core_qos0.c      routing of QoS 0
+ *   core_sys.c      $SYS */
 #ifndef COTERIE_CORE_PRIVATE_H
 #define COTERIE_CORE_PRIVATE_H
 
@@ -30,6 +31,20 @@ struct held_answer {
 struct peer_node {
     uint64_t applied;            /* as it told */
     struct buffer messages;      /* QoS 0 for its clients, of this turn */
+};
+
+#define SYS_LOADS   6                               /* rates, each over */
+#define SYS_WINDOWS 3
+#define SYS_VALUES  (24 + SYS_LOADS * SYS_WINDOWS)
+
+/* What core_sys.c remembers. */
+struct core_sys {
+    uint64_t started_ms, last_ms;
+    uint64_t next_ms;                          /* UINT64_MAX = $SYS is off */
+    uint64_t clients, clients_max, count_ms;   /* as counted last; not again before */
+    uint64_t counted[SYS_LOADS];
+    uint64_t loads[SYS_LOADS * SYS_WINDOWS];   /* per minute, in hundredths */
+    uint64_t told[SYS_VALUES];
 };
 
 /* A hash to be reported. */
@@ -65,6 +80,8 @@ struct core {
     struct peer_node peers[NODES_MAX];
     struct checkpoint *checkpoints;
     uint32_t checkpoint_count;
+
+    struct core_sys sys;
 
     struct consensus_status health;
     bool cut_off;                        /* no leader heard for so long that clients were dropped */
@@ -116,7 +133,15 @@ void core_new_life(struct core *core);
 void core_release_held(struct core *core);         /* SUBACKs that need not wait longer */
 void core_hold(struct core *core, struct client *client, uint64_t index);
 
+/* ---- core_sys.c ---- */
+void core_sys_start(struct core *core, uint64_t now_ms);
+void core_sys_turn(struct core *core);
+/* The client has subscribed to these filters, which begin with $SYS. */
+void core_sys_answer(struct core *core, struct client *client, struct bytes filters, uint32_t subscription_id);
+
 /* ---- core_qos0.c ---- */
+/* Delivers to the clients of this node; returns which others have a match. */
+uint64_t core_deliver_here(struct core *core, const struct message *message);
 void core_route_qos0(struct core *core, struct message *message, uint32_t expiry_s);
 void core_flush_qos0(struct core *core);
 

@@ -21,8 +21,7 @@ static void send_to_peers(struct core *core, uint64_t nodes, const struct messag
     }
 }
 
-/* Delivers to the clients of this node; returns which others have a match. */
-static uint64_t deliver_here(struct core *core, const struct message *message)
+uint64_t core_deliver_here(struct core *core, const struct message *message)
 {
     const struct target *targets = NULL;
     uint32_t count = 0;
@@ -41,7 +40,7 @@ void core_route_qos0(struct core *core, struct message *message, uint32_t expiry
 
     message->created_ms = core_clock_ms(core);
     message->expires_ms = expiry_s == UINT32_MAX ? 0 : message->created_ms + (uint64_t)expiry_s * 1000;
-    nodes = deliver_here(core, message) & ~(UINT64_C(1) << core->node.node);
+    nodes = core_deliver_here(core, message) & ~(UINT64_C(1) << core->node.node);
     if (nodes != 0)
         send_to_peers(core, nodes, message);
 }
@@ -67,6 +66,6 @@ void core_peer_messages(struct core *core, uint32_t node, struct bytes messages,
     core->now_ms = now_ms;
     while (wire_message_next(&reader, &message)) {
         core->node.stats.qos0_from_peers++;
-        deliver_here(core, &message);
+        core_deliver_here(core, &message);
     }
 }

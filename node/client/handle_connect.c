@@ -118,6 +118,8 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
 
     client->peer = mqtt_peer_of(connect);
     refused = capabilities_check_connect(client, connect);
+    if (refused == REASON_SUCCESS && connect->has_will && topic_is_reserved(connect->will.topic))
+        refused = REASON_NOT_AUTHORIZED;
     if (refused != REASON_SUCCESS) {
         connect_refuse(client, refused, out);
         return;

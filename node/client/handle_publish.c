@@ -67,6 +67,23 @@ static void fill_message(const struct client *client, const struct mqtt_publish 
     };
 }
 
+/* Topics that are ours to write: who publishes there is told no, or 3.x yes, and nothing happens (4.7.2, 3.3.5-2). */
+bool topic_is_reserved(struct bytes topic)
+{
+    return topic.data[0] == '$' && (bytes_starts_with(topic, bytes_text("$SYS/")) ||
+                                    bytes_equal(topic, bytes_text("$SYS")) ||
+                                    bytes_starts_with(topic, bytes_text("$share/")));
+}
+
+static void refuse_reserved(struct client *client, const struct mqtt_publish *publish, struct actions *out)
+{
+    uint8_t reason = client->peer.level >= MQTT_LEVEL_5 ? REASON_NOT_AUTHORIZED : REASON_SUCCESS;
+
+    client->node->stats.reserved_topics++;
+    if (publish->qos > 0)
+        client_send_ack(client, publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, publish->packet_id, reason, out);
+}
+
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out)
 {
     struct bytes properties, topic = publish->topic;
@@ -77,12 +94,16 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
         client_fail(client, refused, out);
         return;
     }
+    if (publish->properties.topic_alias != 0 && !resolve_alias(client, publish, &topic, out))
+        return;
+    if (topic_is_reserved(topic)) {
+        refuse_reserved(client, publish, out);
+        return;
+    }
     if (!receive_quota(client, publish)) {
         client_fail(client, REASON_RECEIVE_MAXIMUM_EXCEEDED, out);
         return;
     }
-    if (publish->properties.topic_alias != 0 && !resolve_alias(client, publish, &topic, out))
-        return;
     properties = mqtt_properties_passed_on(&publish->properties, &out->text);
     if (publish->qos == 0) {
         fill_message(client, publish, topic, properties, &out->message);

@@ -38,11 +38,45 @@ static struct pending_codes *codes_new(uint16_t packet_id, uint32_t count)
 {
     struct pending_codes *codes = memory_allocate(sizeof(*codes) + count);
 
-    codes->next = NULL;
+    memset(codes, 0, sizeof(*codes));
     codes->packet_id = packet_id;
     codes->count = count;
     memset(codes->codes, CODE_FROM_STATE, count);
     return codes;
+}
+
+void pending_codes_free(struct pending_codes *codes)
+{
+    buffer_release(&codes->sys);
+    free(codes);
+}
+
+/* Remembers a filter of $SYS that wants what we have at once: no such message is in the state machine. (Retain handling
+ * 1 is taken for 0: whether the subscription is new is not told to us, and the values are new anyway.) */
+static void note_sys(struct pending_codes *codes, uint32_t number, const struct mqtt_subscription *subscription)
+{
+    if (!bytes_starts_with(subscription->text, bytes_text("$SYS/")) ||
+        SUBSCRIPTION_RETAIN_HANDLING(subscription->options) == 2)
+        return;
+    buffer_put_u32(&codes->sys, number);
+    command_put_filter(&codes->sys, subscription->text, subscription->options);
+}
+
+/* Asks for what is there of those that were granted. */
+static void answer_sys(const struct pending_codes *codes, struct actions *out)
+{
+    struct reader reader = reader_of(buffer_bytes(&codes->sys));
+    struct command_filter filter;
+
+    while (reader.rest.size > 0) {
+        uint32_t number = reader_u32(&reader);
+
+        if (!command_next_filter(&reader, &filter))
+            return;
+        if (codes->codes[number] < REASON_FAILURE)
+            command_put_filter(&out->sys_filters, filter.filter, filter.options);
+    }
+    out->sys_subscription_id = codes->subscription_id;
 }
 
 static void send_codes(struct client *client, enum mqtt_type type, uint16_t packet_id, const uint8_t *codes,
@@ -84,7 +118,7 @@ static bool wants_outcome(struct client *client, enum mqtt_type answer, struct p
 
     if (proposed == 0) {
         send_codes(client, answer, codes->packet_id, codes->codes, codes->count, out);
-        free(codes);
+        pending_codes_free(codes);
         return false;
     }
     while (*last != NULL)
@@ -111,11 +145,13 @@ void handle_subscribe(struct client *client, const struct mqtt_subscribe *subscr
         return;
     }
     codes = codes_new(subscribe->packet_id, subscribe->count);
+    codes->subscription_id = subscribe->properties.subscription_id;
     for (; mqtt_next_subscription(&rest, &subscription); number++) {
         uint8_t code = subscription_code(client, &subscription);
 
         if (code == CODE_FROM_STATE) {
             command_put_filter(&out->text, subscription.text, granted_options(client, subscription.options));
+            note_sys(codes, number, &subscription);
             proposed++;
         } else {
             codes->codes[number] = code;
@@ -187,7 +223,8 @@ void handle_codes(struct client *client, const struct effect *effect, uint32_t t
         client->codes = codes->next;
         merge_codes(codes, effect);
         send_codes(client, answer, codes->packet_id, codes->codes, codes->count, out);
-        free(codes);
+        answer_sys(codes, out);
+        pending_codes_free(codes);
     } else {
         send_codes(client, answer, TAG_PACKET_ID(tag), effect->codes.codes, effect->codes.count, out);
     }
