@@ -237,6 +237,9 @@ static void put_client_metrics(struct buffer *body, struct core *core)
     for (int i = 0; i < DROP_COUNT; i++)
         labelled(body, i == 0, COUNTER, "coterie_dropped_total", "Messages that did not reach a client of this node",
                  "reason", drops[i] != NULL ? drops[i] : "other", (double)stats.drops[i]);
+    for (int i = 0; i < LIMIT_COUNT; i++)
+        labelled(body, i == 0, COUNTER, "coterie_limits_total", "Times that a client reached a limit", "limit",
+                 core_limit_name((enum core_limit)i), (double)stats.limits[i]);
     metric(body, COUNTER, "coterie_bytes_in_total", "Bytes from clients", (double)stats.bytes_in);
     metric(body, COUNTER, "coterie_bytes_out_total", "Bytes to clients", (double)stats.bytes_out);
     metric(body, COUNTER, "coterie_packets_in_total", "Packets from clients", (double)stats.packets_in);

@@ -15,6 +15,9 @@ const struct core_capabilities CORE_CAPABILITIES_DEFAULT = {
     .retain_available = true,
     .wildcards_available = true,
     .subscription_ids_available = true,
+    .user_properties_max = 1000,
+    .topic_levels_max = TOPIC_LEVELS_MAX,
+    .filters_max = 5000,
     .sys_interval_s = 10,
 };
 
@@ -82,6 +85,17 @@ uint8_t capabilities_check_connect(const struct client *client, const struct mqt
     return REASON_SUCCESS;
 }
 
+/* What is deeper than TOPIC_LEVELS_MAX the codec does not let through. */
+static bool too_deep(const struct client *client, struct bytes topic)
+{
+    uint32_t max = client->node->capabilities.topic_levels_max;
+
+    if (max >= TOPIC_LEVELS_MAX || topic_level_count(topic) <= max)
+        return false;
+    client_count_limit(client->node, LIMIT_TOPIC_LEVELS);
+    return true;
+}
+
 uint8_t capabilities_check_publish(const struct client *client, const struct mqtt_publish *publish)
 {
     const struct core_capabilities *offered = &client->node->capabilities;
@@ -92,6 +106,8 @@ uint8_t capabilities_check_publish(const struct client *client, const struct mqt
         return REASON_RETAIN_NOT_SUPPORTED;
     if (offered->payload_format_checked && publish->properties.payload_format == 1 && !utf8_valid(publish->payload))
         return REASON_PAYLOAD_FORMAT_INVALID;
+    if (too_deep(client, publish->topic))
+        return REASON_TOPIC_INVALID;
     return REASON_SUCCESS;
 }
 
@@ -105,8 +121,10 @@ uint8_t capabilities_check_subscribe(const struct client *client, const struct m
         return REASON_SUBSCRIPTION_IDS_NOT_SUPPORTED;
     if (client->node->capabilities.wildcards_available || client->peer.level < MQTT_LEVEL_5)
         return REASON_SUCCESS;
-    while (reason == REASON_SUCCESS && mqtt_next_subscription(&rest, &subscription))
-        reason = capabilities_check_filter(client, &subscription);
+    while (reason == REASON_SUCCESS && mqtt_next_subscription(&rest, &subscription)) {
+        if (subscription.kind != TOPIC_FILTER_INVALID && topic_filter_has_wildcard(subscription.parts.filter))
+            reason = REASON_WILDCARDS_NOT_SUPPORTED;
+    }
     return reason;
 }
 
@@ -117,5 +135,7 @@ uint8_t capabilities_check_filter(const struct client *client, const struct mqtt
     if (valid && !client->node->capabilities.wildcards_available &&
         topic_filter_has_wildcard(subscription->parts.filter))
         return REASON_WILDCARDS_NOT_SUPPORTED;
+    if (valid && too_deep(client, subscription->parts.filter))
+        return REASON_FILTER_INVALID;
     return REASON_SUCCESS;
 }

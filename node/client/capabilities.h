@@ -14,6 +14,11 @@ struct core_capabilities {
     bool wildcards_available;            /* [true] */
     bool subscription_ids_available;     /* [true] */
     bool payload_format_checked;         /* a payload that is said to be UTF-8 has to be [false] */
+    uint32_t user_properties_max;        /* of one packet [1,000] */
+    uint32_t topic_levels_max;           /* of a topic or filter; at most TOPIC_LEVELS_MAX [128] */
+    uint32_t filters_max;                /* of one SUBSCRIBE or UNSUBSCRIBE [5,000] */
+    uint32_t connect_rate_max;           /* CONNECTs per second, of all clients; 0 = no limit [0] */
+    uint32_t connect_rate_address_max;   /* and from one address [0] */
     uint32_t sys_interval_s;             /* how often $SYS is told; 0 = there is none [10] */
     char *response_information;          /* for clients that ask for it; "" or NULL = none; outlives the core [NULL] */
 };

@@ -164,6 +164,8 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
 
     if (client->phase == CLIENT_CLOSED)
         return;
+    if (why == CLIENT_END_QUOTA)
+        client_count_limit(client->node, client->phase == CLIENT_NEW ? LIMIT_CONNECTIONS : LIMIT_MEMORY);
     if (why == CLIENT_END_GONE) {
         client_propose_end(client, END_WITH_WILL, out);
         client_close(client, CLOSE_NOW, out);
@@ -205,11 +207,26 @@ static void receive_connected(struct client *client, const struct mqtt_packet *p
     client_fail(client, REASON_PROTOCOL_ERROR, out);
 }
 
+/* More user properties than a packet may have. */
+static void refuse_packet(struct client *client, const struct mqtt_packet *packet, struct actions *out)
+{
+    client_count_limit(client->node, LIMIT_USER_PROPERTIES);
+    if (client->phase == CLIENT_CONNECTED) {
+        client_fail_because(client, REASON_QUOTA_EXCEEDED, "too many user properties", out);
+        return;
+    }
+    if (packet->type == MQTT_CONNECT)
+        client->peer = mqtt_peer_of(&packet->connect);
+    connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
+}
+
 void client_receive(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms, struct actions *out)
 {
     assert(client->phase <= CLIENT_AUTHENTICATING || client->phase == CLIENT_CONNECTED);
     client->packet_ms = now_ms;
-    if (client->phase == CLIENT_CONNECTED)
+    if (!limits_allow_packet(client->node, packet))
+        refuse_packet(client, packet, out);
+    else if (client->phase == CLIENT_CONNECTED)
         receive_connected(client, packet, now_ms, out);
     else if (client->phase == CLIENT_AUTHENTICATING)
         handle_authenticating(client, packet, now_ms, out);
@@ -243,13 +260,20 @@ static void receive_bad_connect(struct client *client, const struct mqtt_fault *
     client_close(client, CLOSE_FLUSH, out);
 }
 
+/* CONNACK does not know all codes. */
+static uint8_t connack_reason(uint8_t reason)
+{
+    return mqtt_reason_from_server(MQTT_CONNACK, reason) ? reason : REASON_PROTOCOL_ERROR;
+}
+
 void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out)
 {
+    if (fault->reason == REASON_PACKET_TOO_LARGE)
+        client_count_limit(client->node, LIMIT_PACKET_BYTES);
     if (client->phase == CLIENT_NEW)
         receive_bad_connect(client, fault, out);
-    else if (client->phase == CLIENT_AUTHENTICATING) /* still before CONNACK, which does not know all codes */
-        connect_refuse(client, mqtt_reason_from_server(MQTT_CONNACK, fault->reason) ? fault->reason : REASON_PROTOCOL_ERROR,
-                       out);
+    else if (client->phase == CLIENT_AUTHENTICATING)
+        connect_refuse(client, connack_reason(fault->reason), out);
     else
         client_fail_because(client, fault->reason, fault->text, out);
 }
@@ -261,6 +285,14 @@ void client_refuse(struct client *client, const struct mqtt_packet *packet, stru
     assert(client->phase == CLIENT_NEW && packet->type == MQTT_CONNECT);
     client->peer = mqtt_peer_of(&packet->connect);
     connect_refuse(client, elsewhere ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_UNAVAILABLE, out);
+}
+
+void client_refuse_rate(struct client *client, const struct mqtt_packet *packet, struct actions *out)
+{
+    assert(client->phase == CLIENT_NEW && packet->type == MQTT_CONNECT);
+    client_count_limit(client->node, LIMIT_CONNECT_RATE);
+    client->peer = mqtt_peer_of(&packet->connect);
+    connect_refuse(client, REASON_CONNECTION_RATE_EXCEEDED, out);
 }
 
 /* ---- outcomes ---- */

@@ -44,6 +44,8 @@ void client_receive(struct client *client, const struct mqtt_packet *packet, uin
 void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out);
 /* A CONNECT that cannot be taken, because nothing can be committed (0x9C with a Server Reference, or 0x88). */
 void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out);
+/* A CONNECT beyond the rate at which they are taken (0x9F). */
+void client_refuse_rate(struct client *client, const struct mqtt_packet *packet, struct actions *out);
 /* The outcome of a command that this client proposed with `tag`. */
 void client_outcome(struct client *client, const struct effect *effect, uint32_t tag, uint64_t now_ms,
                     struct actions *out);

@@ -27,6 +27,7 @@ struct client_node {
     struct core_stats stats;
     struct core_capabilities capabilities;
     struct auth *auth;
+    bool limit_reached;             /* since limits were told about */
     uint64_t extras_bytes;          /* of aliases, and of CONNECTs that are being authenticated */
 };
 
@@ -138,6 +139,9 @@ void client_explain(const struct client *client, const char *why, struct mqtt_pr
 /* Adds END to the actions, once, if this connection owns a session. */
 void client_propose_end(struct client *client, enum end_cause cause, struct actions *out);
 void client_close(struct client *client, enum close_how how, struct actions *out);
+void client_count_limit(struct client_node *node, enum core_limit limit);
+/* False: more user properties than a packet may have. */
+bool limits_allow_packet(const struct client_node *node, const struct mqtt_packet *packet);
 /* Counts a packet that an encoder appended; `appended` is the encoder's answer. */
 void client_sent(struct client *client, bool appended, struct actions *out);
 void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet_id, uint8_t reason,

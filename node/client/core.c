@@ -95,6 +95,8 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->up.version = bytes_text(COTERIE_VERSION);
     proposer_start(core->proposer, &core->up);
     core_sys_start(core, now_ms);
+    core->rates = rates_new(core->node.capabilities.connect_rate_max, core->node.capabilities.connect_rate_address_max,
+                            client_node_random(&core->node), now_ms);
     return core;
 }
 
@@ -138,6 +140,7 @@ void core_free(struct core *core)
     effects_free(core->effects);
     effects_free(core->arena);
     auth_free(core->node.auth);
+    rates_free(core->rates);
     proposer_free(core->proposer);
     free(core->client_address);
     free(core);
@@ -511,6 +514,7 @@ void core_turn(struct core *core, uint64_t now_ms)
     do_work(core);
     propose(core);
     core_sys_turn(core);
+    core_tell_limits(core);
     core_release_held(core);
     commit_store(core);
     tell_consensus(core);
@@ -528,6 +532,8 @@ uint64_t core_deadline(const struct core *core)
 
     if (core->work.count > 0 || core->acks_urgent || core->dirty.count > 0)
         return core->now_ms;
+    if (core->node.limit_reached)
+        at = earlier(at, core->limits_told_ms);
     if (core->held_first != NULL)
         at = earlier(at, core->held_first->until_ms);
     if (core->uncommitted_ms != UINT64_MAX)

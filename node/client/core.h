@@ -175,6 +175,22 @@ enum core_connect {            /* how CONNECTs ended */
     CONNECT_RESULTS,
 };
 
+enum core_limit {              /* what a client ran into */
+    LIMIT_CONNECTIONS,
+    LIMIT_CONNECT_RATE,        /* of all, or of one address: 0x9F */
+    LIMIT_SESSIONS,            /* of the cluster: 0x97 */
+    LIMIT_PACKET_BYTES,        /* 0x95 */
+    LIMIT_USER_PROPERTIES,     /* of one packet: 0x97 */
+    LIMIT_TOPIC_LEVELS,        /* 0x90 for a topic, 0x8F for a filter */
+    LIMIT_FILTERS,             /* of one SUBSCRIBE: 0x97 for each */
+    LIMIT_SUBSCRIPTIONS,       /* of one session: 0x97 */
+    LIMIT_RECEIVE_MAXIMUM,     /* 0x93 */
+    LIMIT_PUBLISH_QUOTA,       /* retained or stored messages of the cluster: 0x97 */
+    LIMIT_MEMORY,              /* of this node: 0x97 */
+    LIMIT_COUNT,
+};
+const char *core_limit_name(enum core_limit limit);   /* "packet-bytes" */
+
 /* Counters only grow; gauges say so. */
 struct core_stats {
     uint64_t connections;                  /* gauge: open sockets */
@@ -189,6 +205,7 @@ struct core_stats {
     uint64_t packets_in, packets_out;
     uint64_t qos0_from_peers, qos0_to_peers;
     uint64_t drops[DROP_COUNT];
+    uint64_t limits[LIMIT_COUNT];
     uint64_t redelivered;                  /* PUBLISH with DUP */
     uint64_t commands_pending, commands_pending_bytes;    /* gauge: proposed, not applied */
     uint64_t output_bytes, input_bytes;    /* gauge: held for clients */

@@ -47,6 +47,21 @@ static void stall(struct core *core, struct client *client)
     }
 }
 
+/* Whether CONNECTs, and those from where this one comes, are not too many. */
+static bool rate_allows(struct core *core, const struct client *client)
+{
+    char address[CORE_ADDRESS_MAX] = "";
+    char *port;
+
+    if (core->rates == NULL)
+        return true;
+    if (core->out.address != NULL && client->conn != NULL)
+        core->out.address(core->out.context, client->conn, address);
+    port = strrchr(address, ':');
+    return rates_take(core->rates, bytes_of(address, port == NULL ? strlen(address) : (size_t)(port - address)),
+                      core->now_ms);
+}
+
 /* Takes one packet off `in`. False: stop here. */
 static bool take_packet(struct core *core, struct client *client, struct bytes *in)
 {
@@ -71,6 +86,8 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     } else if (fresh && packet.type == MQTT_CONNECT && (!core->node.available || core_pressed(core))) {
         stall(core, client);
         return false;
+    } else if (fresh && packet.type == MQTT_CONNECT && !rate_allows(core, client)) {
+        client_refuse_rate(client, &packet, &core->actions);
     } else {
         core->node.stats.packets_in++;
         client_receive(client, &packet, core->now_ms, &core->actions);

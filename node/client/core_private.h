@@ -10,6 +10,7 @@
 #include "client_private.h"
 #include "cluster/duties.h"
 #include "cluster/proposer.h"
+#include "rates.h"
 #include "registry.h"
 
 /* Connections to come back to later, by number: those that have gone meanwhile are passed over. */
@@ -82,6 +83,9 @@ struct core {
     uint32_t checkpoint_count;
 
     struct core_sys sys;
+    struct rates *rates;                 /* of CONNECTs; NULL = no limit */
+    uint64_t limits_told_ms;             /* no line about limits before */
+    uint64_t limits_told[LIMIT_COUNT];
 
     struct consensus_status health;
     bool cut_off;                        /* no leader heard for so long that clients were dropped */
@@ -132,6 +136,9 @@ void core_new_life(struct core *core);
 /* ---- core_effects.c ---- */
 void core_release_held(struct core *core);         /* SUBACKs that need not wait longer */
 void core_hold(struct core *core, struct client *client, uint64_t index);
+
+/* ---- limits.c ---- */
+void core_tell_limits(struct core *core);
 
 /* ---- core_sys.c ---- */
 void core_sys_start(struct core *core, uint64_t now_ms);

@@ -49,7 +49,7 @@ void connect_refuse(struct client *client, uint8_t reason, struct actions *out)
     enum core_connect result = CONNECT_REFUSED_UNAVAILABLE;
     bool said;
 
-    if (reason == REASON_QUOTA_EXCEEDED)
+    if (reason == REASON_QUOTA_EXCEEDED || reason == REASON_CONNECTION_RATE_EXCEEDED)
         result = CONNECT_REFUSED_QUOTA;
     else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED)
         result = CONNECT_REFUSED_AUTHENTICATION;
@@ -191,10 +191,12 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
         return;
     }
     if (effect->outcome != OUTCOME_DONE) {
-        if (effect->outcome == OUTCOME_QUOTA)
+        if (effect->outcome == OUTCOME_QUOTA) {
+            client_count_limit(client->node, LIMIT_SESSIONS);
             connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
-        else
+        } else {
             client_close(client, CLOSE_NOW, out);
+        }
         return;
     }
     connack.session_present = effect->connected.session_present;

@@ -101,6 +101,7 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
         return;
     }
     if (!receive_quota(client, publish)) {
+        client_count_limit(client->node, LIMIT_RECEIVE_MAXIMUM);
         client_fail(client, REASON_RECEIVE_MAXIMUM_EXCEEDED, out);
         return;
     }
@@ -142,6 +143,7 @@ void handle_published(struct client *client, const struct effect *effect, uint32
     if (effect->outcome == OUTCOME_NO_SUBSCRIBERS)
         reason = REASON_NO_MATCHING_SUBSCRIBERS;
     if (effect->outcome == OUTCOME_QUOTA) {
+        client_count_limit(client->node, LIMIT_PUBLISH_QUOTA);
         if (client->peer.level < MQTT_LEVEL_5) { /* 3.x has no word for no; and yes would be a lie */
             client_fail(client, REASON_QUOTA_EXCEEDED, out);
             return;

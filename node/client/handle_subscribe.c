@@ -100,12 +100,12 @@ static bool id_in_use(const struct client *client, uint16_t packet_id)
     return received_is_open(&client->received, packet_id);
 }
 
-static void refuse_id(struct client *client, enum mqtt_type answer, uint16_t packet_id, uint32_t count,
-                      struct actions *out)
+static void refuse_all(struct client *client, enum mqtt_type answer, uint16_t packet_id, uint32_t count,
+                       uint8_t reason, struct actions *out)
 {
     uint8_t *codes = memory_allocate(count);
 
-    memset(codes, REASON_PACKET_ID_IN_USE, count);
+    memset(codes, reason, count);
     send_codes(client, answer, packet_id, codes, count, out);
     free(codes);
 }
@@ -141,7 +141,12 @@ void handle_subscribe(struct client *client, const struct mqtt_subscribe *subscr
         return;
     }
     if (id_in_use(client, subscribe->packet_id)) {
-        refuse_id(client, MQTT_SUBACK, subscribe->packet_id, subscribe->count, out);
+        refuse_all(client, MQTT_SUBACK, subscribe->packet_id, subscribe->count, REASON_PACKET_ID_IN_USE, out);
+        return;
+    }
+    if (subscribe->count > client->node->capabilities.filters_max) {
+        client_count_limit(client->node, LIMIT_FILTERS);
+        refuse_all(client, MQTT_SUBACK, subscribe->packet_id, subscribe->count, REASON_QUOTA_EXCEEDED, out);
         return;
     }
     codes = codes_new(subscribe->packet_id, subscribe->count);
@@ -174,7 +179,12 @@ void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *un
     struct command_unsubscribe *command;
 
     if (id_in_use(client, unsubscribe->packet_id)) {
-        refuse_id(client, MQTT_UNSUBACK, unsubscribe->packet_id, unsubscribe->count, out);
+        refuse_all(client, MQTT_UNSUBACK, unsubscribe->packet_id, unsubscribe->count, REASON_PACKET_ID_IN_USE, out);
+        return;
+    }
+    if (unsubscribe->count > client->node->capabilities.filters_max) {
+        client_count_limit(client->node, LIMIT_FILTERS); /* UNSUBACK has no code for a quota, and 3.x none at all */
+        client_fail(client, REASON_QUOTA_EXCEEDED, out);
         return;
     }
     codes = codes_new(unsubscribe->packet_id, unsubscribe->count);
@@ -219,6 +229,9 @@ void handle_codes(struct client *client, const struct effect *effect, uint32_t t
     struct pending_codes *codes = client->codes;
 
     /* Outcomes come in the order of proposing, so only the first of the list can be ours. */
+    if (effect->outcome == OUTCOME_QUOTA ||
+        (effect->codes.count > 0 && memchr(effect->codes.codes, REASON_QUOTA_EXCEEDED, effect->codes.count) != NULL))
+        client_count_limit(client->node, LIMIT_SUBSCRIPTIONS);
     if (codes != NULL && codes->packet_id == TAG_PACKET_ID(tag)) {
         client->codes = codes->next;
         merge_codes(codes, effect);

@@ -40,6 +40,7 @@ struct node {
     struct buffer batches;                 /* submitted in this round: u64 size, bytes */
     struct buffer messages[CORES_MAX + 1]; /* QoS 0 to each other node */
     bool applied_more;
+    char warning[128];
 };
 
 struct committed {
@@ -135,6 +136,14 @@ static void on_messages(void *context, uint32_t to, struct bytes messages)
     node->cores->moved = true;
 }
 
+static void on_note(void *context, int level, const char *text)
+{
+    struct node *node = context;
+
+    if (level >= 2)
+        snprintf(node->warning, sizeof(node->warning), "%s", text);
+}
+
 static void on_fatal(void *context, enum status status, const char *why)
 {
     struct node *node = context;
@@ -159,6 +168,7 @@ static void node_open(struct cores *cores, uint32_t id, const struct core_option
         .checkpoint = on_checkpoint,
         .messages = on_messages,
         .fatal = on_fatal,
+        .note = on_note,
     };
     char address[32];
     struct core_options options = *like;
@@ -228,6 +238,11 @@ struct core *cores_core(const struct cores *cores, uint32_t node)
 {
     assert(node >= 1 && node <= cores->count);
     return cores->nodes[node].core;
+}
+
+const char *cores_warning(const struct cores *cores, uint32_t node)
+{
+    return cores->nodes[node].warning;
 }
 
 uint64_t cores_now_ms(const struct cores *cores)

@@ -20,6 +20,8 @@ struct cores *cores_new_with(uint32_t count, const struct core_options *options)
 void cores_free(struct cores *cores);
 struct core *cores_core(const struct cores *cores, uint32_t node);
 
+const char *cores_warning(const struct cores *cores, uint32_t node);   /* the last one it wrote to its log; or "" */
+
 /* Turns until nothing moves any more. */
 void cores_settle(struct cores *cores);
 /* Time passes, in steps in which everything settles. */

@@ -1,0 +1,211 @@
+/* test_core_limits.c — each limit that a packet or a connection meets: at its edge, beyond it, counted and told. */
+#include "core_world.h"
+
+#include "node/client/rates.h"
+
+static struct core_capabilities offered;
+static struct cores *cores;
+
+static int defaults(void **state)
+{
+    (void)state;
+    offered = CORE_CAPABILITIES_DEFAULT;
+    return 0;
+}
+
+static void given_node(void)
+{
+    struct core_options options = {.capabilities = &offered};
+
+    cores = cores_new_with(1, &options);
+}
+
+static int free_node(void **state)
+{
+    (void)state;
+    if (cores != NULL)
+        cores_free(cores);
+    cores = NULL;
+    return 0;
+}
+
+static uint64_t times(enum core_limit limit)
+{
+    struct core_stats stats;
+
+    core_stats(cores_core(cores, 1), &stats);
+    return stats.limits[limit];
+}
+
+static void then_ended(struct device device, uint8_t reason)
+{
+    size_t at;
+
+    first_packet(device, &at);
+    assert_int_equal(line_received(device.line).data[0], 0xe0);
+    assert_int_equal(line_received(device.line).data[at], reason);
+    assert_true(line_closed(device.line));
+}
+
+static void a_packet_may_have_so_many_user_properties(void **state)
+{
+    struct device device, refused;
+
+    (void)state;
+    offered.user_properties_max = 2;
+    given_node();
+    device = when_dials(cores, 1);
+    when_sends(device, "10 'MQTT' 05 02 0000 (26 'a' 'b' 26 'a' 'b') 'id'");
+    then_connack(device, false, 0);
+    when_sends(device, "32 't' 0001 (26 'a' 'b' 26 'a' 'b') <x>");
+    then_receives(device, "40 0001 10");
+    when_sends(device, "32 't' 0001 (26 'a' 'b' 26 'a' 'b' 26 'c' 'd') <x>");
+    then_ended(device, 0x97);
+    refused = when_dials(cores, 1);
+    when_sends(refused, "10 'MQTT' 05 06 0000 (26 'a' 'b') 'id' (26 'a' 'b' 26 'a' 'b') 'will' 'gone'");
+    then_connack(refused, false, 0x97);
+    then_closed(refused);
+    assert_int_equal(times(LIMIT_USER_PROPERTIES), 2);
+}
+
+static void a_topic_may_have_so_many_levels(void **state)
+{
+    struct device device;
+
+    (void)state;
+    offered.topic_levels_max = 3;
+    given_node();
+    device = given_client(cores, 1, 5, "id");
+    when_sends(device, "82 0001 () 'a/b/#' 00 'a/b/c/#' 00");
+    then_receives(device, "90 0001 () 00 8f");
+    when_sends(device, "32 'x/b/c' 0001 () <x>");
+    then_receives(device, "40 0001 10");
+    when_sends(device, "32 'x/b/c/d' 0001 () <x>");
+    then_ended(device, 0x90);
+    assert_int_equal(times(LIMIT_TOPIC_LEVELS), 2);
+}
+
+static void a_request_may_have_so_many_filters(void **state)
+{
+    struct device device, old;
+
+    (void)state;
+    offered.filters_max = 2;
+    given_node();
+    device = given_client(cores, 1, 5, "id");
+    old = given_client(cores, 1, 4, "old");
+    when_sends(device, "82 0001 () 'a' 00 'b' 00");
+    then_receives(device, "90 0001 () 00 00");
+    when_sends(device, "82 0001 () 'a' 00 'b' 00 'c' 00");
+    then_receives(device, "90 0001 () 97 97 97");
+    when_sends(old, "82 0001 'a' 00 'b' 00 'c' 00");
+    then_receives(old, "90 0001 80 80 80");
+    when_sends(device, "a2 0001 () 'a' 'b' 'c'");
+    then_ended(device, 0x97);
+    assert_int_equal(times(LIMIT_FILTERS), 3);
+}
+
+static void so_many_clients_may_connect_in_a_second(void **state)
+{
+    struct device device, old;
+
+    (void)state;
+    offered.connect_rate_max = 2;
+    given_node();
+    given_client(cores, 1, 5, "a");
+    given_client(cores, 1, 5, "b");
+    device = when_connects(cores, 1, 5, "c", true, 0);
+    then_connack(device, false, 0x9f);
+    then_closed(device);
+    old = when_connects(cores, 1, 4, "d", true, 0);
+    then_connack(old, false, 3); /* server unavailable is the nearest that 3.1.1 has */
+    then_closed(old);
+    cores_pass(cores, 500);
+    given_client(cores, 1, 5, "c");
+    device = when_connects(cores, 1, 5, "d", true, 0);
+    then_connack(device, false, 0x9f);
+    assert_int_equal(times(LIMIT_CONNECT_RATE), 3);
+}
+
+static void addresses_have_rates_of_their_own(void **state)
+{
+    struct rates *rates = rates_new(3, 1, 4711, 1000);
+    struct bytes here = bytes_text("192.0.2.1"), there = bytes_text("192.0.2.2"), unknown = bytes_text("");
+
+    (void)state;
+    assert_true(rates_take(rates, here, 1000));
+    assert_false(rates_take(rates, here, 1000));
+    assert_true(rates_take(rates, there, 1000));
+    assert_false(rates_take(rates, here, 1999));
+    assert_true(rates_take(rates, here, 2000));
+    assert_true(rates_take(rates, unknown, 2000));
+    assert_true(rates_take(rates, unknown, 2000));
+    assert_false(rates_take(rates, unknown, 2000)); /* of all */
+    rates_free(rates);
+    assert_null(rates_new(0, 0, 1, 1000));
+    assert_true(rates_take(NULL, here, 1000));
+}
+
+static void any_number_of_addresses_fits_into_a_fixed_table(void **state)
+{
+    struct rates *rates = rates_new(0, 1, 4711, 1000);
+    char text[32];
+
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        snprintf(text, sizeof(text), "10.%d.%d.%d", i >> 16, i >> 8 & 255, i & 255);
+        assert_true(rates_take(rates, bytes_text(text), 1000 + (uint64_t)i));
+    }
+    assert_false(rates_take(rates, bytes_text(text), 1000 + 99999));
+    rates_free(rates);
+}
+
+static void limits_are_told_once_a_minute(void **state)
+{
+    struct device device;
+
+    (void)state;
+    offered.filters_max = 1;
+    given_node();
+    device = given_client(cores, 1, 5, "id");
+    for (int i = 0; i < 3; i++) {
+        when_sends(device, "82 0001 () 'a' 00 'b' 00");
+        then_receives(device, "90 0001 () 97 97");
+        assert_string_equal(cores_warning(cores, 1), "limit reached: filters, 1 times since it was last told");
+    }
+    cores_pass(cores, 60000);
+    assert_string_equal(cores_warning(cores, 1), "limit reached: filters, 2 times since it was last told");
+}
+
+static void limits_that_exist_elsewhere_are_counted_too(void **state)
+{
+    struct device device;
+    static const uint8_t header[] = {0x30, 0xff, 0xff, 0xff, 0x7f};
+
+    (void)state;
+    given_node();
+    device = given_client(cores, 1, 5, "id");
+    line_send(device.line, bytes_of(header, sizeof(header)));
+    then_ended(device, 0x95);
+    assert_int_equal(times(LIMIT_PACKET_BYTES), 1);
+    for (int i = 0; i < LIMIT_COUNT; i++)
+        assert_non_null(core_limit_name((enum core_limit)i));
+}
+
+#define WITH_A_NODE(test) cmocka_unit_test_setup_teardown(test, defaults, free_node)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_A_NODE(a_packet_may_have_so_many_user_properties),
+        WITH_A_NODE(a_topic_may_have_so_many_levels),
+        WITH_A_NODE(a_request_may_have_so_many_filters),
+        WITH_A_NODE(so_many_clients_may_connect_in_a_second),
+        cmocka_unit_test(addresses_have_rates_of_their_own),
+        cmocka_unit_test(any_number_of_addresses_fits_into_a_fixed_table),
+        WITH_A_NODE(limits_are_told_once_a_minute),
+        WITH_A_NODE(limits_that_exist_elsewhere_are_counted_too),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
