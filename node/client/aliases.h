@@ -24,9 +24,9 @@ struct bytes aliases_topic(const struct aliases *aliases, uint16_t alias);
 
 /* ---- sent ---- */
 
-#define ALIASES_SENT_MAX       16    /* we use no more, whatever the client allows */
-#define ALIASES_TOPIC_MIN      8     /* shorter topics are not worth the three bytes of an alias */
-#define ALIASES_TOPIC_MAX      512   /* longer ones not the memory */
+#define ALIASES_SENT_MAX  16  /* we use no more, whatever the client allows */
+#define ALIASES_TOPIC_MIN 8   /* shorter topics are not worth the three bytes of an alias */
+#define ALIASES_TOPIC_MAX 512 /* longer ones not the memory */
 
 /* The alias to send `topic` with; 0 = none. *known: the client has been told already, so it goes without its topic.
  * Else send both, and call aliases_set() once it is certain that the packet goes out, before any other. */

@@ -17,7 +17,7 @@ static const struct auth_method *const methods[] = {
 
 struct auth {
     uint8_t secret[AUTH_HASH_BYTES];
-    uint64_t fresh;              /* how many were drawn */
+    uint64_t fresh; /* how many were drawn */
     struct auth_user *users;
     size_t count;
 };

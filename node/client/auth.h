@@ -3,8 +3,8 @@
  *   handle_auth.c ──name of a method──▶ auth_begin ──▶ exchange
  *                 ──data of CONNECT or AUTH──▶ auth_continue ──▶ a challenge, done, or refused
  *
- * The front-end knows packets and no secrets; a method knows secrets and no packets. To add a method: its file, and a row
- * in the table of auth.c. Users come from the configuration; what a method asks of them is in auth_private.h.
+ * The front-end knows packets and no secrets; a method knows secrets and no packets. To add a method: its file, and a
+ * row in the table of auth.c. Users come from the configuration; what a method asks of them is in auth_private.h.
  *
  * Pure: randomness comes from the entropy given. Secrets are compared in constant time, and never logged. */
 #ifndef COTERIE_AUTH_H
@@ -25,18 +25,19 @@ void auth_free(struct auth *auth);
 unsigned auth_check_users(const char *users);
 
 enum auth_step {
-    AUTH_CHALLENGE,   /* send `out`, and go on with the answer */
-    AUTH_DONE,        /* it is auth_user(); send `out` with the good news */
-    AUTH_REFUSED,     /* not who it says, or nobody we know: the same to the client */
-    AUTH_MALFORMED,   /* not a message of this method */
+    AUTH_CHALLENGE, /* send `out`, and go on with the answer */
+    AUTH_DONE,      /* it is auth_user(); send `out` with the good news */
+    AUTH_REFUSED,   /* not who it says, or nobody we know: the same to the client */
+    AUTH_MALFORMED, /* not a message of this method */
 };
 
 /* NULL: there is no such method. */
 struct auth_exchange *auth_begin(struct auth *auth, struct bytes method);
-/* Takes what the client said (may be empty at first); writes the answer to `out`. Not to be called after the last step. */
+/* Takes what the client said (may be empty at first); writes the answer to `out`. Not to be called after the last step.
+ */
 enum auth_step auth_continue(struct auth_exchange *exchange, struct bytes in, struct buffer *out);
 /* After AUTH_DONE; borrowed from the exchange. */
 struct bytes auth_user(const struct auth_exchange *exchange);
-void auth_end(struct auth_exchange *exchange);   /* NULL is allowed */
+void auth_end(struct auth_exchange *exchange); /* NULL is allowed */
 
 #endif

@@ -30,9 +30,9 @@ struct scram {
     bool known;
     struct auth_user user;
     struct buffer name;
-    struct buffer header;        /* of GS2: "n,," or "y,," */
-    struct buffer nonce;         /* the client's and ours */
-    struct buffer messages;      /* client-first-bare "," server-first: what is signed, but for the client-final */
+    struct buffer header;   /* of GS2: "n,," or "y,," */
+    struct buffer nonce;    /* the client's and ours */
+    struct buffer messages; /* client-first-bare "," server-first: what is signed, but for the client-final */
 };
 
 static void *scram_begin(struct auth *auth)

@@ -20,14 +20,36 @@
 enum form { FORM_NUMBER, FORM_SECONDS, FORM_TEXT, FORM_RATE };
 
 enum value {
-    VERSION, UPTIME, CLIENTS_TOTAL, CLIENTS_MAXIMUM, CLIENTS_CONNECTED, CLIENTS_DISCONNECTED, MESSAGES_RECEIVED,
-    MESSAGES_SENT, PUBLISHES_RECEIVED, PUBLISHES_SENT, PUBLISHES_DROPPED, BYTES_RECEIVED, BYTES_SENT, RETAINED,
-    SUBSCRIPTIONS, STORED, STORED_BYTES, NODE, LEADER, TERM, NODES, APPLIED, COMMITTED, READY, LOADS,
+    VERSION,
+    UPTIME,
+    CLIENTS_TOTAL,
+    CLIENTS_MAXIMUM,
+    CLIENTS_CONNECTED,
+    CLIENTS_DISCONNECTED,
+    MESSAGES_RECEIVED,
+    MESSAGES_SENT,
+    PUBLISHES_RECEIVED,
+    PUBLISHES_SENT,
+    PUBLISHES_DROPPED,
+    BYTES_RECEIVED,
+    BYTES_SENT,
+    RETAINED,
+    SUBSCRIPTIONS,
+    STORED,
+    STORED_BYTES,
+    NODE,
+    LEADER,
+    TERM,
+    NODES,
+    APPLIED,
+    COMMITTED,
+    READY,
+    LOADS,
 };
 
 /* Numbers that grow, of which the growth per minute is averaged over 1, 5 and 15 minutes. */
-static const enum value loads[SYS_LOADS] = {MESSAGES_RECEIVED, MESSAGES_SENT, PUBLISHES_RECEIVED, PUBLISHES_SENT,
-                                            BYTES_RECEIVED,    BYTES_SENT};
+static const enum value loads[SYS_LOADS] = {MESSAGES_RECEIVED, MESSAGES_SENT,  PUBLISHES_RECEIVED,
+                                            PUBLISHES_SENT,    BYTES_RECEIVED, BYTES_SENT};
 static const uint32_t windows_s[SYS_WINDOWS] = {60, 300, 900};
 
 #define LOAD_ROWS(name)                                                                                                \

@@ -9,7 +9,8 @@
  * queue there until it has (`blocked`).
  *
  * A message is encoded once per form and the frame shared by all who get it. One that a single client gets, at once, is
- * encoded for it alone, with a topic alias if it allows them: what waits may be overtaken, so it has none. Nothing here can fail back into apply. */
+ * encoded for it alone, with a topic alias if it allows them: what waits may be overtaken, so it has none. Nothing here
+ * can fail back into apply. */
 #include "core_private.h"
 
 #include <assert.h>

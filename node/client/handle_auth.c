@@ -17,11 +17,11 @@
 #define EXTRAS_MEMORY_PART 8 /* of memory_bytes_max */
 
 struct authentication {
-    struct bytes method;             /* own copy */
-    struct auth_exchange *exchange;  /* NULL: none going on */
-    struct buffer connect;           /* the command, until the first one is done */
-    struct buffer user;              /* who it is, since then */
-    struct buffer answer;            /* the method's last */
+    struct bytes method;            /* own copy */
+    struct auth_exchange *exchange; /* NULL: none going on */
+    struct buffer connect;          /* the command, until the first one is done */
+    struct buffer user;             /* who it is, since then */
+    struct buffer answer;           /* the method's last */
 };
 
 void authentication_free(struct authentication *authentication, struct client_node *node)
@@ -131,9 +131,9 @@ void authentication_begin(struct client *client, const struct mqtt_properties *p
     authentication = memory_zeroed(1, sizeof(*authentication));
     client_extras(client)->authentication = authentication;
     authentication->exchange = exchange;
-    authentication->method = bytes_of(
-        memory_copy(properties->authentication_method.data, properties->authentication_method.size),
-        properties->authentication_method.size);
+    authentication->method =
+        bytes_of(memory_copy(properties->authentication_method.data, properties->authentication_method.size),
+                 properties->authentication_method.size);
     command_encode(connect, &authentication->connect);
     node->extras_bytes += authentication->connect.size;
     client->phase = CLIENT_AUTHENTICATING;

@@ -1,7 +1,8 @@
 /* handle_connect.c — CONNECT: from the packet to the command, and from its outcome to CONNACK.
  *
  * The codec has checked the form. One with an authentication method is handed to handle_auth.c, which proposes it when
- * the client has proved who it is. What is refused here: a will that this server does not offer (0x9A, 0x9B), and what the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
+ * the client has proved who it is. What is refused here: a will that this server does not offer (0x9A, 0x9B), and what
+ * the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
 #include "client_private.h"
 
 #include "base/memory.h"

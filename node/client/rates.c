@@ -5,12 +5,12 @@
 
 #include <stdlib.h>
 
-#define SETS 1024 /* of addresses; a set is searched whole */
-#define WAYS 4
+#define SETS  1024 /* of addresses; a set is searched whole */
+#define WAYS  4
 #define TOKEN 1000 /* tokens are counted in thousandths: a rate of 1 is one per millisecond and thousand */
 
 struct bucket {
-    uint64_t key;    /* hash of the address; 0 = free */
+    uint64_t key; /* hash of the address; 0 = free */
     uint64_t at_ms;
     uint64_t tokens; /* in thousandths */
 };

@@ -114,8 +114,8 @@ static struct device given_authenticated(struct cores *cores, const char *user, 
     char expected[80], notation[300];
 
     when_proves(device, user, password, expected);
-    snprintf(notation, sizeof(notation),
-             "20 00 00 (15 'SCRAM-SHA-256' 16 '%s' 21 03e8 22 0020 27 00100400 2a 00)", expected);
+    snprintf(notation, sizeof(notation), "20 00 00 (15 'SCRAM-SHA-256' 16 '%s' 21 03e8 22 0020 27 00100400 2a 00)",
+             expected);
     then_receives(device, notation);
     return device;
 }
@@ -194,8 +194,13 @@ static void an_unknown_method_is_refused(void **state)
 
 static void only_auth_may_come_before_connack(void **state)
 {
-    const char *packets[] = {"c0", "30 'a' () <x>", "82 0001 () 'a' 00", "10 'MQTT' 05 02 0000 () 'id'",
-                             "f0 19 (15 'SCRAM-SHA-256')", "f0 00 (15 'SCRAM-SHA-256')", "f0 18 (15 'SCRAM-SHA-1')",
+    const char *packets[] = {"c0",
+                             "30 'a' () <x>",
+                             "82 0001 () 'a' 00",
+                             "10 'MQTT' 05 02 0000 () 'id'",
+                             "f0 19 (15 'SCRAM-SHA-256')",
+                             "f0 00 (15 'SCRAM-SHA-256')",
+                             "f0 18 (15 'SCRAM-SHA-1')",
                              "30 '' (23 0063) <x>"};
     char server[200];
 
@@ -210,8 +215,9 @@ static void only_auth_may_come_before_connack(void **state)
 
 static void messages_that_are_no_scram_are_refused(void **state)
 {
-    const char *firsts[] = {"p=tls-unique,,n=user,r=abc", "n,a=admin,n=user,r=abc", "n,,r=abc", "n,,n=user", "n,,n=,r=a",
-                            "n,,n=us=er,r=abc", "n,,n=user,r=", "x", "n,,m=x,n=user,r=abc"};
+    const char *firsts[] = {
+        "p=tls-unique,,n=user,r=abc", "n,a=admin,n=user,r=abc", "n,,r=abc", "n,,n=user",          "n,,n=,r=a",
+        "n,,n=us=er,r=abc",           "n,,n=user,r=",           "x",        "n,,m=x,n=user,r=abc"};
     char notation[300];
 
     for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
