@@ -295,7 +295,7 @@ static void check_publish(struct watch *watch, uint8_t first, struct bytes body)
     assert(topic_size > 0 || watch->level == MQTT_LEVEL_5);
     struct bytes topic = bytes_of(body.data, topic_size);
     read_skip(&body, topic_size);
-    assert(topic_size == 0 || (topic_name_check(topic) == STATUS_OK && topic.data[0] != '$'));
+    assert(topic_size == 0 || (topic_name_check(topic) == STATUS_OK));
     uint16_t packet_id = qos > 0 ? read_u16(&body) : 0;
     if (watch->level == MQTT_LEVEL_5)
         read_skip(&body, read_varint(&body));
