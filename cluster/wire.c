@@ -174,19 +174,22 @@ enum status wire_hash_get(struct bytes body, struct wire_hash *hash)
 }
 
 #define MESSAGE_RETAIN 0x01
+#define MESSAGE_GROUPS 0x02 /* a list of groups follows */
 
-void wire_message_put(struct buffer *out, const struct message *message)
+void wire_message_put(struct buffer *out, const struct message *message, struct bytes groups)
 {
-    buffer_put_u8(out, message->retain ? MESSAGE_RETAIN : 0);
+    buffer_put_u8(out, (uint8_t)((message->retain ? MESSAGE_RETAIN : 0) | (groups.size > 0 ? MESSAGE_GROUPS : 0)));
     buffer_put_varint(out, message->origin_session);
     buffer_put_varint(out, message->created_ms);
     buffer_put_varint(out, message->expires_ms);
     buffer_put_block(out, message->topic);
     buffer_put_block(out, message->properties);
     buffer_put_block(out, message->payload);
+    if (groups.size > 0)
+        buffer_put_block(out, groups);
 }
 
-bool wire_message_next(struct reader *body, struct message *message)
+bool wire_message_next(struct reader *body, struct message *message, struct bytes *groups)
 {
     if (body->failed || body->rest.size == 0)
         return false;
@@ -198,7 +201,9 @@ bool wire_message_next(struct reader *body, struct message *message)
     message->topic = reader_block(body);
     message->properties = reader_block(body);
     message->payload = reader_block(body);
-    if ((flags & ~MESSAGE_RETAIN) != 0 || message->topic.size == 0 || message->topic.size > UINT16_MAX)
+    *groups = (flags & MESSAGE_GROUPS) != 0 ? reader_block(body) : bytes_of(NULL, 0);
+    if ((flags & ~(MESSAGE_RETAIN | MESSAGE_GROUPS)) != 0 || message->topic.size == 0 ||
+        message->topic.size > UINT16_MAX || ((flags & MESSAGE_GROUPS) != 0 && groups->size == 0))
         body->failed = true;
     return !body->failed;
 }

@@ -133,10 +133,11 @@ struct wire_hash {
 void wire_hash_put(struct buffer *out, const struct wire_hash *hash);
 enum status wire_hash_get(struct bytes body, struct wire_hash *hash);
 
-/* QoS 0 messages, one behind the other. wire_message_next: false at the end, or on malformed input (then
- * reader->failed). *message borrows; its qos is 0. */
-void wire_message_put(struct buffer *out, const struct message *message);
-bool wire_message_next(struct reader *body, struct message *message);
+/* QoS 0 messages, one behind the other. `groups` names the groups (shared subscriptions) of which a member of the receiver
+ * was chosen: their numbers, each a varint. wire_message_next: false at the end, or on malformed input (then
+ * reader->failed). *message and *groups borrow; the message's qos is 0. */
+void wire_message_put(struct buffer *out, const struct message *message, struct bytes groups);
+bool wire_message_next(struct reader *body, struct message *message, struct bytes *groups);
 
 struct wire_snapshot_offer {
     uint64_t index, term;        /* of the last entry that it contains */

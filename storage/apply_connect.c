@@ -7,7 +7,6 @@
 
 #include "sessions.h"
 #include "wills.h"
-#include "window.h"
 
 static void tell_old_owner(struct state *state, const struct session *session)
 {
@@ -87,7 +86,7 @@ void apply_connect(struct state *state, const struct command_connect *connect)
     effect->connected.session_present = present;
     effect->connected.session_expiry_s = session->expiry_s;
     effect->connected.sent_upto = session->sent_upto;
-    window_admit(state, session);
+    session_advance(state, session);
 }
 
 void apply_end(struct state *state, const struct command_end *end)

@@ -1,6 +1,7 @@
 /* apply_delivery.c — what subscribers acknowledge. Each may make room for QoS 2 messages that wait. */
 #include "apply.h"
 
+#include "groups.h"
 #include "memberships.h"
 #include "queues.h"
 #include "sessions.h"
@@ -10,6 +11,7 @@ static void acknowledge_own(struct state *state, struct session *session, uint64
 {
     struct delivery delivery;
     if (own_get(state, session, order, &delivery)) {
+        group_withdraw(state, session, &delivery);
         own_take(state, session, &delivery);
         messages_release(&state->messages, delivery.message_id, 1);
     } else {
@@ -56,7 +58,7 @@ void apply_ack(struct state *state, const struct command_ack *ack)
     }
     add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, session, 0, true);
     if (session != NULL)
-        window_admit(state, session);
+        session_advance(state, session);
 }
 
 void apply_pubrec(struct state *state, const struct command_delivery *delivery)
@@ -72,5 +74,5 @@ void apply_pubcomp(struct state *state, const struct command_delivery *delivery)
     bool known = session != NULL && window_complete(state, session, delivery->order);
     add_outcome(state, EFFECT_DELIVERY_DONE, &delivery->owner, session, delivery->order, known);
     if (session != NULL)
-        window_admit(state, session);
+        session_advance(state, session);
 }

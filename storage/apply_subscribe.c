@@ -4,7 +4,6 @@
 #include "scans.h"
 #include "sessions.h"
 #include "subscriptions.h"
-#include "window.h"
 
 enum reason {
     REASON_UNSUBSCRIBED = 0x00,
@@ -34,15 +33,6 @@ static void refuse(struct state *state, enum effect_type type, uint64_t session_
     outcome_add(state, type, OUTCOME_FENCED)->session_id = session_id;
 }
 
-static void add_queued(struct state *state, const struct session *session)
-{
-    if (!session_held(state, session))
-        return;
-    struct effect *effect = effects_add(state->effects, EFFECT_QUEUED);
-    effect->session_id = session->id;
-    effect->connection = session->owner.connection;
-}
-
 /* One filter of a SUBSCRIBE; its reason code. */
 static uint8_t subscribe_one(struct state *state, struct session *session, const struct command_filter *wanted,
                              uint32_t number, uint32_t subscription_id, uint32_t *room)
@@ -54,7 +44,7 @@ static uint8_t subscribe_one(struct state *state, struct session *session, const
         return REASON_QUOTA_EXCEEDED;
     }
     filter = subscription_set(state, session, wanted->filter, wanted->options, subscription_id);
-    uint8_t handling = SUBSCRIPTION_RETAIN_HANDLING(wanted->options);
+    uint8_t handling = filter->group != NULL ? RETAIN_DO_NOT_SEND : SUBSCRIPTION_RETAIN_HANDLING(wanted->options);
     if (handling == RETAIN_SEND || (handling == RETAIN_SEND_IF_NEW && !exists)) {
         scans_close(state, session, filter);
         scan_start(state, session, filter, number, wanted->options, subscription_id, room);
@@ -77,8 +67,8 @@ void apply_subscribe(struct state *state, const struct command_subscribe *subscr
         codes[i] = subscribe_one(state, session, &wanted, i, subscribe->subscription_id, &room);
     add_codes(state, EFFECT_SUBSCRIBED, session, codes, subscribe->count);
     if (room < RETAINED_AT_ONCE_MAX || session->scan_count > 0)
-        add_queued(state, session);
-    window_admit(state, session);
+        session_tell_queued(state, session);
+    session_advance(state, session);
 }
 
 void apply_unsubscribe(struct state *state, const struct command_unsubscribe *unsubscribe)
@@ -109,6 +99,6 @@ void apply_retained_more(struct state *state, const struct command_retained_more
     if (session == NULL)
         return;
     scan_continue(state, session, more->subscribe_position, more->count);
-    add_queued(state, session);
-    window_admit(state, session);
+    session_tell_queued(state, session);
+    session_advance(state, session);
 }

@@ -1,6 +1,7 @@
 #include "publish.h"
 
 #include "base/memory.h"
+#include "groups.h"
 #include "memberships.h"
 #include "queues.h"
 #include "scans.h"
@@ -15,6 +16,8 @@ struct publication {
     uint64_t message_id;             /* 0: QoS 0 outside the log */
     struct filter **filters;         /* that matched */
     uint32_t filter_count;
+    struct group_list **lists;       /* of groups that matched */
+    uint32_t list_count;
     struct effects *effects;
     const uint64_t *only_filter;     /* if there is one filter and it is broadcast: its id, shared by all targets */
 };
@@ -25,6 +28,7 @@ static void match(struct state *state, const struct message *message, struct pub
     publication->message = message;
     publication->filter_count = index_match(state->index, message->topic, &values);
     publication->filters = (struct filter **)values;
+    publication->list_count = groups_match(state, message->topic, &publication->lists);
 }
 
 /* ---- one session ---- */
@@ -250,9 +254,69 @@ static void collect_targets(struct state *state, struct publication *publication
     }
 }
 
+/* ---- groups ---- */
+
+/* The member of a group that is to get the message, if it is held here. */
+static void add_member(struct state *state, struct publication *publication, const struct subscription *member,
+                       const struct delivery *delivery)
+{
+    const struct session *session = member->session;
+    const struct message *message = publication->message;
+    uint8_t granted = SUBSCRIPTION_QOS(member->options);
+    if (!session_held(state, session))
+        return;
+    struct target *target = target_add(state);
+    *target = (struct target){
+        .session_id = session->id,
+        .connection = session->owner.connection,
+        .order = delivery->order,
+        .qos = granted < message->qos ? granted : message->qos,
+        .retain = message->retain && (member->options & SUBSCRIPTION_RETAIN_AS_PUBLISHED) != 0,
+        .subscription_id_count = member->subscription_id != 0 ? 1 : 0,
+    };
+    target->subscription_ids =
+        copy_into(publication->effects, &member->subscription_id, target->subscription_id_count * sizeof(uint32_t));
+    target->admitted = target->qos == 2 && session->admitted_upto == delivery->order;
+    target->own = delivery->order != 0 && !target->admitted;
+}
+
+static void give_to_group(struct state *state, struct publication *publication, struct group *group)
+{
+    const struct message *message = publication->message;
+    struct delivery delivery = {.message_id = publication->message_id,
+                                .bytes = message->payload.size,
+                                .qos = message->qos,
+                                .retain = message->retain};
+    struct subscription *member = message->qos > 0 ? group_publish(state, group, &delivery) : group_turn(state, group);
+    if (member == NULL)
+        return;
+    add_member(state, publication, member, &delivery);
+    if (delivery.qos == 2)
+        hit_add(state, member->session); /* to be admitted, if it was not at once */
+}
+
+static void give_to_groups(struct state *state, struct publication *publication)
+{
+    for (uint32_t i = 0; i < publication->list_count; i++) {
+        for (uint32_t g = 0; g < publication->lists[i]->count; g++)
+            give_to_group(state, publication, publication->lists[i]->groups[g]);
+    }
+}
+
+static uint64_t count_groups(const struct publication *publication)
+{
+    uint64_t groups = 0;
+    for (uint32_t i = 0; i < publication->list_count; i++)
+        groups += publication->lists[i]->count;
+    return groups;
+}
+
+/* ---- */
+
 static void deliver_here(struct state *state, struct publication *publication)
 {
     collect_targets(state, publication);
+    give_to_groups(state, publication); /* their orders come behind that of the message */
     if (state->targets.count == 0)
         return;
     struct message *copy = copy_into(state->effects, publication->message, sizeof *copy);
@@ -273,7 +337,7 @@ static void deliver_here(struct state *state, struct publication *publication)
 static void admit_hits(struct state *state, const struct publication *publication)
 {
     for (uint32_t i = 0; publication->message->qos == 2 && i < state->hits.count; i++)
-        window_admit(state, state->hits.items[i]);
+        session_advance(state, state->hits.items[i]);
 }
 
 static bool has_subscribers(const struct state *state, const struct publication *publication)
@@ -283,7 +347,7 @@ static bool has_subscribers(const struct state *state, const struct publication 
         if (broadcast_need(state, filter, publication->message) > 0 || filter->subscribers > filter->member_count)
             return true;
     }
-    return state->hits.count > 0;
+    return state->hits.count > 0 || publication->list_count > 0;
 }
 
 bool publish_message(struct state *state, const struct message *original, uint32_t message_expiry_s,
@@ -300,11 +364,13 @@ bool publish_message(struct state *state, const struct message *original, uint32
     state->publish_serial++;
     match(state, &message, &publication);
     if (register_only)
-        publication.filter_count = 0;
+        publication.filter_count = publication.list_count = 0;
     collect_hits(state, &publication);
     if (retained && message.qos > 0)
         collect_hits_behind(state, &publication);
     uint64_t references = state->hits.count + (retained && message.payload.size > 0);
+    if (message.qos > 0)
+        references += count_groups(&publication);
     for (uint32_t i = 0; i < publication.filter_count; i++)
         references += broadcast_need(state, publication.filters[i], &message) > 0;
     if (references > 0)
@@ -319,20 +385,100 @@ bool publish_message(struct state *state, const struct message *original, uint32
     return matched;
 }
 
-void publish_match(struct state *state, const struct message *message, struct effects *effects,
-                   const struct target **targets, uint32_t *count, uint64_t *nodes)
+/* ---- QoS 0 outside the log ---- */
+
+static void choice_add(struct state *state, uint64_t group, uint32_t node)
+{
+    struct choice_list *choices = &state->choices;
+    if (choices->count == choices->capacity) {
+        choices->capacity = choices->capacity == 0 ? 4 : choices->capacity * 2;
+        choices->items = memory_resize(choices->items, choices->capacity * sizeof *choices->items);
+    }
+    choices->items[choices->count++] = (struct group_choice){group, node};
+}
+
+static void add_live_member(struct state *state, struct publication *publication, struct group *group, uint64_t turn)
+{
+    const struct filter *filter = group->filter;
+    if (filter->local_count > 0)
+        add_member(state, publication, filter->local[turn % filter->local_count], &(struct delivery){0});
+}
+
+/* The turn in one group; returns the bit of the node to which it goes, 0: this one, or none. */
+static uint64_t choose_live(struct state *state, struct publication *publication, struct group *group,
+                            uint64_t reachable)
+{
+    const struct filter *filter = group->filter;
+    uint64_t members = filter->local_count;
+    for (uint32_t n = 0; n < filter->node_count; n++)
+        members += (reachable >> filter->nodes[n].node & 1) != 0 ? filter->nodes[n].count : 0;
+    if (members == 0)
+        return 0;
+    uint64_t turn = group->turn++ % members;
+    if (turn < filter->local_count) {
+        add_live_member(state, publication, group, turn);
+        return 0;
+    }
+    turn -= filter->local_count;
+    for (uint32_t n = 0; n < filter->node_count; n++) {
+        uint32_t node = filter->nodes[n].node;
+        if ((reachable >> node & 1) == 0)
+            continue;
+        if (turn < filter->nodes[n].count) {
+            choice_add(state, filter->id, node);
+            return UINT64_C(1) << node;
+        }
+        turn -= filter->nodes[n].count;
+    }
+    return 0;
+}
+
+static void copy_match(struct state *state, const struct publication *publication, struct match *match)
+{
+    match->count = state->targets.count;
+    match->targets =
+        copy_into(publication->effects, state->targets.items, state->targets.count * sizeof(struct target));
+    match->choice_count = state->choices.count;
+    match->choices =
+        copy_into(publication->effects, state->choices.items, state->choices.count * sizeof(struct group_choice));
+}
+
+void publish_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
+                   struct match *out)
 {
     struct publication publication = {.effects = effects};
     state->publish_serial++;
+    state->choices.count = 0;
     match(state, message, &publication);
     collect_targets(state, &publication);
-    *count = state->targets.count;
-    *targets = copy_into(effects, state->targets.items, state->targets.count * sizeof(struct target));
-    *nodes = 0;
+    reachable &= ~(UINT64_C(1) << state->self);
+    *out = (struct match){0};
     for (uint32_t i = 0; i < publication.filter_count; i++) {
         const struct filter *filter = publication.filters[i];
         for (uint32_t n = 0; n < filter->node_count; n++)
-            *nodes |= UINT64_C(1) << filter->nodes[n].node;
+            out->nodes |= UINT64_C(1) << filter->nodes[n].node;
     }
-    *nodes &= ~(UINT64_C(1) << state->self);
+    for (uint32_t i = 0; i < publication.list_count; i++) {
+        for (uint32_t g = 0; g < publication.lists[i]->count; g++)
+            out->nodes |= choose_live(state, &publication, publication.lists[i]->groups[g], reachable);
+    }
+    out->nodes &= ~(UINT64_C(1) << state->self);
+    copy_match(state, &publication, out);
+}
+
+void publish_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
+                        struct effects *effects, struct match *out)
+{
+    struct publication publication = {.effects = effects};
+    state->publish_serial++;
+    state->choices.count = 0;
+    match(state, message, &publication);
+    collect_targets(state, &publication);
+    for (uint32_t i = 0; i < group_count; i++) {
+        struct filter *filter = filter_by_id(state, groups[i]); /* it may have ended meanwhile */
+        if (filter != NULL && filter->group != NULL)
+            add_live_member(state, &publication, filter->group, filter->group->turn++);
+    }
+    *out = (struct match){0};
+    copy_match(state, &publication, out);
 }

@@ -1,5 +1,6 @@
 #include "queues.h"
 
+#include "groups.h"
 #include "memberships.h"
 #include "sessions.h"
 #include "subscriptions.h"
@@ -8,20 +9,25 @@
 
 /* ---- the form of a delivery in a row ----
  *
- *   varint order - message id (0 for a live message), u8 flags, varint payload bytes, subscription ids to the end */
+ *   varint order - message id (0 for a live message), u8 flags, varint payload bytes,
+ *   if it is shared: varint filter id of its group; subscription ids to the end */
 
 enum delivery_flag {
     DELIVERY_QOS = 0x03,
     DELIVERY_RETAIN = 0x04,
     DELIVERY_RELEASED = 0x08,
+    DELIVERY_SHARED = 0x10,
 };
 
 void delivery_put(const struct delivery *delivery, struct buffer *out)
 {
     buffer_put_varint(out, delivery->order - delivery->message_id);
     buffer_put_u8(out, (uint8_t)(delivery->qos | (delivery->retain ? DELIVERY_RETAIN : 0) |
-                                 (delivery->released ? DELIVERY_RELEASED : 0)));
+                                 (delivery->released ? DELIVERY_RELEASED : 0) |
+                                 (delivery->group != 0 ? DELIVERY_SHARED : 0)));
     buffer_put_varint(out, delivery->bytes);
+    if (delivery->group != 0)
+        buffer_put_varint(out, delivery->group);
     for (uint32_t i = 0; i < delivery->subscription_id_count; i++)
         buffer_put_varint(out, delivery->subscription_ids[i]);
 }
@@ -37,6 +43,7 @@ bool delivery_read(struct bytes value, uint64_t order, struct u32_list *ids, str
                                   .retain = (flags & DELIVERY_RETAIN) != 0,
                                   .released = (flags & DELIVERY_RELEASED) != 0};
     delivery->bytes = reader_varint(&in);
+    delivery->group = (flags & DELIVERY_SHARED) != 0 ? reader_varint(&in) : 0;
     ids->count = 0;
     while (in.rest.size > 0 && !in.failed)
         u32_list_add(ids, (uint32_t)reader_varint(&in));
@@ -54,13 +61,15 @@ static void count_own(struct state *state, struct session *session, const struct
     session->own_bytes += bytes;
     session->own_qos2 += delivery->qos == 2 ? (uint32_t)by : 0;
     session->own_qos0 += delivery->qos == 0 ? (uint32_t)by : 0;
+    if (delivery->group != 0)
+        session_sharing(session)->own_count += (uint32_t)by;
     session_follow_behind(state, session);
     state->counts.queued += (uint64_t)by;
     state->counts.queued_bytes += bytes;
     session_touch(state, session);
 }
 
-static bool own_first(struct state *state, struct session *session, uint64_t after, struct delivery *delivery)
+bool own_next(struct state *state, struct session *session, uint64_t after, struct delivery *delivery)
 {
     if (session->own_count == 0)
         return false;
@@ -94,12 +103,14 @@ void own_append(struct state *state, struct session *session, const struct deliv
     delivery_put(delivery, &state->row);
     store_insert(state->store, TABLE_OWN_QUEUES, key_bytes(&key), buffer_bytes(&state->row));
     count_own(state, session, delivery, 1);
+    if (delivery->group != 0)
+        session->sharing->own_upto = delivery->order;
 
     struct delivery oldest;
     while (session->own_count > 1 &&
            (session->own_count > state->settings.queue_messages_max ||
             session->own_bytes > state->settings.queue_bytes_max) &&
-           own_first(state, session, 0, &oldest)) {
+           own_next(state, session, 0, &oldest)) {
         own_take(state, session, &oldest);
         messages_release(&state->messages, oldest.message_id, 1);
         state->counts.dropped_queue_full++;
@@ -237,7 +248,7 @@ bool queues_next(struct state *state, struct session *session, uint64_t after, s
 {
     *merged = (struct merged){0};
     uint64_t order = UINT64_MAX;
-    merged->own = own_first(state, session, after, &merged->delivery);
+    merged->own = own_next(state, session, after, &merged->delivery);
     if (merged->own)
         order = merged->delivery.order;
     uint64_t own_order = order;
@@ -268,10 +279,12 @@ bool queues_next(struct state *state, struct session *session, uint64_t after, s
 void queues_take(struct state *state, struct session *session, const struct merged *merged)
 {
     uint64_t message_id = merged->delivery.message_id;
-    if (merged->own)
+    if (merged->own) {
+        group_withdraw(state, session, &merged->delivery);
         own_take(state, session, &merged->delivery);
-    else
+    } else {
         messages_reference(&state->messages, message_id, 1);
+    }
     for (uint32_t i = 0; i < merged->filter_count; i++) {
         struct membership *membership = membership_find(session, merged->filters[i]);
         if (membership != NULL)

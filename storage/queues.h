@@ -20,6 +20,8 @@ bool delivery_read(struct bytes value, uint64_t order, struct u32_list *ids, str
 
 /* Takes over one reference to the message. */
 void own_append(struct state *state, struct session *session, const struct delivery *delivery);
+/* The first with order > `after`; false: none. */
+bool own_next(struct state *state, struct session *session, uint64_t after, struct delivery *delivery);
 bool own_get(struct state *state, struct session *session, uint64_t order, struct delivery *delivery);
 /* Removes the row but leaves its reference to the caller. `delivery` is what own_get said. */
 void own_take(struct state *state, struct session *session, const struct delivery *delivery);

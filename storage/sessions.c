@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "due.h"
+#include "groups.h"
 #include "memberships.h"
 #include "queues.h"
 #include "scans.h"
@@ -79,6 +80,13 @@ void session_set_user_name(struct session *session, struct bytes user_name)
     session->user_name = bytes_of(user_name.size > 0 ? memory_copy(user_name.data, user_name.size) : NULL, user_name.size);
 }
 
+struct sharing *session_sharing(struct session *session)
+{
+    if (session->sharing == NULL)
+        session->sharing = memory_zeroed(1, sizeof *session->sharing);
+    return session->sharing;
+}
+
 void session_free(struct session *session)
 {
     for (uint32_t i = 0; i < session->subscription_count; i++)
@@ -87,6 +95,9 @@ void session_free(struct session *session)
         membership_free(session->memberships[i]);
     free(session->subscriptions);
     free(session->memberships);
+    if (session->sharing != NULL)
+        free(session->sharing->subscriptions);
+    free(session->sharing);
     free((void *)session->user_name.data);
     free(session);
 }
@@ -145,10 +156,36 @@ void session_disconnect(struct state *state, struct session *session, bool with_
         will_schedule(state, session);
     else
         will_forget(state, session);
-    if (session->expiry_s == 0)
+    if (session->expiry_s == 0) {
         session_end(state, session);
-    else if (session->expiry_s != UINT32_MAX)
+        return;
+    }
+    groups_offer(state, session);
+    if (session->expiry_s != UINT32_MAX)
         set_expires(state, session, seconds_from(state->clock_ms, session->expiry_s));
+}
+
+/* ---- deliveries ---- */
+
+void session_tell_queued(struct state *state, const struct session *session)
+{
+    if (!session_held(state, session))
+        return;
+    struct effect *effect = effects_add(state->effects, EFFECT_QUEUED);
+    effect->session_id = session->id;
+    effect->connection = session->owner.connection;
+}
+
+void session_advance(struct state *state, struct session *session)
+{
+    bool given = false;
+    window_admit(state, session);
+    while (groups_refill(state, session)) {
+        given = true;
+        window_admit(state, session); /* what expired on the way may have left room */
+    }
+    if (given)
+        session_tell_queued(state, session);
 }
 
 /* ---- ending ---- */
@@ -193,6 +230,8 @@ static bool clear_queue(struct state *state, struct session *session)
         !delivery_read(row.value, key_number(row.key, 1), &state->read_ids, &delivery))
         return false;
     own_take(state, session, &delivery);
+    if (group_take_back(state, &delivery))
+        return true;
     messages_release(&state->messages, delivery.message_id, 1);
     state->counts.dropped_session_ended += delivery.qos > 0;
     return true;
@@ -246,6 +285,7 @@ void session_clear(struct state *state, struct session *session)
     store_delete(state->store, TABLE_SESSIONS, key_bytes(&key));
     work_remove(state, WORK_SESSION, session->id, 0);
     work_remove(state, WORK_ADMIT_SESSION, session->id, 0);
+    work_remove(state, WORK_GROUP_OFFER, session->id, 0);
     dirty_list_remove(&state->dirty_sessions, &session->dirty_slot);
     session_map_remove(&state->sessions, session);
     session_free(session);
@@ -308,6 +348,8 @@ static void write_back(struct state *state, const struct session *session)
     buffer_put_varint(row, session->own_bytes);
     buffer_put_varint(row, session->own_qos2);
     buffer_put_varint(row, session->own_qos0);
+    buffer_put_varint(row, session->sharing != NULL ? session->sharing->own_count : 0);
+    buffer_put_varint(row, session->sharing != NULL ? session->sharing->own_upto : 0);
     buffer_put_varint(row, session->in_flight);
     buffer_put_varint(row, session->inbound);
     buffer_put_varint(row, session->admitted_upto);
@@ -352,6 +394,9 @@ static bool load(struct state *state, const struct row *row)
     session->own_bytes = reader_varint(&in);
     session->own_qos2 = (uint32_t)reader_varint(&in);
     session->own_qos0 = (uint32_t)reader_varint(&in);
+    uint64_t own_shared = reader_varint(&in), own_upto = reader_varint(&in);
+    if (own_upto > 0)
+        *session_sharing(session) = (struct sharing){.own_count = (uint32_t)own_shared, .own_upto = own_upto};
     session->in_flight = (uint32_t)reader_varint(&in);
     session->inbound = (uint32_t)reader_varint(&in);
     session->admitted_upto = reader_varint(&in);

@@ -29,6 +29,13 @@ static inline bool session_held(const struct state *state, const struct session 
     return session->owner.client_epoch != 0 && session->owner.node_epoch == state->self_epoch;
 }
 
+struct sharing *session_sharing(struct session *session);   /* made when first asked for */
+
+/* There is, or may be, room: admits QoS 2 messages that wait, takes what its groups have for it. */
+void session_advance(struct state *state, struct session *session);
+/* EFFECT_QUEUED, if it is held here. */
+void session_tell_queued(struct state *state, const struct session *session);
+
 void session_connect(struct state *state, struct session *session, struct owner owner);
 /* Takes the connection away; what that means for will and expiry is the caller's. */
 void session_detach(struct state *state, struct session *session);

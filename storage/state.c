@@ -14,6 +14,7 @@
 #include "base/logger.h"
 #include "base/memory.h"
 #include "due.h"
+#include "groups.h"
 #include "memberships.h"
 #include "publish.h"
 #include "scans.h"
@@ -24,7 +25,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define ADMIT_ROWS_PER_BATCH 100 /* of WORK_ADMIT_FILTER, without waiting for a CONTINUE */
+#define ROWS_AT_ONCE 100 /* of work that clients wait for, without waiting for a CONTINUE */
 
 static const struct command_settings default_settings = {
     .queue_messages_max = 100000,
@@ -257,6 +258,7 @@ static const struct {
     {"sessions", sessions_load},
     {"filters", filters_load},
     {"subscriptions", subscriptions_load},
+    {"groups", groups_load},
     {"cursors", memberships_load},
     {"scans", scans_load},
 };
@@ -286,6 +288,7 @@ enum status state_open(struct store *store, uint32_t self, struct state **out)
     state->self = self;
     state->next_message_id = state->next_filter_id = 1;
     state->index = index_new();
+    state->shared = index_new();
     const char *trouble = load_all(state);
     enum status status = store_status(store);
     if (trouble != NULL && status == STATUS_OK) {
@@ -313,6 +316,8 @@ static void free_things(struct state *state)
     session_map_release(&state->sessions);
     HASH_ITER(hh, state->filters, filter, next_filter) {
         HASH_DEL(state->filters, filter);
+        if (filter->group != NULL)
+            group_unlist(state, filter);
         filter_free(filter);
     }
 }
@@ -323,6 +328,7 @@ void state_close(struct state *state)
         return;
     free_things(state);
     index_free(state->index);
+    index_free(state->shared);
     messages_release_memory(&state->messages);
     retained_release_memory(&state->retained);
     for (uint32_t node = 0; node < NODES_MAX; node++) {
@@ -341,6 +347,7 @@ void state_close(struct state *state)
     free(state->read_filters.items);
     free(state->hits.items);
     free(state->targets.items);
+    free(state->choices.items);
     free(state);
 }
 
@@ -497,7 +504,7 @@ enum status state_apply(struct state *state, uint64_t index, uint64_t term, stru
         if (state->batch.stamp_ms > state->clock_ms)
             state->clock_ms = state->batch.stamp_ms;
         apply_batch(state, commands);
-        work_admissions(state, ADMIT_ROWS_PER_BATCH);
+        work_at_once(state, ROWS_AT_ONCE);
     } else if (entry.size > 0) {
         state->counts.undecodable++;
     }

@@ -48,10 +48,27 @@ enum status state_commit(struct state *state);
 
 /* ---- what the delivery of this node reads ---- */
 
-/* Matches a QoS 0 message against the subscriptions of the sessions held here. Targets live until effects_clear().
- * *nodes gets a bit (1 << id) for each other node that holds a connected session with a matching subscription. */
-void state_match(struct state *state, const struct message *message, struct effects *effects,
-                 const struct target **targets, uint32_t *count, uint64_t *nodes);
+/* Where a QoS 0 message is to go. All of it lives until effects_clear(). */
+struct match {
+    const struct target *targets;        /* sessions held here */
+    uint32_t count;
+    uint64_t nodes;                      /* a bit (1 << id) for each other node that is to get a copy */
+    const struct group_choice *choices;  /* groups whose turn is a member at one of those nodes: it has to be told */
+    uint32_t choice_count;
+};
+
+struct group_choice {
+    uint64_t group;
+    uint32_t node;
+};
+
+/* Matches a QoS 0 message that was published here against the subscriptions of sessions held here and elsewhere. In each
+ * group the turn goes round all members that are connected here or at a node in `reachable` (bits). */
+void state_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
+                 struct match *match);
+/* The same for a copy that another node has sent: the sessions held here, and a member of each of `groups`. */
+void state_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
+                      struct effects *effects, struct match *match);
 
 /* The first delivery after `after` that session `session_id` still has to get or to complete: the merge of its own
  * queue and its broadcast queues. The target says how; *message borrows until the next call on `state`. `released`:
@@ -88,7 +105,8 @@ struct bytes state_node_address(const struct state *state, uint32_t node);
 /* Numbers for /status and /metrics, kept incrementally. */
 struct state_counts {
     uint64_t sessions, connected, subscriptions, filters, retained, retained_bytes;
-    uint64_t queued, queued_bytes;                 /* rows of own and broadcast queues; their payload bytes */
+    uint64_t groups;                               /* of the filters, those of shared subscriptions */
+    uint64_t queued, queued_bytes;                 /* rows of queues of every kind; their payload bytes */
     uint64_t messages, in_flight;
     uint64_t dropped_queue_full, dropped_expired, dropped_session_ended;
     uint64_t refused_quota, fenced, undecodable;   /* commands */

@@ -1,6 +1,7 @@
 #include "state_check.h"
 
 #include "base/memory.h"
+#include "groups.h"
 #include "memberships.h"
 #include "queues.h"
 #include "sessions.h"
@@ -42,6 +43,13 @@ static const char *refer_broadcast(struct state *state, const struct row *row, s
 {
     number_list_add(references, key_number(row->key, 1));
     return filter_by_id(state, key_number(row->key, 0)) != NULL ? NULL : "a broadcast row belongs to no filter";
+}
+
+static const char *refer_group(struct state *state, const struct row *row, struct number_list *references)
+{
+    number_list_add(references, key_number(row->key, 1));
+    bool cleared = filter_by_id(state, key_number(row->key, 0)) == NULL;
+    return cleared && state->work_count == 0 ? "a row belongs to a group that has ended" : NULL;
 }
 
 static const char *refer_will(struct state *state, const struct row *row, struct number_list *references)
@@ -90,6 +98,8 @@ static const char *check_messages(struct state *state)
     if (broken == NULL)
         broken = for_each(state, TABLE_BROADCAST_QUEUES, &references, refer_broadcast);
     if (broken == NULL)
+        broken = for_each(state, TABLE_GROUPS, &references, refer_group);
+    if (broken == NULL)
         broken = for_each(state, TABLE_WILLS, &references, refer_will);
     if (broken == NULL)
         broken = for_each(state, TABLE_RETAINED, &references, refer_retained);
@@ -117,7 +127,8 @@ static const char *check_own_queue(struct state *state, const struct session *se
     struct key key = key_of(session->id);
     struct row row;
     struct delivery delivery;
-    uint64_t count = 0, bytes = 0, qos2 = 0, qos0 = 0;
+    const struct sharing *sharing = session->sharing;
+    uint64_t count = 0, bytes = 0, qos2 = 0, qos0 = 0, shared = 0, shared_upto = 0;
     for (bool found = store_first_at(state->store, TABLE_OWN_QUEUES, key_bytes(&key), &row);
          row_in(key_bytes(&key), found, &row);
          found = store_first_after(state->store, TABLE_OWN_QUEUES, row.key, &row)) {
@@ -126,7 +137,11 @@ static const char *check_own_queue(struct state *state, const struct session *se
         bytes += delivery.bytes;
         qos2 += delivery.qos == 2;
         qos0 += delivery.qos == 0;
+        shared += delivery.group != 0;
+        shared_upto = delivery.group != 0 ? delivery.order : shared_upto;
     }
+    if (shared != (sharing != NULL ? sharing->own_count : 0) || (shared > 0 && shared_upto > sharing->own_upto))
+        return "the totals of what groups gave are not those of the rows";
     bool equal = count == session->own_count && bytes == session->own_bytes && qos2 == session->own_qos2 &&
                  qos0 == session->own_qos0;
     return equal ? NULL : "the totals of an own queue are not those of its rows";
@@ -175,6 +190,44 @@ static const char *check_session(struct state *state, struct session *session)
     return broken != NULL ? broken : check_admission(state, session);
 }
 
+/* ---- groups ---- */
+
+static bool has_room(const struct state *state, const struct session *session)
+{
+    uint64_t load = (uint64_t)session->own_count + session->in_flight;
+    return load < session->receive_maximum && load < state->settings.in_flight_max &&
+           load < state->settings.queue_messages_max;
+}
+
+static const char *check_group(struct state *state, const struct filter *filter)
+{
+    const struct group *group = filter->group;
+    struct key key = key_of(filter->id);
+    struct row row;
+    uint64_t count = 0, bytes = 0, connected = 0;
+    for (bool found = store_first_at(state->store, TABLE_GROUPS, key_bytes(&key), &row);
+         row_in(key_bytes(&key), found, &row); found = store_first_after(state->store, TABLE_GROUPS, row.key, &row)) {
+        struct reader in = reader_of(row.value);
+        bytes += reader_varint(&in);
+        if (count++ == 0 && key_number(row.key, 1) != group->first)
+            return "the first message of a group is not that of its rows";
+    }
+    if (count != filter->queue_count || bytes != filter->queue_bytes || (count == 0) != (group->first == UINT64_MAX))
+        return "the totals of a group's queue are not those of its rows";
+    for (uint32_t n = 0; n < filter->node_count; n++)
+        connected += filter->nodes[n].count;
+    if (connected != group->member_count)
+        return "the connected members of a group are not those of its nodes";
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        const struct session *session = group->members[i]->session;
+        if (session->owner.client_epoch == 0 || (i > 0 && group->members[i - 1]->session->id >= session->id))
+            return "a member of a group is not connected, or not in its place";
+        if (count > 0 && state->work_count == 0 && has_room(state, session))
+            return "a message waits in a group although a member has room";
+    }
+    return NULL;
+}
+
 /* ---- filters ---- */
 
 static uint64_t count_pending(struct state *state, const struct filter *filter, uint64_t message_id)
@@ -191,6 +244,8 @@ static uint64_t count_pending(struct state *state, const struct filter *filter, 
 
 static const char *check_filter(struct state *state, const struct filter *filter)
 {
+    if (filter->group != NULL)
+        return check_group(state, filter);
     uint64_t count = 0, id = 0;
     for (; (id = broadcast_next(state, filter, id)) != UINT64_MAX; count++) {
         struct key key = key_pair(filter->id, id);

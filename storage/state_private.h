@@ -4,6 +4,7 @@
  *   apply_*.c          one file per family of commands
  *   sessions.[ch]      sessions: connecting, disconnecting, ending
  *   subscriptions.[ch] filters, and who subscribes to them with which options
+ *   groups.[ch]        shared subscriptions: each message to one of the members
  *   memberships.[ch]   one session's place in one broadcast queue
  *   queues.[ch]        own queues and broadcast queues, and the order in which a session reads them
  *   window.[ch]        QoS 2 messages on their way to a session
@@ -50,6 +51,8 @@ struct filter {
     struct bytes text;               /* ours */
     bool broadcast;                  /* it has a queue; until nobody needs that any more */
     uint32_t dirty_slot;
+    struct group *group;             /* it is a shared subscription; of the rest, then, only the totals of subscribers and
+                                      * of the queue, and who is connected where */
     uint32_t subscribers;            /* subscriptions of any QoS */
     uint32_t member_count;           /* of QoS 1 and 2 */
     uint32_t qos2_count;             /* of QoS 2 */
@@ -72,6 +75,22 @@ struct subscription {
     uint32_t subscription_id;
     uint8_t options;
     uint32_t local_slot;             /* in filter->local, or NOT_LISTED */
+};
+
+/* All sessions that subscribe to one $share/name/filter. */
+struct group {
+    struct filter *filter;           /* its text is the whole */
+    struct bytes matched;            /* the filter in it; borrowed from its text */
+    struct subscription **members;   /* of connected sessions, by session id */
+    uint32_t member_count, member_capacity;
+    uint64_t last_given;             /* session; the next choice begins behind it */
+    uint64_t first;                  /* message that waits first; UINT64_MAX: none */
+    uint64_t turn;                   /* QoS 0 outside the log: whose turn it is; this node's own, in no row */
+};
+
+struct group_list {                  /* the groups that share one filter, by id */
+    struct group **groups;
+    uint32_t count;
 };
 
 /* [since, until): messages that a subscription with these options saw. */
@@ -101,6 +120,14 @@ struct owner {
     uint64_t connection;
 };
 
+/* What a session has to do with groups. */
+struct sharing {
+    struct subscription **subscriptions; /* the shared ones, by filter id */
+    uint32_t count;
+    uint32_t own_count;              /* rows of the own queue that groups gave */
+    uint64_t own_upto;               /* order of the newest of them, at least */
+};
+
 struct session {
     /* What a fan-out reads of each session comes first, so that it lies together. */
     uint64_t id;
@@ -123,12 +150,13 @@ struct session {
     uint64_t own_bytes;              /* rows of the own queue */
     uint32_t own_count;
     uint32_t own_qos2;               /* of them QoS 2: none of those is admitted */
-    uint32_t own_qos0;               /* of them QoS 0: retained messages */
+    uint32_t own_qos0;               /* of them QoS 0: retained messages, or given by a group */
     uint32_t subscription_count;     /* room for the next power of two of them */
     uint64_t admitted_upto;          /* no QoS 2 delivery up to here waits for admission */
     uint64_t sent_upto;              /* deliveries up to here may have been sent on an earlier connection */
     struct subscription **subscriptions; /* by filter id */
     struct membership **memberships;     /* by filter id */
+    struct sharing *sharing;             /* NULL: nothing so far */
     struct session *next_behind, *previous_behind; /* state->behind, while own_qos0 > 0 */
     uint32_t membership_count;       /* room for the next power of two of them */
     uint16_t client_id_size;
@@ -173,6 +201,7 @@ struct delivery {
     uint8_t qos;
     bool retain;
     bool released;                   /* rows of windows */
+    uint64_t group;                  /* filter id of the group that gave it; 0: none */
     const uint32_t *subscription_ids;
     uint32_t subscription_id_count;
 };
@@ -192,6 +221,11 @@ struct target_list {
     uint32_t count, capacity;
 };
 
+struct choice_list {
+    struct group_choice *items;
+    uint32_t count, capacity;
+};
+
 struct session_list {
     struct session **items;
     uint32_t count, capacity;
@@ -203,7 +237,8 @@ struct state {
     uint64_t self_epoch;             /* of this node's present life; 0: it is down */
     struct messages messages;
     struct retained retained;
-    struct index *index;
+    struct index *index;             /* filter -> struct filter */
+    struct index *shared;            /* what groups match -> struct group_list */
     struct session_map sessions;     /* by id, ended ones too */
     struct session_map clients;      /* by client id, living ones */
     struct filter *filters;          /* by id */
@@ -237,6 +272,7 @@ struct state {
     struct number_list read_filters;
     struct session_list hits;
     struct target_list targets;
+    struct choice_list choices;
 };
 
 /* Rows are written back by whoever owns them; see each header. */

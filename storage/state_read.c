@@ -7,10 +7,16 @@
 #include "sessions.h"
 #include "window.h"
 
-void state_match(struct state *state, const struct message *message, struct effects *effects,
-                 const struct target **targets, uint32_t *count, uint64_t *nodes)
+void state_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
+                 struct match *match)
 {
-    publish_match(state, message, effects, targets, count, nodes);
+    publish_match(state, message, reachable, effects, match);
+}
+
+void state_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
+                      struct effects *effects, struct match *match)
+{
+    publish_match_copy(state, message, groups, group_count, effects, match);
 }
 
 static void *copy_into(struct effects *arena, const void *data, size_t size)

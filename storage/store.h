@@ -40,7 +40,7 @@ enum table {
     TABLE_DUE = 17,               /* (cluster time, kind, id) */
     TABLE_GARBAGE = 18,           /* long work */
     TABLE_SCANS = 19,             /* open retained scans */
-    TABLE_GROUPS = 20,            /* shared subscriptions; not used yet */
+    TABLE_GROUPS = 20,            /* (filter, message): the queues of shared subscriptions */
     TABLE_USERS = 21,             /* not used yet */
     TABLE_COUNT = 24,
 };

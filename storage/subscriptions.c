@@ -1,6 +1,8 @@
 #include "subscriptions.h"
 
 #include "base/memory.h"
+#include "base/topic.h"
+#include "groups.h"
 #include "memberships.h"
 #include "sessions.h"
 
@@ -11,6 +13,7 @@
 
 enum filter_flag {
     FILTER_BROADCAST = 0x01,
+    FILTER_SHARED = 0x02,
 };
 
 struct filter *filter_by_id(const struct state *state, uint64_t id)
@@ -22,7 +25,8 @@ struct filter *filter_by_id(const struct state *state, uint64_t id)
 
 struct filter *filter_by_text(const struct state *state, struct bytes text)
 {
-    return index_get(state->index, text);
+    struct topic_filter parts;
+    return group_text(text, &parts) ? group_find(state, parts.filter, text) : index_get(state->index, text);
 }
 
 void filter_touch(struct state *state, struct filter *filter)
@@ -37,13 +41,18 @@ static struct filter *filter_make(struct state *state, uint64_t id, struct bytes
     filter->text = bytes_of(memory_copy(text.data, text.size), text.size);
     filter->dirty_slot = NOT_LISTED;
     HASH_ADD(hh, state->filters, id, sizeof filter->id, filter);
-    index_insert(state->index, filter->text, filter);
+    struct topic_filter parts;
+    if (group_text(filter->text, &parts))
+        group_make(state, filter, parts.filter);
+    else
+        index_insert(state->index, filter->text, filter);
     state->counts.filters++;
     return filter;
 }
 
 void filter_free(struct filter *filter)
 {
+    group_free(filter->group);
     free((void *)filter->text.data);
     free(filter->local);
     free(filter->nodes);
@@ -63,7 +72,10 @@ void filter_settle(struct state *state, struct filter *filter)
     struct key key = key_of(filter->id);
     store_delete(state->store, TABLE_FILTERS, key_bytes(&key));
     dirty_list_remove(&state->dirty_filters, &filter->dirty_slot);
-    index_remove(state->index, filter->text);
+    if (filter->group != NULL)
+        group_end(state, filter);
+    else
+        index_remove(state->index, filter->text);
     HASH_DEL(state->filters, filter);
     state->counts.filters--;
     filter_free(filter);
@@ -90,6 +102,8 @@ static void connect_subscription(struct state *state, struct subscription *subsc
 {
     struct filter *filter = subscription->filter;
     count_connected(filter, subscription->session->owner.node, 1);
+    if (filter->group != NULL)
+        group_connect(subscription);
     if (!session_held(state, subscription->session))
         return;
     if (filter->local_count == filter->local_capacity) {
@@ -104,6 +118,8 @@ static void disconnect_subscription(struct subscription *subscription)
 {
     struct filter *filter = subscription->filter;
     count_connected(filter, subscription->session->owner.node, -1);
+    if (filter->group != NULL)
+        group_disconnect(subscription);
     if (subscription->local_slot == NOT_LISTED)
         return;
     struct subscription *last = filter->local[--filter->local_count];
@@ -125,7 +141,14 @@ void subscriptions_disconnect(struct state *state, struct session *session)
         disconnect_subscription(session->subscriptions[i]);
 }
 
-/* ---- members: subscriptions of QoS 1 and 2 ---- */
+/* ---- members: subscriptions of QoS 1 and 2 ----
+ *
+ * Shared ones are their group's affair. */
+
+static bool is_member(const struct subscription *subscription)
+{
+    return SUBSCRIPTION_QOS(subscription->options) > 0 && subscription->filter->group == NULL;
+}
 
 static void list_member(struct filter *filter, struct subscription *subscription)
 {
@@ -210,6 +233,27 @@ struct subscription *subscription_find(const struct session *session, uint64_t f
     return found ? session->subscriptions[at] : NULL;
 }
 
+static void list_shared(struct session *session, struct subscription *subscription)
+{
+    struct sharing *sharing = session_sharing(session);
+    sharing->subscriptions = list_room(sharing->subscriptions, sharing->count);
+    uint32_t at = sharing->count++;
+    for (; at > 0 && sharing->subscriptions[at - 1]->filter->id > subscription->filter->id; at--)
+        sharing->subscriptions[at] = sharing->subscriptions[at - 1];
+    sharing->subscriptions[at] = subscription;
+}
+
+static void unlist_shared(struct session *session, const struct subscription *subscription)
+{
+    struct sharing *sharing = session->sharing;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sharing->count; i++) {
+        if (sharing->subscriptions[i] != subscription)
+            sharing->subscriptions[kept++] = sharing->subscriptions[i];
+    }
+    sharing->count = kept;
+}
+
 static struct subscription *subscription_make(struct state *state, struct session *session, struct filter *filter)
 {
     session->subscriptions = list_room(session->subscriptions, session->subscription_count);
@@ -220,6 +264,8 @@ static struct subscription *subscription_make(struct state *state, struct sessio
             (session->subscription_count - at) * sizeof *session->subscriptions);
     session->subscriptions[at] = subscription;
     session->subscription_count++;
+    if (filter->group != NULL)
+        list_shared(session, subscription);
     filter->subscribers++;
     state->counts.subscriptions++;
     return subscription;
@@ -249,12 +295,12 @@ struct filter *subscription_set(struct state *state, struct session *session, st
             connect_subscription(state, subscription);
     } else if (subscription->options == options && subscription->subscription_id == subscription_id) {
         return filter;
-    } else if (SUBSCRIPTION_QOS(subscription->options) > 0) {
+    } else if (is_member(subscription)) {
         member_leave(state, subscription);
     }
     subscription->options = options;
     subscription->subscription_id = subscription_id;
-    if (SUBSCRIPTION_QOS(options) > 0)
+    if (is_member(subscription))
         member_join(state, subscription);
     put_row(state, subscription);
     filter_settle(state, filter); /* its last member may have become a subscriber with QoS 0 */
@@ -267,7 +313,7 @@ void subscription_remove(struct state *state, struct subscription *subscription)
     struct filter *filter = subscription->filter;
     struct key key = key_pair(session->id, filter->id);
     store_delete(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key));
-    if (SUBSCRIPTION_QOS(subscription->options) > 0)
+    if (is_member(subscription))
         member_leave(state, subscription);
     if (session->owner.client_epoch != 0)
         disconnect_subscription(subscription);
@@ -275,6 +321,8 @@ void subscription_remove(struct state *state, struct subscription *subscription)
     session->subscription_count--;
     memmove(session->subscriptions + at, session->subscriptions + at + 1,
             (session->subscription_count - at) * sizeof *session->subscriptions);
+    if (filter->group != NULL)
+        unlist_shared(session, subscription);
     free(subscription);
     state->counts.subscriptions--;
     filter->subscribers--;
@@ -288,11 +336,14 @@ static void write_back(struct state *state, const struct filter *filter)
     struct key key = key_of(filter->id);
     struct buffer *row = &state->row;
     buffer_clear(row);
-    buffer_put_u8(row, filter->broadcast ? FILTER_BROADCAST : 0);
+    buffer_put_u8(row, (uint8_t)((filter->broadcast ? FILTER_BROADCAST : 0) |
+                                 (filter->group != NULL ? FILTER_SHARED : 0)));
     buffer_put_varint(row, filter->queue_count);
     buffer_put_varint(row, filter->queue_bytes);
     buffer_put_varint(row, filter->last_id);
     buffer_put_varint(row, filter->last_qos2_id);
+    if (filter->group != NULL)
+        buffer_put_varint(row, filter->group->last_given);
     buffer_put_block(row, filter->text);
     store_put(state->store, TABLE_FILTERS, key_bytes(&key), buffer_bytes(row));
 }
@@ -320,10 +371,16 @@ bool filters_load(struct state *state)
         uint8_t flags = reader_u8(&in);
         uint64_t queue_count = reader_varint(&in), queue_bytes = reader_varint(&in);
         uint64_t last_id = reader_varint(&in), last_qos2_id = reader_varint(&in);
+        bool shared = (flags & FILTER_SHARED) != 0;
+        uint64_t last_given = shared ? reader_varint(&in) : 0;
         struct bytes text = reader_block(&in);
         if (!reader_done(&in) || text.size == 0 || row.key.size != sizeof(uint64_t))
             return false;
         struct filter *filter = filter_make(state, key_number(row.key, 0), text);
+        if (shared != (filter->group != NULL))
+            return false;
+        if (shared)
+            filter->group->last_given = last_given;
         filter->broadcast = (flags & FILTER_BROADCAST) != 0;
         filter->queue_count = queue_count;
         filter->queue_bytes = queue_bytes;
@@ -345,7 +402,7 @@ static bool load_subscription(struct state *state, const struct row *row)
     subscription->subscription_id = (uint32_t)reader_varint(&in);
     if (session->owner.client_epoch != 0)
         connect_subscription(state, subscription);
-    if (SUBSCRIPTION_QOS(subscription->options) > 0) {
+    if (is_member(subscription)) {
         if (!filter->broadcast && filter->member_count == OWN_MEMBERS_MAX)
             return false;
         if (!filter->broadcast)

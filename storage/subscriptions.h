@@ -1,11 +1,12 @@
 /* subscriptions.h — filters, and who subscribes to them.
  *
- *   TABLE_FILTERS         filter → flags, totals of its queue, text    written back
+ *   TABLE_FILTERS         filter → flags, totals of its queue, whom a group gave to last, text    written back
  *   TABLE_SUBSCRIPTIONS   session, filter → options, subscription id
  *
  * A filter with up to OWN_MEMBERS_MAX members (subscriptions of QoS 1 and 2) names them, and messages go to their own
  * queues. With one more it gets a broadcast queue, and keeps it until nobody is a member or owed anything. A filter
- * exists while somebody subscribes to it or is owed something from its queue. */
+ * exists while somebody subscribes to it or is owed something from its queue. A shared subscription ($share/name/filter)
+ * is a filter with a group instead, whose affair messages and members then are (groups.h). */
 #ifndef COTERIE_SUBSCRIPTIONS_H
 #define COTERIE_SUBSCRIPTIONS_H
 

@@ -1,9 +1,9 @@
 #include "work.h"
 
 #include "apply.h"
+#include "groups.h"
 #include "sessions.h"
 #include "subscriptions.h"
-#include "window.h"
 
 void work_load(struct state *state)
 {
@@ -89,7 +89,7 @@ static bool admit_filter_step(struct state *state, uint64_t filter_id)
         state->budget--;
         struct session *session = session_by_id(state, progress.last_session);
         if (session != NULL)
-            window_admit(state, session);
+            session_advance(state, session);
     }
     progress_put(state, key, progress);
     return true;
@@ -97,7 +97,7 @@ static bool admit_filter_step(struct state *state, uint64_t filter_id)
 
 /* ---- steps ---- */
 
-/* One piece of work; false: it is finished. Each takes at least one row off the budget. */
+/* One piece of work; false: it is finished. Else it has taken at least one row off the budget. */
 static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64_t b)
 {
     switch (kind) {
@@ -111,7 +111,7 @@ static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64
         struct session *session = session_by_id(state, a);
         work_remove(state, WORK_ADMIT_SESSION, a, 0);
         if (session != NULL)
-            window_admit(state, session); /* notes itself again if there is more */
+            session_advance(state, session); /* notes itself again if there is more */
         return true;
     }
     case WORK_SESSION: {
@@ -121,24 +121,36 @@ static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64
         session_clear(state, session); /* removes the note when it is done */
         return true;
     }
+    case WORK_GROUP:
+        return group_hand_on(state, a);
+    case WORK_GROUP_CLEAR:
+        return group_clear(state, a);
+    case WORK_GROUP_OFFER:
+        return group_offer_step(state, a);
     }
     return false;
 }
 
-void work_admissions(struct state *state, uint32_t rows)
+/* All of one kind, within the budget. */
+static void do_all(struct state *state, enum work_kind kind)
 {
-    struct key prefix = key_of(WORK_ADMIT_FILTER);
+    struct key prefix = key_of(kind);
     struct row row;
-    if (state->work_count == 0)
-        return;
-    uint32_t kept = state->budget > rows ? state->budget - rows : 0;
-    state->budget -= kept;
     while (state->budget > 0 &&
            row_in(key_bytes(&prefix), store_first_at(state->store, TABLE_GARBAGE, key_bytes(&prefix), &row), &row)) {
-        uint64_t filter_id = key_number(row.key, 1);
-        if (!admit_filter_step(state, filter_id))
-            work_remove(state, WORK_ADMIT_FILTER, filter_id, 0);
+        uint64_t a = key_number(row.key, 1), b = key_number(row.key, 2);
+        if (!do_work(state, kind, a, b))
+            work_remove(state, kind, a, b);
     }
+}
+
+void work_at_once(struct state *state, uint32_t rows)
+{
+    static const enum work_kind kinds[] = {WORK_ADMIT_FILTER, WORK_GROUP_OFFER, WORK_GROUP};
+    uint32_t kept = state->budget > rows ? state->budget - rows : 0;
+    state->budget -= kept;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && state->work_count > 0; i++)
+        do_all(state, kinds[i]);
     state->budget += kept;
 }
 

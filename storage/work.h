@@ -16,6 +16,10 @@ enum work_kind {
                               * Progress: last session visited, whether to start again */
     WORK_ADMIT_SESSION = 3,  /* a: session. Looking for QoS 2 messages to admit goes on */
     WORK_SESSION = 4,        /* a: session that has ended. Its rows are cleared */
+    WORK_GROUP = 5,          /* a: filter of a group. What came back to its queue is given to members with room */
+    WORK_GROUP_CLEAR = 6,    /* a: filter of a group that has ended. Its queue is cleared */
+    WORK_GROUP_OFFER = 7,    /* a: session that has disconnected. What groups gave it is offered to others.
+                              * Progress: last row visited */
 };
 
 void work_add(struct state *state, enum work_kind kind, uint64_t a, uint64_t b);
@@ -25,8 +29,9 @@ void work_load(struct state *state);
 /* A QoS 2 message was added to the broadcast queue of `filter`. */
 void work_admit_filter(struct state *state, uint64_t filter_id);
 
-/* Admissions to members of filters only, up to `rows`, so that they need not wait for a CONTINUE. */
-void work_admissions(struct state *state, uint32_t rows);
+/* What clients wait for, up to `rows`, so that it need not wait for a CONTINUE: admissions to members of filters, and what
+ * groups hand on. */
+void work_at_once(struct state *state, uint32_t rows);
 
 /* Works until the budget of the batch is used up, or nothing is left. */
 void work_step(struct state *state);

@@ -84,6 +84,7 @@ static void put_state(json_t *root, struct core *core)
         {"sessions_connected", counts.connected},
         {"subscriptions", counts.subscriptions},
         {"filters", counts.filters},
+        {"groups", counts.groups},
         {"retained", counts.retained},
         {"retained_bytes", counts.retained_bytes},
         {"queued", counts.queued},

@@ -147,8 +147,8 @@ void core_sys_turn(struct core *core);
 void core_sys_answer(struct core *core, struct client *client, struct bytes filters, uint32_t subscription_id);
 
 /* ---- core_qos0.c ---- */
-/* Delivers to the clients of this node; returns which others have a match. */
-uint64_t core_deliver_here(struct core *core, const struct message *message);
+/* Delivers to the clients of this node, and of each group that matches to one member here. */
+void core_deliver_here(struct core *core, const struct message *message);
 void core_route_qos0(struct core *core, struct message *message, uint32_t expiry_s);
 void core_flush_qos0(struct core *core);
 

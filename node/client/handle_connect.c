@@ -155,8 +155,6 @@ static void fill_connack_properties(const struct client *client, uint32_t grante
                                     struct mqtt_properties *properties)
 {
     capabilities_announce(client, properties);
-    properties->shared_available = 0;
-    properties->present |= MQTT_HAS(PROPERTY_SHARED_AVAILABLE);
     if (client->assigned_id) {
         properties->assigned_client_id = client_id_of(client);
         properties->present |= MQTT_HAS(PROPERTY_ASSIGNED_CLIENT_ID);

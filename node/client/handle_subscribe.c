@@ -1,9 +1,8 @@
 /* handle_subscribe.c — SUBSCRIBE and UNSUBSCRIBE.
  *
- * Filters that are refused here (invalid: 0x8F, shared: 0x9E for now) do not go into the command; their codes wait in
- * client->codes until the state machine has decided about the others, and all are answered in the order asked.
- *
- * The place for shared subscriptions: let TOPIC_FILTER_SHARED through in subscription_code(). */
+ * Filters that are refused here (invalid: 0x8F) do not go into the command; their codes wait in client->codes until the
+ * state machine has decided about the others, and all are answered in the order asked. Shared subscriptions go into the
+ * command as they are: the state machine knows them by their text. */
 #include "client_private.h"
 
 #include "base/memory.h"
@@ -17,12 +16,7 @@ static uint8_t subscription_code(const struct client *client, const struct mqtt_
 
     if (refused != REASON_SUCCESS)
         return refused;
-    switch (subscription->kind) {
-    case TOPIC_FILTER_INVALID: return REASON_FILTER_INVALID;
-    case TOPIC_FILTER_SHARED: return REASON_SHARED_NOT_SUPPORTED;
-    case TOPIC_FILTER_PLAIN: break;
-    }
-    return CODE_FROM_STATE;
+    return subscription->kind == TOPIC_FILTER_INVALID ? REASON_FILTER_INVALID : CODE_FROM_STATE;
 }
 
 /* The octet of options, with no more QoS than this server offers. */
@@ -190,14 +184,12 @@ void handle_unsubscribe(struct client *client, const struct mqtt_unsubscribe *un
     codes = codes_new(unsubscribe->packet_id, unsubscribe->count);
     for (; mqtt_next_filter(&rest, &text); number++) {
         struct topic_filter parts;
-        enum topic_filter_kind kind = topic_filter_parse(text, &parts);
 
-        if (kind == TOPIC_FILTER_PLAIN) {
+        if (topic_filter_parse(text, &parts) != TOPIC_FILTER_INVALID) {
             command_put_filter(&out->text, text, 0);
             proposed++;
         } else {
-            codes->codes[number] =
-                kind == TOPIC_FILTER_INVALID ? REASON_FILTER_INVALID : REASON_NO_SUBSCRIPTION_EXISTED;
+            codes->codes[number] = REASON_FILTER_INVALID;
         }
     }
     if (!wants_outcome(client, MQTT_UNSUBACK, codes, proposed, out))

@@ -42,8 +42,9 @@ static void try_messages(struct bytes body)
 {
     struct reader reader = reader_of(body);
     struct message message;
-    while (wire_message_next(&reader, &message))
-        wire_message_put(&out, &message);
+    struct bytes groups;
+    while (wire_message_next(&reader, &message, &groups))
+        wire_message_put(&out, &message, groups);
     if (!reader.failed)
         then_it_encodes_to(body);
 }

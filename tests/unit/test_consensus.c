@@ -579,7 +579,7 @@ static void qos0_messages_reach_the_peer(void **state)
     struct world *world = *state;
     struct buffer out = {0};
     struct message message = {.topic = bytes_text("x/y"), .payload = bytes_text("1")};
-    wire_message_put(&out, &message);
+    wire_message_put(&out, &message, bytes_of(NULL, 0));
     assert_true(consensus_messages(world->nodes[1].consensus, 2, buffer_bytes(&out)));
     run_ms(world, 2);
     assert_true(bytes_equal(buffer_bytes(&world->nodes[2].messages), buffer_bytes(&out)));

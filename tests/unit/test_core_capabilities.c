@@ -64,7 +64,7 @@ static void a_publish_above_the_maximum_qos_ends_the_connection(void **state)
     (void)state;
     offered.maximum_qos = 1;
     given_node();
-    device = given_told("24 01", "2a 00");
+    device = given_told("24 01", "");
     when_sends(device, "32 'a' 0001 () <fine>");
     then_receives(device, "40 0001 10");
     when_sends(device, "34 'a' 0001 () <too much>");
@@ -81,7 +81,7 @@ static void subscriptions_are_granted_the_maximum_qos(void **state)
     (void)state;
     offered.maximum_qos = 0;
     given_node();
-    device = given_told("24 00", "2a 00");
+    device = given_told("24 00", "");
     when_sends(device, "82 0001 () 'a' 02 'b' 01 'c' 00");
     then_receives(device, "90 0001 () 00 00 00");
 }
@@ -113,7 +113,7 @@ static void what_is_to_be_retained_is_refused_where_nothing_is(void **state)
     (void)state;
     offered.retain_available = false;
     given_node();
-    device = given_told("25 00", "2a 00");
+    device = given_told("25 00", "");
     when_sends(device, "31 'a' () <kept>");
     then_ended(device, 0x9a);
     device = when_dials(cores, 1);
@@ -130,7 +130,7 @@ static void wildcards_are_refused_where_they_are_not_offered(void **state)
     (void)state;
     offered.wildcards_available = false;
     given_node();
-    device = given_told("", "28 00 2a 00");
+    device = given_told("", "28 00");
     when_subscribes(cores, device, "a/b", 0);
     when_sends(device, "82 0002 () 'c' 00 'a/+' 00");
     then_ended(device, 0xa2);
@@ -146,7 +146,7 @@ static void subscription_ids_are_refused_where_they_are_not_offered(void **state
     (void)state;
     offered.subscription_ids_available = false;
     given_node();
-    device = given_told("", "29 00 2a 00");
+    device = given_told("", "29 00");
     when_sends(device, "82 0002 (0b 01) 'a' 00");
     then_ended(device, 0xa1);
 }
@@ -192,7 +192,7 @@ static void payloads_are_checked_only_if_asked_to(void **state)
     (void)state;
     offered.payload_format_checked = true;
     given_node();
-    device = given_told("", "2a 00");
+    device = given_told("", "");
     when_sends(device, "30 'a' (01 01) c3a4");
     when_sends(device, "30 'a' () c3");
     then_receives_nothing(device);
@@ -208,10 +208,10 @@ static void response_information_is_for_those_who_ask(void **state)
     (void)state;
     offered.response_information = answers;
     given_node();
-    given_told("", "2a 00");
+    given_told("", "");
     device = when_dials(cores, 1);
     when_sends(device, "10 'MQTT' 05 02 0000 (19 01) 'asks'");
-    then_receives(device, "20 00 00 (1a 'answers/' 21 03e8 22 0020 27 00100400 2a 00)");
+    then_receives(device, "20 00 00 (1a 'answers/' 21 03e8 22 0020 27 00100400)");
 }
 
 static void who_wants_no_problem_information_gets_none(void **state)

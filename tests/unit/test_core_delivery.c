@@ -46,8 +46,8 @@ static void suback_has_a_code_per_filter_in_order(void **state)
 {
     struct device bob = given_client(*state, 1, 5, "bob"), old = given_client(*state, 1, 4, "old");
 
-    when_sends(bob, "82 0001 00 'a' 01 'a#' 00 '$share/g/t' 01 'b' 02");
-    then_receives(bob, "90 0001 00 01 8f 9e 02");
+    when_sends(bob, "82 0001 00 'a' 01 'a#' 00 '$share/g/t' 01 '$share//t' 01 'b' 02");
+    then_receives(bob, "90 0001 00 01 8f 01 8f 02");
     when_sends(bob, "82 0002 00 'a+' 01");
     then_receives(bob, "90 0002 00 8f");
     when_sends(old, "82 0003 'a' 01 '#/a' 00 'b' 02");

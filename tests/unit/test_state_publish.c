@@ -160,22 +160,20 @@ static void qos_0_is_matched_to_the_sessions_here_and_the_nodes_elsewhere(void *
     world_subscribe(w, "gone", "u", 1);
     world_end(w, "gone", END_CLEAN);
     struct message message = {.topic = bytes_text("t/a")};
-    const struct target *targets;
-    uint32_t count;
-    uint64_t nodes;
-    state_match(w->states[0], &message, w->effects[0], &targets, &count, &nodes);
-    assert_int_equal(count, 1);
-    assert_int_equal(targets[0].qos, 0);
-    assert_int_equal(targets[0].order, 0);
-    assert_int_equal(targets[0].subscription_id_count, 1);
-    assert_int_equal(nodes, 1 << 2);
-    state_match(w->states[1], &message, w->effects[1], &targets, &count, &nodes);
-    assert_int_equal(count, 1);
-    assert_int_equal(nodes, 1 << 1);
+    struct match match;
+    state_match(w->states[0], &message, UINT64_MAX, w->effects[0], &match);
+    assert_int_equal(match.count, 1);
+    assert_int_equal(match.targets[0].qos, 0);
+    assert_int_equal(match.targets[0].order, 0);
+    assert_int_equal(match.targets[0].subscription_id_count, 1);
+    assert_int_equal(match.nodes, 1 << 2);
+    state_match(w->states[1], &message, UINT64_MAX, w->effects[1], &match);
+    assert_int_equal(match.count, 1);
+    assert_int_equal(match.nodes, 1 << 1);
     message.topic = bytes_text("u");
-    state_match(w->states[0], &message, w->effects[0], &targets, &count, &nodes);
-    assert_int_equal(count, 0);
-    assert_int_equal(nodes, 0);
+    state_match(w->states[0], &message, UINT64_MAX, w->effects[0], &match);
+    assert_int_equal(match.count, 0);
+    assert_int_equal(match.nodes, 0);
 }
 
 /* ---- limits ---- */

@@ -22,13 +22,14 @@ static uint64_t draw(uint64_t below)
 }
 
 static const char *const topics[] = {"a", "a/b", "a/b/c", "b", "b/c", "a/c", "all", "all/x"};
-static const char *const filters[] = {"a", "a/#", "a/+", "+/b", "#", "r/#", "all/#", "b/c", "+", "a/b/c"};
+static const char *const filters[] = {"a",   "a/#", "a/+",   "+/b",          "#",           "r/#",          "all/#",
+                                     "b/c", "+",   "a/b/c", "$share/g/all/#", "$share/g/a/#", "$share/h/all/#", "$share/g/#"};
 #define MANY_TOPICS 130 /* more than a SUBSCRIBE brings at once */
 
 /* Half of the time the one filter that so gets more members than can be named in it. */
 static const char *draw_filter(void)
 {
-    return draw(2) == 0 ? "all/#" : filters[draw(10)];
+    return draw(2) == 0 ? "all/#" : filters[draw(14)];
 }
 
 /* At times one of many topics that are retained from the start. */
@@ -205,6 +206,7 @@ static void everything_ends(struct world *w)
     assert_int_equal(counts.sessions, 0);
     assert_int_equal(counts.connected, 0);
     assert_int_equal(counts.filters, 0);
+    assert_int_equal(counts.groups, 0);
     assert_int_equal(counts.subscriptions, 0);
     assert_int_equal(counts.messages, 0);
     assert_int_equal(counts.queued, 0);

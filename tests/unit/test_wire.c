@@ -208,24 +208,27 @@ static void messages_come_out_in_the_order_they_went_in(void **state)
                             .origin_session = 7, .expires_ms = 99, .retain = true};
     struct message second = {.topic = bytes_text("c")};
     struct message back;
-    wire_message_put(&out, &first);
-    wire_message_put(&out, &second);
+    struct bytes groups;
+    wire_message_put(&out, &first, bytes_text(""));
+    wire_message_put(&out, &second, bytes_text("\x05\x07"));
     struct reader reader = reader_of(buffer_bytes(&out));
-    assert_true(wire_message_next(&reader, &back));
+    assert_true(wire_message_next(&reader, &back, &groups));
     assert_true(bytes_equal(back.topic, first.topic) && bytes_equal(back.payload, first.payload));
     assert_true(bytes_equal(back.properties, first.properties));
     assert_int_equal(back.origin_session, 7);
     assert_int_equal(back.expires_ms, 99);
     assert_true(back.retain);
-    assert_true(wire_message_next(&reader, &back));
+    assert_int_equal(groups.size, 0);
+    assert_true(wire_message_next(&reader, &back, &groups));
     assert_true(bytes_equal(back.topic, second.topic));
     assert_false(back.retain);
-    assert_false(wire_message_next(&reader, &back));
+    assert_true(bytes_equal(groups, bytes_text("\x05\x07")));
+    assert_false(wire_message_next(&reader, &back, &groups));
     assert_false(reader.failed);
 
     reader = reader_of(bytes_of(out.data, out.size - 1));
-    assert_true(wire_message_next(&reader, &back));
-    assert_false(wire_message_next(&reader, &back));
+    assert_true(wire_message_next(&reader, &back, &groups));
+    assert_false(wire_message_next(&reader, &back, &groups));
     assert_true(reader.failed);
 }
 

@@ -81,8 +81,8 @@ static void put_messages(struct buffer *out)
                                      .expires_ms = 99000,
                                      .retain = true};
     const struct message plain = {.topic = bytes_text("c")};
-    wire_message_put(out, &retained);
-    wire_message_put(out, &plain);
+    wire_message_put(out, &retained, bytes_of(NULL, 0));
+    wire_message_put(out, &plain, bytes_of(NULL, 0));
 }
 
 /* The body of the example of a type whose frame is begun and ended by us. */
@@ -169,8 +169,9 @@ static void messages_again(struct buffer *out, struct bytes body)
 {
     struct reader reader = reader_of(body);
     struct message message;
-    while (wire_message_next(&reader, &message))
-        wire_message_put(out, &message);
+    struct bytes groups;
+    while (wire_message_next(&reader, &message, &groups))
+        wire_message_put(out, &message, groups);
     assert_false(reader.failed);
 }
 
