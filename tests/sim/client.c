@@ -50,6 +50,7 @@ struct sim_client {
     uint8_t receiving[65536 / 8];    /* QoS 2 packet ids received and not completed */
     struct subscription subscriptions[4];
     uint32_t subscription_count;
+    uint32_t session;        /* in the history: its id, or that of the group of which it is a member */
 };
 
 static void reconnect_later(struct sim_client *client);
@@ -193,6 +194,16 @@ static void complete(struct sim_client *client, struct outgoing *one)
 
 /* ---- subscribing ---- */
 
+static bool is_member(const struct sim_client *client)
+{
+    return client->session != client->id;
+}
+
+static uint32_t group_of(const struct sim_client *client)
+{
+    return client->session - client->sim->config.clients;
+}
+
 static bool covers(const struct subscription *one, uint32_t topic)
 {
     return one->topic == UINT32_MAX || one->topic == topic;
@@ -205,9 +216,9 @@ static void tell_history(struct sim_client *client, const struct subscription *o
         if (!covers(one, topic))
             continue;
         if (one->sent && one->wanted)
-            history_subscribing(sim->history, client->id, topic, one->qos, one->sent_us);
+            history_subscribing(sim->history, client->session, topic, one->qos, one->sent_us);
         else if (!one->sent && one->active)
-            history_subscribed(sim->history, client->id, topic, sim_now_us(sim));
+            history_subscribed(sim->history, client->session, topic, sim_now_us(sim));
         else if (!one->sent)
             history_unsubscribed(sim->history, client->id, topic, one->sent_us, sim_now_us(sim));
     }
@@ -215,8 +226,10 @@ static void tell_history(struct sim_client *client, const struct subscription *o
 
 static void change_subscription(struct sim_client *client, struct subscription *one)
 {
-    char name[32];
-    if (one->topic == UINT32_MAX)
+    char name[48];
+    if (is_member(client))
+        snprintf(name, sizeof name, "$share/group-%u/sim/+", group_of(client));
+    else if (one->topic == UINT32_MAX)
         snprintf(name, sizeof name, "sim/+");
     else
         topic_name(name, sizeof name, one->topic);
@@ -261,7 +274,7 @@ static void toggle_subscription(struct sim_client *client)
 {
     struct subscription *one =
         &client->subscriptions[random_below(&client->sim->workload_random, client->subscription_count)];
-    if (client->phase != ONLINE || one->sent || one->wanted != one->active)
+    if (client->phase != ONLINE || is_member(client) || one->sent || one->wanted != one->active)
         return;
     one->wanted = !one->wanted;
     change_subscription(client, one);
@@ -296,7 +309,7 @@ static void deliver(struct sim_client *client, uint8_t first, struct reader *bod
     }
     if (!repeated) {
         sim_trace(sim, 'd', ((uint64_t)publisher << 32) | number);
-        const char *wrong = history_delivered(sim->history, client->id, publisher, number, qos, (first & 8) != 0,
+        const char *wrong = history_delivered(sim->history, client->session, publisher, number, qos, (first & 8) != 0,
                                               client->connection, sim_now_us(sim));
         if (wrong != NULL)
             sim_violation(sim, "%s (at node %u)", wrong, client->node);
@@ -506,6 +519,15 @@ void client_model_start(struct sim_client *client)
     schedule_add(client->sim->schedule, random_below(&client->sim->workload_random, SIM_S), work, client->id, NULL);
 }
 
+/* The one group grants QoS 2, so that exactly once can be asked of it; the other less. */
+static void join_group(struct sim_client *client, uint32_t group)
+{
+    client->session = client->sim->config.clients + group;
+    client->subscription_count = 1;
+    client->subscriptions[0].topic = UINT32_MAX;
+    client->subscriptions[0].qos = group == 0 ? 2 : 1;
+}
+
 struct sim_client *client_model_new(struct sim *sim, uint32_t id)
 {
     struct sim_client *client = memory_zeroed(1, sizeof *client);
@@ -526,6 +548,9 @@ struct sim_client *client_model_new(struct sim *sim, uint32_t id)
         else if (i >= sim->config.topics)
             client->subscription_count = i;
     }
+    client->session = id;
+    if (sim->config.shared && random_chance(&sim->workload_random, 500))
+        join_group(client, (uint32_t)random_below(&sim->workload_random, SIM_GROUPS));
     return client;
 }
 

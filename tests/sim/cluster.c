@@ -296,6 +296,7 @@ static void draw_config(struct sim *sim)
     config->receive_maximum = random_chance(&draw, 500) ? 65535 : (uint32_t)random_between(&draw, 1, 20);
     config->log_bytes_max = random_chance(&draw, 500) ? (uint32_t)random_between(&draw, 100, 2000) * 1024 : 0;
     config->resubscribe = random_chance(&draw, 400);
+    config->shared = random_chance(&draw, 400);
     config->wipes = random_chance(&draw, 400);
 }
 
@@ -310,7 +311,7 @@ struct sim *sim_new(uint64_t seed, bool verbose)
     sim->network_random = random_stream(seed, 2);
     sim->disk_random = random_stream(seed, 3);
     sim->workload_random = random_stream(seed, 4);
-    sim->history = history_new(sim->config.clients);
+    sim->history = history_new(sim->config.clients, SIM_GROUPS);
     sim->ledger = memory_zeroed(1, sizeof *sim->ledger);
     snprintf(sim->directory, sizeof sim->directory, "%s/coterie-sim-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -393,9 +394,10 @@ static void check_final_state(struct sim *sim)
 static void note_config(struct sim *sim)
 {
     const struct sim_config *config = &sim->config;
-    sim_note(sim, "%u nodes, %u clients, %u topics, window %u, receive maximum %u, payload %u, log %u%s%s", config->nodes,
+    sim_note(sim, "%u nodes, %u clients, %u topics, window %u, receive maximum %u, payload %u, log %u%s%s%s", config->nodes,
              config->clients, config->topics, config->window, config->receive_maximum, config->payload_bytes,
-             config->log_bytes_max, config->broadcast ? ", broadcast" : "", config->resubscribe ? ", resubscribing" : "");
+             config->log_bytes_max, config->broadcast ? ", broadcast" : "", config->shared ? ", shared" : "",
+             config->resubscribe ? ", resubscribing" : "");
 }
 
 void sim_run(struct sim *sim)

@@ -47,7 +47,7 @@ struct client_history {
 };
 
 struct history {
-    uint32_t clients;
+    uint32_t clients, sessions;   /* sessions: clients, then groups */
     struct client_history *client;
     struct history_counts counts;
     char text[512];
@@ -63,12 +63,13 @@ static const char *verdict(struct history *history, const char *format, ...)
     return history->text;
 }
 
-struct history *history_new(uint32_t clients)
+struct history *history_new(uint32_t clients, uint32_t groups)
 {
     struct history *history = memory_zeroed(1, sizeof *history);
     history->clients = clients;
-    history->client = memory_zeroed(clients, sizeof *history->client);
-    for (uint32_t i = 0; i < clients; i++) {
+    history->sessions = clients + groups;
+    history->client = memory_zeroed(history->sessions, sizeof *history->client);
+    for (uint32_t i = 0; i < history->sessions; i++) {
         history->client[i].streams = memory_zeroed(clients, sizeof(struct stream));
         for (uint32_t j = 0; j < clients; j++)
             for (int path = 0; path < PATHS; path++)
@@ -79,7 +80,7 @@ struct history *history_new(uint32_t clients)
 
 void history_free(struct history *history)
 {
-    for (uint32_t i = 0; i < history->clients; i++) {
+    for (uint32_t i = 0; i < history->sessions; i++) {
         for (uint32_t j = 0; j < history->clients; j++)
             free(history->client[i].streams[j].seen);
         free(history->client[i].streams);
@@ -130,6 +131,8 @@ static struct interval *open_interval(struct client_history *client, uint32_t to
 void history_subscribing(struct history *history, uint32_t session, uint32_t topic, uint8_t qos, uint64_t now_us)
 {
     struct client_history *client = &history->client[session];
+    if (session >= history->clients && open_interval(client, topic) != NULL)
+        return; /* another member was first */
     if (client->interval_count == client->interval_capacity) {
         client->interval_capacity = client->interval_capacity > 0 ? 2 * client->interval_capacity : 8;
         client->intervals = memory_resize(client->intervals, client->interval_capacity * sizeof *client->intervals);
@@ -141,7 +144,7 @@ void history_subscribing(struct history *history, uint32_t session, uint32_t top
 void history_subscribed(struct history *history, uint32_t session, uint32_t topic, uint64_t now_us)
 {
     struct interval *interval = open_interval(&history->client[session], topic);
-    if (interval != NULL)
+    if (interval != NULL && interval->suback_us == HISTORY_NEVER)
         interval->suback_us = now_us;
 }
 
@@ -213,6 +216,17 @@ static const char *judge_repetition(struct history *history, uint32_t session, u
     return NULL;
 }
 
+/* Two members of a group got the same message. */
+static const char *judge_second_member(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
+                                       uint8_t qos)
+{
+    const struct publish *publish = &history->client[publisher].publishes[number];
+    if (entered_twice(publish) || (publish->qos > 0 && qos < 2))
+        return NULL;
+    return verdict(history, "group %u got %u-%u (published with QoS %u) twice, with QoS %u", session - history->clients,
+                   publisher, number, publish->qos, qos);
+}
+
 /* Whether the first delivery of a message may come late: a second copy, made by the publisher's own retry, that was the
  * first to meet the subscription. */
 static bool second_copy_came_first(const struct client_history *client, const struct publish *publish, uint8_t qos)
@@ -270,8 +284,10 @@ const char *history_delivered(struct history *history, uint32_t session, uint32_
     history->counts.delivered++;
     if (seen->times++ > 0) {
         history->counts.repeated++;
-        wrong = judge_repetition(history, session, publisher, number, qos, dup, seen->connection == connection);
-    } else {
+        wrong = session >= history->clients
+                    ? judge_second_member(history, session, publisher, number, qos)
+                    : judge_repetition(history, session, publisher, number, qos, dup, seen->connection == connection);
+    } else if (session < history->clients) {
         wrong = judge_order(history, session, publisher, number, qos, connection);
     }
     seen->connection = connection;
@@ -281,7 +297,7 @@ const char *history_delivered(struct history *history, uint32_t session, uint32_
 const char *history_check(struct history *history)
 {
     uint64_t lost = 0;
-    for (uint32_t session = 0; session < history->clients; session++) {
+    for (uint32_t session = 0; session < history->sessions; session++) {
         for (uint32_t publisher = 0; publisher < history->clients; publisher++) {
             const struct client_history *from = &history->client[publisher];
             struct stream *stream = &history->client[session].streams[publisher];

@@ -5,7 +5,11 @@
  *
  *   must(session)  published with a positive acknowledgement, sent after the SUBACK was received, acknowledged before
  *                  the UNSUBSCRIBE was sent
- *   may(session)   every publish whose span overlaps the subscription's span */
+ *   may(session)   every publish whose span overlaps the subscription's span
+ *
+ * A group of a shared subscription counts as one session, whose number follows those of the clients: it is subscribed from
+ * the first SUBACK that a member got, and a message is delivered to it when some member gets it. No order is asked of it, and
+ * QoS 1 may come to two members. */
 #ifndef COTERIE_SIM_HISTORY_H
 #define COTERIE_SIM_HISTORY_H
 
@@ -17,7 +21,7 @@
 
 struct history;
 
-struct history *history_new(uint32_t clients);
+struct history *history_new(uint32_t clients, uint32_t groups);
 void history_free(struct history *history);
 
 /* A publish is sent for the first time; returns its number, to be put in the payload. */

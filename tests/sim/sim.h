@@ -17,6 +17,7 @@
 #include "schedule.h"
 
 #define SIM_NODES_MAX 5
+#define SIM_GROUPS 2   /* of shared subscriptions, if there are any */
 #define SIM_MS 1000ull
 #define SIM_S (1000 * SIM_MS)
 
@@ -41,6 +42,7 @@ struct sim_config {
     uint32_t receive_maximum;
     uint32_t log_bytes_max;          /* small: snapshots and trimming happen often */
     bool broadcast;                  /* many clients share filters, beyond 8 members */
+    bool shared;                     /* some clients are members of groups */
     bool resubscribe;                /* clients unsubscribe and subscribe again while it runs */
 };
 
