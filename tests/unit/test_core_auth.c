@@ -114,7 +114,7 @@ static struct device given_authenticated(struct cores *cores, const char *user, 
     char expected[80], notation[300];
 
     when_proves(device, user, password, expected);
-    snprintf(notation, sizeof(notation), "20 00 00 (15 'SCRAM-SHA-256' 16 '%s' 21 03e8 22 0020 27 00100400 2a 00)",
+    snprintf(notation, sizeof(notation), "20 00 00 (15 'SCRAM-SHA-256' 16 '%s' 21 03e8 22 0020 27 00100400)",
              expected);
     then_receives(device, notation);
     return device;
