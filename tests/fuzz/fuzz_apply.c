@@ -437,16 +437,14 @@ static void many_subscribers(struct machine *m, struct input *in)
 static void read_something(struct machine *m, struct input *in)
 {
     struct message message = draw_message(in);
-    const struct target *targets;
-    uint64_t nodes;
-    uint32_t counts[STATES];
+    struct match matches[STATES];
     if (topic_name_check(message.topic) != STATUS_OK)
         return;
     for (int i = 0; i < STATES; i++) {
         effects_clear(m->arena);
-        state_match(m->states[i], &message, m->arena, &targets, &counts[i], &nodes);
+        state_match(m->states[i], &message, 0, m->arena, &matches[i]);
     }
-    assert(counts[0] == counts[1]);
+    assert(matches[0].count == matches[1].count && matches[0].nodes == matches[1].nodes);
 }
 
 static void step(struct machine *m, struct input *in)
