@@ -951,6 +951,19 @@ static void tend_log(struct consensus *consensus)
         consensus_resign(consensus, "the disk of the log is full");
 }
 
+/* What is applied here, and what every peer within reach has, is kept on disk only. */
+static void forget_entries(struct consensus *consensus)
+{
+    uint64_t needless = consensus->applied;
+    bool leads = replica_role(consensus->replica) == RAFT_LEADER;
+    for (uint32_t peer = 1; leads && peer < NODES; peer++) {
+        bool reached = consensus->peers[peer].links[LINK_RAFT].up && (replica_members(consensus->replica) & NODE_BIT(peer));
+        if (reached && replica_match(consensus->replica, peer) < needless)
+            needless = replica_match(consensus->replica, peer);
+    }
+    log_forget(consensus->log, needless);
+}
+
 void consensus_flush(struct consensus *consensus)
 {
     if (consensus->failed)
@@ -960,6 +973,7 @@ void consensus_flush(struct consensus *consensus)
     replica_flush(consensus->replica);
     update_role(consensus);
     consensus_deliver(consensus);
+    forget_entries(consensus);
     tell_applied(consensus);
     consensus->counts.pushes = replica_pushes(consensus->replica);
     tell_changes(consensus);

@@ -474,6 +474,12 @@ void log_trim(struct log *log, uint64_t index)
     start_care(log);
 }
 
+void log_forget(struct log *log, uint64_t index)
+{
+    while (log->cache_first <= index && log->cache_first <= log->durable)
+        ring_drop(log, log->cache_first++);
+}
+
 /* ---- the flush ---- */
 
 static void flush_run(struct disk_job *job)

@@ -154,6 +154,10 @@ enum status log_truncate(struct log *log, uint64_t from);
  * background; log_first() says what is left. */
 void log_trim(struct log *log, uint64_t index);
 
+/* Nobody is expected to ask for entries up to `index` any more: memory that holds durable ones of them is freed. A
+ * reader that comes all the same gets them from their segment. */
+void log_forget(struct log *log, uint64_t index);
+
 /* Forgets all entries: a snapshot of everything up to `index` (whose term is `term`) was installed. The next entry is
  * index + 1. Takes effect on disk with the next flush, which it starts. Until then a restart finds the old entries, and
  * the caller resets again because the snapshot is ahead. */
