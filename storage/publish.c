@@ -100,10 +100,11 @@ static void collect_hits(struct state *state, const struct publication *publicat
 static void collect_hits_behind(struct state *state, const struct publication *publication)
 {
     struct retained_entry old;
-    if (state->behind == NULL || !retained_get(&state->retained, publication->message->topic, &old) ||
+    if (state->behind.count == 0 || !retained_get(&state->retained, publication->message->topic, &old) ||
         messages_references(&state->messages, old.message_id) < 2)
         return;
-    for (struct session *session = state->behind; session != NULL; session = session->next_behind) {
+    for (uint32_t i = 0; i < state->behind.count; i++) {
+        struct session *session = state->behind.things[i];
         const struct subscription *known =
             publication->filter_count == 1 ? subscription_find(session, publication->filters[0]->id) : NULL;
         struct delivery delivery;

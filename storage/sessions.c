@@ -33,20 +33,14 @@ void session_touch(struct state *state, struct session *session)
 
 void session_follow_behind(struct state *state, struct session *session)
 {
-    bool listed = session->previous_behind != NULL || state->behind == session;
-    if (session->own_qos0 > 0 && !listed) {
-        session->next_behind = state->behind;
-        if (state->behind != NULL)
-            state->behind->previous_behind = session;
-        state->behind = session;
-    } else if (session->own_qos0 == 0 && listed) {
-        if (session->next_behind != NULL)
-            session->next_behind->previous_behind = session->previous_behind;
-        if (session->previous_behind != NULL)
-            session->previous_behind->next_behind = session->next_behind;
-        else
-            state->behind = session->next_behind;
-        session->next_behind = session->previous_behind = NULL;
+    struct dirty_list *behind = &state->behind;
+    if (session->own_qos0 > 0) {
+        dirty_list_add(behind, session, &session->behind_slot);
+    } else if (session->behind_slot != NOT_LISTED) {
+        struct session *last = behind->things[--behind->count];
+        behind->things[session->behind_slot] = last;
+        last->behind_slot = session->behind_slot;
+        session->behind_slot = NOT_LISTED;
     }
 }
 
@@ -58,7 +52,7 @@ static struct session *session_new(struct state *state, uint64_t id, struct byte
     session->ended = ended;
     session->client_id_size = (uint16_t)client_id.size;
     memcpy(session->client_id, client_id.data, client_id.size);
-    session->dirty_slot = NOT_LISTED;
+    session->dirty_slot = session->behind_slot = NOT_LISTED;
     session_map_add(&state->sessions, session);
     if (!ended) {
         session_map_add(&state->clients, session);
@@ -76,8 +70,13 @@ struct session *session_make(struct state *state, uint64_t id, struct bytes clie
 
 void session_set_user_name(struct session *session, struct bytes user_name)
 {
-    free((void *)session->user_name.data);
-    session->user_name = bytes_of(user_name.size > 0 ? memory_copy(user_name.data, user_name.size) : NULL, user_name.size);
+    free(session->user_name);
+    session->user_name = NULL;
+    if (user_name.size == 0)
+        return;
+    session->user_name = memory_allocate(sizeof *session->user_name + user_name.size);
+    session->user_name->size = (uint32_t)user_name.size;
+    memcpy(session->user_name->text, user_name.data, user_name.size);
 }
 
 struct sharing *session_sharing(struct session *session)
@@ -98,7 +97,7 @@ void session_free(struct session *session)
     if (session->sharing != NULL)
         free(session->sharing->subscriptions);
     free(session->sharing);
-    free((void *)session->user_name.data);
+    free(session->user_name);
     free(session);
 }
 
@@ -333,7 +332,7 @@ static void write_back(struct state *state, const struct session *session)
     buffer_clear(row);
     buffer_put_u8(row, session->ended ? SESSION_ENDED : 0);
     buffer_put_block(row, session_client_id(session));
-    buffer_put_block(row, session->user_name);
+    buffer_put_block(row, session_user_name(session));
     buffer_put_u8(row, session->protocol_level);
     buffer_put_varint(row, session->receive_maximum);
     buffer_put_varint(row, session->expiry_s);
@@ -397,7 +396,7 @@ static bool load(struct state *state, const struct row *row)
     uint64_t own_shared = reader_varint(&in), own_upto = reader_varint(&in);
     if (own_upto > 0)
         *session_sharing(session) = (struct sharing){.own_count = (uint32_t)own_shared, .own_upto = own_upto};
-    session->in_flight = (uint32_t)reader_varint(&in);
+    session->in_flight = (uint16_t)reader_varint(&in);
     session->inbound = (uint32_t)reader_varint(&in);
     session->admitted_upto = reader_varint(&in);
     session->sent_upto = reader_varint(&in);

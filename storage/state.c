@@ -340,6 +340,7 @@ void state_close(struct state *state)
     buffer_release(&state->text);
     free(state->scans);
     free(state->dirty_sessions.things);
+    free(state->behind.things);
     free(state->dirty_filters.things);
     free(state->dirty_memberships.things);
     free(state->ids.items);

@@ -37,7 +37,7 @@
 #define NOT_LISTED UINT32_MAX
 #define NO_UNTIL UINT64_MAX
 
-/* ---- dirty: a list of things whose rows are to be written back ---- */
+/* ---- lists of things that know their slot: those whose rows are to be written back, and others ---- */
 
 struct dirty_list {
     void **things;
@@ -128,6 +128,11 @@ struct sharing {
     uint64_t own_upto;               /* order of the newest of them, at least */
 };
 
+struct user_name {
+    uint32_t size;
+    uint8_t text[];
+};
+
 struct session {
     /* What a fan-out reads of each session comes first, so that it lies together. */
     uint64_t id;
@@ -138,9 +143,10 @@ struct session {
     uint16_t receive_maximum;
     uint32_t dirty_slot;
 
-    struct bytes user_name;          /* ours; NULL if empty */
+    struct user_name *user_name;     /* NULL if empty */
     uint32_t expiry_s;
-    uint32_t in_flight;              /* QoS 2, admitted */
+    uint16_t in_flight;              /* QoS 2, admitted; at most receive_maximum */
+    uint16_t client_id_size;
     uint32_t inbound;                /* QoS 2 packet ids that the client has open */
     uint32_t scan_count;
     uint64_t expires_ms;             /* cluster time; 0: connected, or never */
@@ -157,11 +163,15 @@ struct session {
     struct subscription **subscriptions; /* by filter id */
     struct membership **memberships;     /* by filter id */
     struct sharing *sharing;             /* NULL: nothing so far */
-    struct session *next_behind, *previous_behind; /* state->behind, while own_qos0 > 0 */
+    uint32_t behind_slot;            /* in state->behind, while own_qos0 > 0 */
     uint32_t membership_count;       /* room for the next power of two of them */
-    uint16_t client_id_size;
     uint8_t client_id[];
 };
+
+static inline struct bytes session_user_name(const struct session *session)
+{
+    return session->user_name != NULL ? bytes_of(session->user_name->text, session->user_name->size) : bytes_of(NULL, 0);
+}
 
 static inline struct bytes session_client_id(const struct session *session)
 {
@@ -242,7 +252,7 @@ struct state {
     struct session_map sessions;     /* by id, ended ones too */
     struct session_map clients;      /* by client id, living ones */
     struct filter *filters;          /* by id */
-    struct session *behind;          /* sessions with retained messages of QoS 0 in their queue; in any order */
+    struct dirty_list behind;        /* sessions with retained messages of QoS 0 in their queue; in any order */
     struct scan **scans;             /* by session, position, number */
     uint32_t scan_count, scan_capacity;
     struct node_record nodes[NODES_MAX];

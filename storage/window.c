@@ -29,7 +29,7 @@ static void put_row(struct state *state, const struct session *session, const st
 
 static void count(struct state *state, struct session *session, int by)
 {
-    session->in_flight += (uint32_t)by;
+    session->in_flight = (uint16_t)(session->in_flight + by);
     state->counts.in_flight += (uint64_t)(int64_t)by;
     session_touch(state, session);
 }

@@ -61,7 +61,7 @@ struct client {
     const char *listener;
 
     /* From CONNECT. */
-    uint8_t *client_id;
+    uint8_t *client_id;             /* until it is connected; then the session has it */
     uint16_t client_id_size;
     uint16_t keep_alive_s;          /* as enforced; 0 = none */
     uint16_t receive_maximum;       /* of the client: our window */

@@ -571,8 +571,8 @@ void core_each_client(const struct core *core, struct bytes prefix,
 
     while ((client = registry_next(&core->registry, &slot)) != NULL) {
         char address[CORE_ADDRESS_MAX] = "";
+        struct session_facts session;
         struct core_client_facts facts = {
-            .client_id = client_id_of(client),
             .address = address,
             .listener = client->listener,
             .connection = client->number,
@@ -584,7 +584,10 @@ void core_each_client(const struct core *core, struct bytes prefix,
             .keep_alive_s = client->keep_alive_s,
         };
 
-        if (client->phase != CLIENT_CONNECTED || !bytes_starts_with(facts.client_id, prefix))
+        if (client->phase != CLIENT_CONNECTED || !state_session(core->state, client->session_id, &session))
+            continue;
+        facts.client_id = session.client_id;
+        if (!bytes_starts_with(facts.client_id, prefix))
             continue;
         if (core->out.address != NULL && client->conn != NULL)
             core->out.address(core->out.context, client->conn, address);

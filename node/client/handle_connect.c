@@ -9,6 +9,7 @@
 #include "node/mqtt/property.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- the client id ---- */
@@ -169,6 +170,14 @@ static void fill_connack_properties(const struct client *client, uint32_t grante
     }
 }
 
+/* From here on the session knows it; each connection counts. */
+static void client_forget_id(struct client *client)
+{
+    free(client->client_id);
+    client->client_id = NULL;
+    client->client_id_size = 0;
+}
+
 /* CONNECT was applied for a connection that is not there any more, or was told no: the session is ended again. */
 static void end_unwanted(struct client *client, struct actions *out)
 {
@@ -211,6 +220,7 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
     }
     client_sent(client, true, out);
     client->phase = CLIENT_CONNECTED;
+    client_forget_id(client);
     client->packet_ms = now_ms;
     client->behind = connack.session_present;
     client->sent_before = effect->connected.sent_upto;
