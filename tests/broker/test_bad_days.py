@@ -26,9 +26,9 @@ def own_cluster():
 
 
 def data_directory(cluster, number):
-    found = [path for path in glob.glob(f"{cluster.directory}/**/identity*", recursive=True) if f"{number}" in path]
-    assert found, os.listdir(cluster.directory)
-    return os.path.dirname(found[0])
+    path = os.path.join(cluster.directory, f"node{number}", "data")
+    assert os.path.isdir(os.path.join(path, "log")), os.listdir(cluster.directory)
+    return path
 
 
 @pytest.mark.parametrize("garbage", [
