@@ -14,7 +14,6 @@
 
 struct held {
     struct held *next;
-    uint64_t life;
     size_t size;
     uint8_t frame[];
 };
@@ -26,7 +25,6 @@ struct direction {
 
 struct link {
     bool up;
-    uint64_t life;               /* grows with each connection */
     uint64_t generation[2];      /* of the lower and the higher node's frames */
     struct direction direction[2];   /* from the lower node, from the higher */
 };
@@ -47,7 +45,6 @@ struct sim_network {
 };
 
 struct delivery {
-    uint64_t life;
     uint32_t from, to;
     int kind;
     size_t size;
@@ -116,11 +113,11 @@ static void drop_held(struct direction *direction)
     direction->held_end = &direction->held;
 }
 
-static void transmit(struct sim *sim, struct direction *direction, uint64_t life, uint32_t from, uint32_t to, int kind,
+static void transmit(struct sim *sim, struct direction *direction, uint32_t from, uint32_t to, int kind,
                      const uint8_t *frame, size_t size)
 {
     struct delivery *delivery = memory_allocate(sizeof *delivery + size);
-    *delivery = (struct delivery){life, from, to, kind, size};
+    *delivery = (struct delivery){from, to, kind, size};
     memcpy(delivery->frame, frame, size);
     uint64_t at_us = sim_now_us(sim) + latency(sim) + size / 200;    /* about 1.6 Gbit/s */
     if (at_us <= direction->last_us)
@@ -134,11 +131,10 @@ void network_send(struct sim *sim, uint32_t from, uint32_t to, int kind, uint8_t
     struct link *link = link_of(sim, from, to, kind);
     struct direction *direction = &link->direction[from < to ? 0 : 1];
     if (link->up && !sim->network->cut[from][to]) {
-        transmit(sim, direction, link->life, from, to, kind, frame, size);
+        transmit(sim, direction, from, to, kind, frame, size);
     } else if (link->up) {
         struct held *held = memory_allocate(sizeof *held + size);
         held->next = NULL;
-        held->life = link->life;
         held->size = size;
         memcpy(held->frame, frame, size);
         *direction->held_end = held;
@@ -180,7 +176,6 @@ static void dial(void *world, uint64_t key, void *data)
                     node_awake(sim->node[low], &later) && node_awake(sim->node[high], &later);
     if (!link->up && possible) {
         link->up = true;
-        link->life++;
         link->generation[0] = ++sim->network->generations;
         link->generation[1] = ++sim->network->generations;
         uint64_t accepted = sim_now_us(sim) + latency(sim), dialed = accepted + latency(sim) + 1;
@@ -220,14 +215,9 @@ void network_cut(struct sim *sim, uint32_t from, uint32_t to, bool cut)
         struct link *link = link_of(sim, from, to, kind);
         struct direction *direction = &link->direction[from < to ? 0 : 1];
         for (struct held *held = direction->held; held != NULL; held = held->next)
-            transmit(sim, direction, held->life, from, to, kind, held->frame, held->size);
+            transmit(sim, direction, from, to, kind, held->frame, held->size);
         drop_held(direction);
     }
-}
-
-bool network_is_cut(const struct sim *sim, uint32_t from, uint32_t to)
-{
-    return sim->network->cut[from][to];
 }
 
 void network_heal(struct sim *sim)

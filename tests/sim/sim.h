@@ -90,7 +90,6 @@ void network_send(struct sim *sim, uint32_t from, uint32_t to, int kind, uint8_t
 void network_disconnect(struct sim *sim, uint32_t a, uint32_t b, int kind);       /* both ends hear of it, in time */
 void network_node_gone(struct sim *sim, uint32_t node);                           /* crashed: its connections end */
 void network_cut(struct sim *sim, uint32_t from, uint32_t to, bool cut);          /* one direction */
-bool network_is_cut(const struct sim *sim, uint32_t from, uint32_t to);
 void network_heal(struct sim *sim);
 /* Clients: a connection is named by its number; numbers are never used again. */
 uint64_t network_dial(struct sim *sim, uint32_t client, uint32_t node);
