@@ -49,9 +49,16 @@ struct index {
     struct node root;
     struct node *children;       /* hash table over (parent, level) */
     uint64_t count;
-    struct node_set reached, next;
     void **matches;
     uint32_t match_count, match_capacity;
+
+    /* The match under way: those before reached.nodes[at] have been asked for `level`, and what they lead to is in next. */
+    struct topic_levels levels;
+    struct bytes level;
+    bool has_level;              /* false: the topic ends at the reached nodes, or nothing was reached */
+    bool wildcards;              /* they match this level */
+    struct node_set reached, next;
+    uint32_t at;
 };
 
 /* Seeded with where the parent lies in memory, so that topics cannot be chosen to collide; nothing depends on it. */
@@ -234,43 +241,68 @@ static void add_match(struct index *index, void *value)
     index->matches[index->match_count++] = value;
 }
 
-/* One level further: from index->reached to the nodes that `level` leads to. */
-static void step(struct index *index, struct bytes level, bool wildcards)
+/* From reached.nodes[at] to the nodes that `level` leads to. */
+static void step(struct index *index, const struct node *node, struct bytes level, bool wildcards)
 {
-    index->next.count = 0;
-    for (uint32_t i = 0; i < index->reached.count; i++) {
-        struct node *node = index->reached.nodes[i];
-        if (wildcards)
-            add_match(index, node->below);
-        struct node *child = find_named(index, node, level);
-        if (child != NULL)
-            set_add(&index->next, child);
-        if (wildcards && node->plus != NULL)
-            set_add(&index->next, node->plus);
-    }
+    if (wildcards)
+        add_match(index, node->below);
+    struct node *child = find_named(index, node, level);
+    if (child != NULL)
+        set_add(&index->next, child);
+    if (wildcards && node->plus != NULL)
+        set_add(&index->next, node->plus);
+}
+
+static void next_level(struct index *index)
+{
     struct node_set reached = index->next;
     index->next = index->reached;
+    index->next.count = 0;
     index->reached = reached;
+    index->at = 0;
+    index->wildcards = true;
+    index->has_level = index->reached.count > 0 && topic_next_level(&index->levels, &index->level);
+}
+
+void index_match_begin(struct index *index, struct bytes topic)
+{
+    index->levels = topic_levels_of(topic);
+    index->match_count = index->reached.count = index->next.count = index->at = 0;
+    set_add(&index->reached, &index->root);
+    index->has_level = topic_next_level(&index->levels, &index->level);
+    index->wildcards = topic.size == 0 || topic.data[0] != '$';
+}
+
+bool index_match_more(struct index *index, uint32_t *budget)
+{
+    while (index->has_level) {
+        for (; index->at < index->reached.count; index->at++, --*budget) {
+            if (*budget == 0)
+                return true;
+            step(index, index->reached.nodes[index->at], index->level, index->wildcards);
+        }
+        next_level(index);
+    }
+    for (; index->levels.done && index->at < index->reached.count; index->at++, --*budget) {
+        if (*budget == 0)
+            return true;
+        add_match(index, index->reached.nodes[index->at]->here);
+        add_match(index, index->reached.nodes[index->at]->below);
+    }
+    return false;
+}
+
+uint32_t index_matches(const struct index *index, void ***values)
+{
+    *values = index->matches;
+    return index->match_count;
 }
 
 uint32_t index_match(struct index *index, struct bytes topic, void ***values)
 {
-    struct topic_levels levels = topic_levels_of(topic);
-    struct bytes level;
-    bool wildcards = topic.size == 0 || topic.data[0] != '$';
-    index->match_count = 0;
-    index->reached.count = 0;
-    set_add(&index->reached, &index->root);
-    while (index->reached.count > 0 && topic_next_level(&levels, &level)) {
-        step(index, level, wildcards);
-        wildcards = true;
-    }
-    if (levels.done) {
-        for (uint32_t i = 0; i < index->reached.count; i++) {
-            add_match(index, index->reached.nodes[i]->here);
-            add_match(index, index->reached.nodes[i]->below);
-        }
-    }
-    *values = index->matches;
-    return index->match_count;
+    uint32_t budget = UINT32_MAX;
+    index_match_begin(index, topic);
+    while (index_match_more(index, &budget))
+        budget = UINT32_MAX;
+    return index_matches(index, values);
 }

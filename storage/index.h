@@ -24,4 +24,10 @@ uint64_t index_count(const struct index *index);
  * matched by a filter that begins with a wildcard. */
 uint32_t index_match(struct index *index, struct bytes topic, void ***values);
 
+/* The same in steps: `topic` is borrowed until the last one, and the index does not change meanwhile. Each node of the trie
+ * that is visited takes one off *budget; true: it is used up, and there is more. */
+void index_match_begin(struct index *index, struct bytes topic);
+bool index_match_more(struct index *index, uint32_t *budget);
+uint32_t index_matches(const struct index *index, void ***values);
+
 #endif

@@ -183,9 +183,39 @@ static void a_topic_of_slashes_only_is_walked_without_recursion(void **state)
     index_free(index);
 }
 
+/* Filters over {a, +} of every combination: one topic reaches all of their nodes. */
+static void a_match_can_be_taken_in_steps_of_any_size(void **state)
+{
+    (void)state;
+    enum { DEPTH = 6, COUNT = 1 << DEPTH };
+    static char filters[COUNT][2 * DEPTH];
+    struct index *index = index_new();
+    for (int i = 0; i < COUNT; i++) {
+        for (int level = 0; level < DEPTH; level++) {
+            filters[i][2 * level] = (i >> level & 1) != 0 ? '+' : 'a';
+            filters[i][2 * level + 1] = level + 1 < DEPTH ? '/' : '\0';
+        }
+        index_insert(index, bytes_text(filters[i]), filters[i]);
+    }
+    void **values, *at_once[COUNT];
+    assert_int_equal(index_match(index, bytes_text("a/a/a/a/a/a"), &values), COUNT);
+    memcpy(at_once, values, sizeof at_once);
+    for (uint32_t size = 1; size <= 7; size++) {
+        uint32_t steps = 0, budget = size;
+        index_match_begin(index, bytes_text("a/a/a/a/a/a"));
+        for (; index_match_more(index, &budget); budget = size)
+            steps++;
+        assert_int_equal(index_matches(index, &values), COUNT);
+        assert_memory_equal(values, at_once, sizeof at_once);
+        assert_int_equal(steps, (2 * COUNT - 1) / size - ((2 * COUNT - 1) % size == 0));
+    }
+    index_free(index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_match_can_be_taken_in_steps_of_any_size),
         cmocka_unit_test(a_filter_is_found_until_it_is_removed),
         cmocka_unit_test(wildcards_follow_the_standard),
         cmocka_unit_test(any_topic_matches_what_naive_matching_says),
