@@ -31,7 +31,8 @@ struct submission {
 struct door {
     struct broker *broker;
     struct listener *listener;
-    char name[96]; /* outlives the listener: core borrows it */
+    char name[96]; /* this and the facts outlive the listener: core borrows them */
+    struct core_listener facts;
     struct log_limit paused_limit;
 };
 

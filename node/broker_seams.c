@@ -88,7 +88,7 @@ static void client_accepted(void *context, struct conn *conn, const char *name)
         conn_close(conn, false);
         return;
     }
-    const struct core_origin origin = {.listener = door->name};
+    const struct core_origin origin = {.listener = &door->facts, .transport = "tcp"};
     conn_set_number(conn, core_open(broker->core, conn, &origin, broker->now_ms));
 }
 

@@ -51,7 +51,12 @@ static enum status open_doors(struct broker *broker, char *error)
         }
         broker->door_count++;
         listener_limit(door->listener, clients);
-        snprintf(door->name, sizeof(door->name), "%s", listener_name(door->listener));
+        snprintf(door->name, sizeof(door->name), "%s",
+                 wanted->name[0] != '\0' ? wanted->name : listener_name(door->listener));
+        door->facts = (struct core_listener){.name = door->name,
+                                             .authentication = wanted->authentication,
+                                             .anonymous = wanted->anonymous,
+                                             .packet_bytes_max = wanted->packet_bytes_max};
     }
     return STATUS_OK;
 }

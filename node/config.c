@@ -3,20 +3,18 @@
  *   file --libcyaml, schema from `options`--> raw values --> option_set (range) --> struct config --> config_check
  *   environment -----------------------------------------------^
  *
- * To add an option: its field in config.h and a row in `options`. Everything else follows from the row. libcyaml reads
+ * To add an option: its field in config.h and a row in `options`; of a listener: config_listeners.c. Everything else follows from the row. libcyaml reads
  * whole numbers and texts into `struct raw`, one pointer per option (NULL: not in the file), so that a default is never
  * mistaken for a value. Where libcyaml's message names no usable line (unknown keys) or we find the fault ourselves
  * (ranges), the file is walked again with libyaml, on which libcyaml stands, to find the line of a key. */
-#include "config.h"
+#include "config_private.h"
 
 #include "base/memory.h"
 #include "cluster/wire.h"
-#include "net/listener.h"
 #include "node/client/auth.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
-#include <cyaml/cyaml.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,18 +24,7 @@
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
 #define PACKET_OVERHEAD_MAX (128 * 1024) /* a command is larger than its packet by a topic of 64 KB (alias), some fields */
 #define USERS_BYTES_MAX   (4 * 1024 * 1024)
-#define PATH_LENGTH_MAX   128
-
-enum option_type { OPTION_U32, OPTION_U64, OPTION_BOOL, OPTION_TEXT, OPTION_SECRET, OPTION_LEVEL, OPTION_FORMAT };
-
-struct option {
-    const char *section, *key;
-    enum option_type type;
-    size_t offset;
-    int64_t min, max;     /* of a number, or of the length of a text */
-    const char *fallback; /* the default, as one would write it */
-    const char *meaning;
-};
+#define LIST_ENTRIES_MAX  256
 
 #define AT(member) offsetof(struct config, member)
 #define KIB        1024ll
@@ -109,12 +96,6 @@ static const char *const sections[] = {"node", "cluster", "admin", "limits", "ti
 
 static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}};
 
-/* Where a fault was found, and the sentence about it. */
-struct fault {
-    const char *file; /* NULL: the environment */
-    char *out;        /* CONFIG_ERROR_MAX */
-};
-
 /* ---- the line of a key, for messages ---- */
 
 static int node_below(yaml_document_t *document, int number, const char *step)
@@ -149,7 +130,7 @@ static unsigned line_of(const char *file, const char *path)
     yaml_parser_initialize(&parser);
     yaml_parser_set_input_file(&parser, stream);
     if (yaml_parser_load(&parser, &document)) {
-        char steps[PATH_LENGTH_MAX], *rest = steps, *step;
+        char steps[CONFIG_PATH_MAX], *rest = steps, *step;
         snprintf(steps, sizeof(steps), "%s", path);
         int number = 1;
         while (number != 0 && (step = strsep(&rest, ".")) != NULL) {
@@ -166,18 +147,17 @@ static unsigned line_of(const char *file, const char *path)
 
 /* ---- messages ---- */
 
-static void option_variable(const char *section, const char *key, char out[PATH_LENGTH_MAX])
+static void option_variable(const char *section, const char *key, char out[CONFIG_PATH_MAX])
 {
-    snprintf(out, PATH_LENGTH_MAX, "COTERIE_%s%s%s", section, key[0] != '\0' ? "_" : "", key);
+    snprintf(out, CONFIG_PATH_MAX, "COTERIE_%s%s%s", section, key[0] != '\0' ? "_" : "", key);
     for (char *c = out; *c != '\0'; c++)
         if (*c >= 'a' && *c <= 'z')
             *c = (char)(*c - 'a' + 'A');
 }
 
-/* "FILE:LINE: node.id: " or "COTERIE_NODE_ID: ", then the sentence. Always returns STATUS_INVALID. */
-static enum status fault_at(const struct fault *fault, const char *section, const char *key, const char *sentence)
+enum status fault_at(const struct fault *fault, const char *section, const char *key, const char *sentence)
 {
-    char path[PATH_LENGTH_MAX], variable[PATH_LENGTH_MAX];
+    char path[CONFIG_PATH_MAX], variable[CONFIG_PATH_MAX];
     snprintf(path, sizeof(path), "%s%s%s", section, key[0] != '\0' ? "." : "", key);
     option_variable(section, key, variable);
     if (fault->file != NULL)
@@ -188,7 +168,22 @@ static enum status fault_at(const struct fault *fault, const char *section, cons
     return STATUS_INVALID;
 }
 
-static void option_expectation(const struct option *option, char *out, size_t size)
+/* "one|another|third: meaning" -> "one, another or third" */
+static void choices_describe(const char *choices, char *out, size_t size)
+{
+    size_t length = strcspn(choices, ":"), used = 0;
+    const char *last = memrchr(choices, '|', length);
+    for (const char *c = choices; c < choices + length && used + 5 < size; c++) {
+        const char *separator = c == last ? " or " : ", ";
+        if (*c == '|')
+            used += (size_t)snprintf(out + used, size - used, "%s", separator);
+        else
+            out[used++] = *c;
+    }
+    out[used] = '\0';
+}
+
+void option_expectation(const struct option *option, char *out, size_t size)
 {
     switch (option->type) {
     case OPTION_U32:
@@ -203,12 +198,15 @@ static void option_expectation(const struct option *option, char *out, size_t si
     case OPTION_SECRET:
         snprintf(out, size, "a text of %lld to %lld bytes", (long long)option->min, (long long)option->max);
         return;
+    case OPTION_LIST: snprintf(out, size, "a list of texts, together at most %lld bytes", (long long)option->max); return;
+    case OPTION_CHOICE: choices_describe(option->meaning, out, size); return;
     case OPTION_LEVEL: snprintf(out, size, "error, warning, info or debug"); return;
     case OPTION_FORMAT: snprintf(out, size, "text or json"); return;
     }
 }
 
-static enum status option_refused(const struct fault *fault, const struct option *option, const char *got)
+static enum status option_refused(const struct fault *fault, const struct option *option, const char *section,
+                                  const char *got)
 {
     char expected[128], sentence[320];
     option_expectation(option, expected, sizeof(expected));
@@ -216,12 +214,12 @@ static enum status option_refused(const struct fault *fault, const struct option
         snprintf(sentence, sizeof(sentence), "expected %s", expected);
     else
         snprintf(sentence, sizeof(sentence), "expected %s, got '%.100s'", expected, got);
-    return fault_at(fault, option->section, option->key, sentence);
+    return fault_at(fault, section, option->key, sentence);
 }
 
 /* ---- one option ---- */
 
-static bool number_of(const char *text, int64_t *number)
+bool number_of(const char *text, int64_t *number)
 {
     char *end;
     errno = 0;
@@ -239,11 +237,21 @@ static bool bool_of(const char *text, bool *value)
     return false;
 }
 
-/* Sets the option from text: the one place where ranges are checked, whatever the source. */
-static enum status option_set(struct config *config, const struct option *option, const char *text,
-                              const struct fault *fault)
+/* "one|another|third: meaning" */
+static bool choice_of(const char *choices, const char *text, uint32_t *number)
 {
-    void *field = (char *)config + option->offset;
+    size_t length = strlen(text), all = strcspn(choices, ":");
+    *number = 0;
+    for (const char *c = choices; c < choices + all; c += strcspn(c, "|:") + 1, ++*number)
+        if (strcspn(c, "|:") == length && memcmp(c, text, length) == 0)
+            return true;
+    return false;
+}
+
+enum status option_set(void *base, const struct option *option, const char *section, const char *text,
+                       const struct fault *fault)
+{
+    void *field = (char *)base + option->offset;
     int64_t number = 0;
     bool valid = false;
     switch (option->type) {
@@ -258,22 +266,30 @@ static enum status option_set(struct config *config, const struct option *option
     case OPTION_BOOL: valid = bool_of(text, field); break;
     case OPTION_TEXT:
     case OPTION_SECRET:
+    case OPTION_LIST:
         valid = strlen(text) >= (size_t)option->min && strlen(text) <= (size_t)option->max;
         if (valid) {
             free(*(char **)field);
             *(char **)field = memory_text(text);
         }
         break;
+    case OPTION_CHOICE: valid = choice_of(option->meaning, text, field); break;
     case OPTION_LEVEL: valid = log_level_of(text, field); break;
     case OPTION_FORMAT: valid = log_format_of(text, field); break;
     }
-    return valid ? STATUS_OK : option_refused(fault, option, text);
+    return valid ? STATUS_OK : option_refused(fault, option, section, text);
+}
+
+void option_release(void *base, const struct option *option)
+{
+    if (option->type == OPTION_TEXT || option->type == OPTION_SECRET || option->type == OPTION_LIST)
+        free(*(char **)((char *)base + option->offset));
 }
 
 static void options_set_defaults(struct config *config)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        enum status status = option_set(config, &options[i], options[i].fallback, NULL);
+        enum status status = option_set(config, &options[i], options[i].section, options[i].fallback, NULL);
         assert(status == STATUS_OK);
         (void)status;
     }
@@ -284,9 +300,10 @@ static void options_set_defaults(struct config *config)
 /* What libcyaml fills: a pointer per option, and the two lists. */
 struct raw {
     void *values[OPTION_COUNT];
+    unsigned counts[OPTION_COUNT];
     struct config_member *members;
     unsigned members_count;
-    struct config_listener *listeners;
+    struct raw_listener *listeners;
     unsigned listeners_count;
 };
 
@@ -299,29 +316,18 @@ static const cyaml_schema_field_t member_fields[] = {
 static const cyaml_schema_value_t member_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_member, member_fields),
 };
-static const cyaml_schema_field_t listener_fields[] = {
-    CYAML_FIELD_STRING_PTR("kind", CYAML_FLAG_POINTER, struct config_listener, kind, 1, 32),
-    CYAML_FIELD_STRING_PTR("address", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct config_listener, address, 1,
-                           255),
-    CYAML_FIELD_UINT("port", CYAML_FLAG_DEFAULT, struct config_listener, port),
-    CYAML_FIELD_END,
-};
-static const cyaml_schema_value_t listener_schema = {
-    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_listener, listener_fields),
-};
-
 struct schema {
     cyaml_schema_field_t fields[SECTION_COUNT][OPTION_COUNT + 2];
     cyaml_schema_field_t top[SECTION_COUNT + 2];
     cyaml_schema_value_t root;
 };
 
-static cyaml_schema_field_t option_schema(size_t number)
+cyaml_schema_field_t option_schema(const struct option *option, size_t offset, size_t count_offset)
 {
-    const struct option *option = &options[number];
+    static const cyaml_schema_value_t list_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 1024)};
     cyaml_schema_field_t field = {
         .key = option->key,
-        .data_offset = offsetof(struct raw, values) + number * sizeof(void *),
+        .data_offset = offset,
         .value = {.flags = CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL},
     };
     if (option->type == OPTION_U32 || option->type == OPTION_U64) {
@@ -333,6 +339,13 @@ static cyaml_schema_field_t option_schema(size_t number)
         field.value.data_size = sizeof(int64_t);
         field.value.enumeration.strings = bool_names;
         field.value.enumeration.count = sizeof(bool_names) / sizeof(bool_names[0]);
+    } else if (option->type == OPTION_LIST) {
+        field.value.type = CYAML_SEQUENCE;
+        field.value.data_size = sizeof(char *);
+        field.value.sequence.entry = &list_entry;
+        field.value.sequence.max = LIST_ENTRIES_MAX;
+        field.count_offset = count_offset;
+        field.count_size = sizeof(unsigned);
     } else {
         field.value.type = CYAML_STRING;
         field.value.data_size = 1;
@@ -348,7 +361,9 @@ static void schema_init(struct schema *schema)
         size_t count = 0;
         for (size_t i = 0; i < OPTION_COUNT; i++)
             if (strcmp(options[i].section, sections[s]) == 0)
-                schema->fields[s][count++] = option_schema(i);
+                schema->fields[s][count++] =
+                    option_schema(&options[i], offsetof(struct raw, values) + i * sizeof(void *),
+                                  offsetof(struct raw, counts) + i * sizeof(unsigned));
         if (strcmp(sections[s], "cluster") == 0)
             schema->fields[s][count++] =
                 (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE("members", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
@@ -363,7 +378,7 @@ static void schema_init(struct schema *schema)
     }
     schema->top[SECTION_COUNT] =
         (cyaml_schema_field_t)CYAML_FIELD_SEQUENCE("listeners", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw,
-                                                   listeners, &listener_schema, 0, CONFIG_LISTENERS_MAX);
+                                                   listeners, listener_schema(), 0, CONFIG_LISTENERS_MAX);
     schema->root = (cyaml_schema_value_t){.type = CYAML_MAPPING,
                                           .flags = CYAML_FLAG_POINTER,
                                           .data_size = sizeof(struct raw),
@@ -373,13 +388,13 @@ static void schema_init(struct schema *schema)
 /* libcyaml's complaint: the first line says what, the backtrace says where, innermost first. */
 struct complaint {
     char what[192];
-    char path[PATH_LENGTH_MAX];
+    char path[CONFIG_PATH_MAX];
     unsigned line;
 };
 
 static void complaint_prepend(struct complaint *complaint, const char *step)
 {
-    char path[PATH_LENGTH_MAX];
+    char path[CONFIG_PATH_MAX];
     snprintf(path, sizeof(path), "%.60s%s%.60s", step, complaint->path[0] != '\0' ? "." : "", complaint->path);
     memcpy(complaint->path, path, sizeof(path));
 }
@@ -409,12 +424,13 @@ static void complaint_hear(cyaml_log_t level, void *context, const char *format,
 static const struct option *option_at(const char *path)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char own[PATH_LENGTH_MAX];
+        char own[CONFIG_PATH_MAX];
         snprintf(own, sizeof(own), "%s.%s", options[i].section, options[i].key);
         if (strcmp(own, path) == 0)
             return &options[i];
     }
-    return NULL;
+    const char *last = strrchr(path, '.');
+    return strncmp(path, "listeners.", 10) == 0 && last != NULL ? listener_option(last + 1) : NULL;
 }
 
 /* Says libcyaml's complaint in our form. */
@@ -425,7 +441,7 @@ static void complaint_tell(struct complaint *complaint, cyaml_err_t error, const
     if (complaint->what[0] == '\0')
         snprintf(complaint->what, sizeof(complaint->what), "%s", cyaml_strerror(error));
     if (sscanf(complaint->what, "Unexpected key: %63s", unknown) == 1) {
-        char path[PATH_LENGTH_MAX * 2];
+        char path[CONFIG_PATH_MAX * 2];
         snprintf(path, sizeof(path), "%s%s%s", complaint->path, complaint->path[0] != '\0' ? "." : "", unknown);
         snprintf(out, CONFIG_ERROR_MAX, "%s:%u: %s: unknown key; `coterie --help-config` lists those that exist", file,
                  line_of(file, path), path);
@@ -441,10 +457,23 @@ static void complaint_tell(struct complaint *complaint, cyaml_err_t error, const
     }
 }
 
-static enum status take_value(struct config *config, size_t number, const void *value, const struct fault *fault)
+/* Several texts as one, with commas. */
+static char *list_join(char *const *texts, unsigned count)
 {
-    char text[32];
-    const struct option *option = &options[number];
+    struct buffer list = {0};
+    for (unsigned i = 0; i < count; i++) {
+        if (i > 0)
+            buffer_put(&list, ",", 1);
+        buffer_put(&list, texts[i], strlen(texts[i]));
+    }
+    buffer_put(&list, "", 1);
+    return (char *)list.data;
+}
+
+enum status option_take(void *base, const struct option *option, const char *section, const void *value, unsigned count,
+                        const struct fault *fault)
+{
+    char text[32], *list = NULL;
     if (option->type == OPTION_U32 || option->type == OPTION_U64 || option->type == OPTION_BOOL) {
         int64_t integer;
         memcpy(&integer, value, sizeof(integer));
@@ -453,8 +482,12 @@ static enum status take_value(struct config *config, size_t number, const void *
         else
             snprintf(text, sizeof(text), "%lld", (long long)integer);
         value = text;
+    } else if (option->type == OPTION_LIST) {
+        value = list = list_join(value, count);
     }
-    return option_set(config, option, value, fault);
+    enum status status = option_set(base, option, section, value, fault);
+    free(list);
+    return status;
 }
 
 static void members_add(struct config *config, uint32_t id, const char *link, const char *admin)
@@ -463,14 +496,6 @@ static void members_add(struct config *config, uint32_t id, const char *link, co
     config->cluster.members = memory_resize(config->cluster.members, (count + 1) * sizeof(struct config_member));
     config->cluster.members[count] =
         (struct config_member){.id = id, .link = memory_text(link), .admin = memory_text(admin != NULL ? admin : "")};
-}
-
-static void listeners_add(struct config *config, const char *kind, const char *address, uint32_t port)
-{
-    uint32_t count = config->listener_count++;
-    config->listeners = memory_resize(config->listeners, (count + 1) * sizeof(struct config_listener));
-    config->listeners[count] = (struct config_listener){
-        .kind = memory_text(kind), .address = memory_text(address != NULL ? address : "0.0.0.0"), .port = port};
 }
 
 static void members_clear(struct config *config)
@@ -482,27 +507,18 @@ static void members_clear(struct config *config)
     config->cluster.member_count = 0;
 }
 
-static void listeners_clear(struct config *config)
-{
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        free(config->listeners[i].kind);
-        free(config->listeners[i].address);
-    }
-    config->listener_count = 0;
-}
-
 static enum status take_raw(struct config *config, const struct raw *raw, const struct fault *fault)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        enum status status = raw->values[i] != NULL ? take_value(config, i, raw->values[i], fault) : STATUS_OK;
+        if (raw->values[i] == NULL)
+            continue;
+        enum status status = option_take(config, &options[i], options[i].section, raw->values[i], raw->counts[i], fault);
         if (status != STATUS_OK)
             return status;
     }
     for (unsigned i = 0; i < raw->members_count; i++)
         members_add(config, raw->members[i].id, raw->members[i].link, raw->members[i].admin);
-    for (unsigned i = 0; i < raw->listeners_count; i++)
-        listeners_add(config, raw->listeners[i].kind, raw->listeners[i].address, raw->listeners[i].port);
-    return STATUS_OK;
+    return listeners_take(config, raw->listeners, raw->listeners_count, fault);
 }
 
 static enum status load_file(struct config *config, const char *file, char *error)
@@ -575,39 +591,21 @@ static enum status set_members(struct config *config, const char *text, const st
     return status;
 }
 
-/* "tcp:0.0.0.0:1883,..." */
-static enum status set_listeners(struct config *config, const char *text, const struct fault *fault)
-{
-    char *copy = memory_text(text), *rest = copy, *item;
-    enum status status = STATUS_OK;
-    listeners_clear(config);
-    while (status == STATUS_OK && (item = strsep(&rest, ",")) != NULL) {
-        char *kind = strsep(&item, ":"), host[256];
-        uint32_t port;
-        if (item == NULL || !config_split_address(item, host, sizeof(host), &port))
-            status = fault_at(fault, "listeners", "", "expected KIND:ADDRESS:PORT, several with commas");
-        else
-            listeners_add(config, kind, host, port);
-    }
-    free(copy);
-    return status;
-}
-
 static enum status set_variable(struct config *config, const char *name, const char *value, const struct fault *fault)
 {
     if (strcmp(name, "COTERIE_CLUSTER_MEMBERS") == 0)
         return set_members(config, value, fault);
     if (strcmp(name, "COTERIE_LISTENERS") == 0)
-        return set_listeners(config, value, fault);
+        return listeners_set(config, value, fault);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char own[PATH_LENGTH_MAX];
+        char own[CONFIG_PATH_MAX];
         option_variable(options[i].section, options[i].key, own);
         if (strcmp(name, own) == 0)
-            return option_set(config, &options[i], value, fault);
+            return option_set(config, &options[i], options[i].section, value, fault);
     }
     /* Only what looks like one of our sections: COTERIE_BIN and the like belong to others. */
     for (size_t s = 0; s < SECTION_COUNT; s++) {
-        char prefix[PATH_LENGTH_MAX];
+        char prefix[CONFIG_PATH_MAX];
         option_variable(sections[s], "", prefix);
         size_t length = strlen(prefix);
         if (strncmp(name, prefix, length) == 0 && name[length] == '_') {
@@ -625,7 +623,7 @@ static enum status load_environment(struct config *config, const char *const *en
     enum status status = STATUS_OK;
     for (; environment != NULL && *environment != NULL && status == STATUS_OK; environment++) {
         const char *equals = strchr(*environment, '=');
-        char name[PATH_LENGTH_MAX];
+        char name[CONFIG_PATH_MAX];
         if (strncmp(*environment, "COTERIE_", 8) != 0 || equals == NULL ||
             (size_t)(equals - *environment) >= sizeof(name))
             continue;
@@ -679,7 +677,7 @@ static enum status check_users(const struct config *config, const struct fault *
 
 static enum status check_members(const struct config *config, const struct fault *fault)
 {
-    char where[PATH_LENGTH_MAX], host[256];
+    char where[CONFIG_PATH_MAX], host[256];
     uint32_t port;
     for (uint32_t i = 0; i < config->cluster.member_count; i++) {
         const struct config_member *member = &config->cluster.members[i];
@@ -708,36 +706,13 @@ static bool is_literal_address(const char *text)
     return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-static enum status check_listeners(const struct config *config, const struct fault *fault)
-{
-    char where[PATH_LENGTH_MAX], sentence[128];
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        const struct config_listener *listener = &config->listeners[i];
-        snprintf(where, sizeof(where), "%u", i);
-        if (!listener_kind_exists(listener->kind)) {
-            snprintf(sentence, sizeof(sentence), "kind: there is no kind of listener called '%.32s'; expected tcp",
-                     listener->kind);
-            return fault_at(fault, "listeners", where, sentence);
-        }
-        if (!is_literal_address(listener->address))
-            return fault_at(fault, "listeners", where, "address: expected a literal IPv4 or IPv6 address");
-        if (listener->port > 65535)
-            return fault_at(fault, "listeners", where, "port: expected 0 to 65535");
-        for (uint32_t k = 0; k < i; k++)
-            if (listener->port != 0 && config->listeners[k].port == listener->port &&
-                strcmp(config->listeners[k].address, listener->address) == 0)
-                return fault_at(fault, "listeners", where, "this address and port are another listener's");
-    }
-    return STATUS_OK;
-}
-
 static enum status config_check(const struct config *config, const struct fault *fault)
 {
     char host[256], sentence[256];
     uint32_t port;
     enum status status = check_members(config, fault);
     if (status == STATUS_OK)
-        status = check_listeners(config, fault);
+        status = listeners_check(config, fault);
     if (status == STATUS_OK)
         status = check_users(config, fault);
     if (status != STATUS_OK)
@@ -795,7 +770,7 @@ enum status config_load(const char *path, const char *const *environment, struct
     if (status == STATUS_OK)
         status = load_environment(config, environment, error);
     if (status == STATUS_OK && config->listener_count == 0)
-        listeners_add(config, "tcp", "127.0.0.1", 1883);
+        listeners_default(config);
     if (status == STATUS_OK)
         status = load_users(config, &(struct fault){.file = path, .out = error});
     if (status == STATUS_OK)
@@ -814,8 +789,7 @@ void config_free(struct config *config)
     if (config == NULL)
         return;
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (options[i].type == OPTION_TEXT || options[i].type == OPTION_SECRET)
-            free(*(char **)((char *)config + options[i].offset));
+        option_release(config, &options[i]);
     members_clear(config);
     listeners_clear(config);
     free(config->cluster.members);
@@ -826,7 +800,7 @@ void config_free(struct config *config)
 void config_describe(struct buffer *out)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        char path[PATH_LENGTH_MAX], line[512];
+        char path[CONFIG_PATH_MAX], line[512];
         snprintf(path, sizeof(path), "%s.%s", options[i].section, options[i].key);
         snprintf(line, sizeof(line), "%-30s %-16s %s\n", path,
                  options[i].fallback[0] != '\0' ? options[i].fallback : "\"\"", options[i].meaning);
@@ -834,9 +808,8 @@ void config_describe(struct buffer *out)
     }
     static const char lists[] =
         "cluster.members                none             list of {id, link: host:port, admin: host:port}\n"
-        "listeners                      tcp on localhost list of {kind: tcp, address (default 0.0.0.0), port}; "
-        "default: tcp, 127.0.0.1, 1883\n"
         "\nEach key can be set by environment: limits.packet_bytes_max is COTERIE_LIMITS_PACKET_BYTES_MAX;\n"
-        "COTERIE_CLUSTER_MEMBERS=1=host:port[/admin-host:port],...  COTERIE_LISTENERS=tcp:address:port,...\n";
+        "COTERIE_CLUSTER_MEMBERS=1=host:port[/admin-host:port],...  COTERIE_LISTENERS=tcp:address:port[ key=value ...],...\n";
     buffer_put(out, lists, sizeof(lists) - 1);
+    listeners_describe(out);
 }

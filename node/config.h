@@ -7,7 +7,9 @@
  * lists have a short form there:
  *
  *   COTERIE_CLUSTER_MEMBERS=1=host:port,2=host:port,3=host:port/admin-host:admin-port
- *   COTERIE_LISTENERS=tcp:0.0.0.0:1883,tcp:[::1]:1884
+ *   COTERIE_LISTENERS=tcp:0.0.0.0:1883 anonymous=true,tls:[::]:8883 certificate=/etc/x.pem key=/etc/x.key
+ *
+ * The options of a listener are a second table, in config_listeners.c.
  *
  * A fault is one sentence: file and line (or the variable), the key, what was expected, what was there. */
 #ifndef COTERIE_CONFIG_H
@@ -27,10 +29,31 @@ struct config_member {
     char *admin;                   /* host:port of its admin HTTP; "" = not known */
 };
 
+enum config_client_certificate { CLIENT_CERTIFICATE_NONE, CLIENT_CERTIFICATE_OPTIONAL, CLIENT_CERTIFICATE_REQUIRED };
+enum config_user_from { USER_FROM_CN, USER_FROM_DN, USER_FROM_SAN };
+enum config_tls_min { TLS_MIN_1_2, TLS_MIN_1_3 };
+
+/* Lists are texts with commas. What a kind of listener has no use for is at its default. */
 struct config_listener {
     char *kind;                    /* a name in the table of node/net/listener.c */
-    char *address;                 /* literal IPv4 or IPv6 address; in the file 0.0.0.0 if missing */
+    char *address;                 /* literal IPv4 or IPv6 address; of `unix` a path */
     uint32_t port;                 /* 0 = the kernel's choice, for tests */
+    char *name;                    /* in logs and metrics; "" = kind:address:port */
+    bool anonymous;                /* clients that do not say who they are may connect */
+    char *authentication;          /* list of methods, in order; "" = the node's */
+    uint32_t connections_max;      /* 0 = the node's limit */
+    uint32_t connect_rate_max;     /* connections taken per second; 0 = no limit */
+    uint32_t packet_bytes_max;     /* 0 = the node's limit */
+    char *proxy_from;              /* list of ADDRESS[/BITS]: only these connect, and with a PROXY header; "" = none does */
+    char *mode;                    /* unix: permissions of the socket, octal */
+    char *ws_path;                 /* ws, wss: the only path; "" = any */
+    char *ws_origins;              /* ws, wss: list of allowed Origins; "" = any, and none */
+    char *certificate, *key;       /* tls, wss: PEM files; "" = none (then psk_file) */
+    char *client_ca, *crl;         /* tls, wss: PEM files */
+    uint32_t client_certificate;   /* enum config_client_certificate */
+    uint32_t user_from;            /* enum config_user_from */
+    uint32_t tls_min;              /* enum config_tls_min */
+    char *psk_file, *psk_hint;     /* tls, wss: lines of identity:key, the key in hexadecimal */
 };
 
 struct config {

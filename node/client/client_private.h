@@ -58,7 +58,7 @@ struct client {
     uint64_t number;                /* of the connection */
     void *conn;                     /* the driver's; core's */
     struct client_node *node;
-    const char *listener;
+    const struct core_listener *listener;
 
     /* From CONNECT. */
     uint8_t *client_id;             /* until it is connected; then the session has it */

@@ -574,7 +574,7 @@ void core_each_client(const struct core *core, struct bytes prefix,
         struct session_facts session;
         struct core_client_facts facts = {
             .address = address,
-            .listener = client->listener,
+            .listener = client->listener->name,
             .connection = client->number,
             .connected_ms = client->opened_ms,
             .session_id = client->session_id,

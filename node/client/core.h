@@ -103,12 +103,30 @@ void core_free(struct core *core);
 
 /* ---- events from sockets ---- */
 
-/* What is known of a connection before its first byte. */
-struct core_origin {
-    const char *listener;      /* its name in the configuration; must outlive the core */
+/* What the configuration says of a listener, as far as it concerns who may connect and how much. Outlives the core. */
+struct core_listener {
+    const char *name;                /* for logs, metrics and operators: "tls:0.0.0.0:8883" */
+    const char *authentication;      /* methods in the order in which they are asked, with commas; "", NULL: the node's */
+    bool anonymous;                  /* clients that do not say who they are may connect */
+    uint32_t packet_bytes_max;       /* 0: the node's limit */
 };
 
-/* A connection was accepted. Returns its number (never 0), unique for the life of the core. */
+/* What the transport found out about a client before its first byte of MQTT. Texts are borrowed for the call, hold no
+ * control characters, and are NULL where there is nothing. The address, behind whatever proxy, is asked for with the
+ * callback `address` when somebody needs it. */
+struct core_origin {
+    const struct core_listener *listener;
+    const char *transport;           /* "tcp", "tls", "ws", "wss", "unix" */
+    bool encrypted;                  /* TLS, by certificate or by a key known beforehand */
+    /* Of the client's certificate, once it is verified against the listener's CA and CRL: */
+    const char *certificate_user;    /* the name that the listener's `user_from` chooses; never "" */
+    const char *certificate_cn, *certificate_dn;   /* common name; whole subject as RFC 2253 writes it */
+    const char *certificate_san;     /* first subject alternative name: URI, DNS name or e-mail address */
+    const char *psk_identity;        /* TLS-PSK: whose key the client has proved to know */
+};
+
+/* A connection is ready for MQTT: accepted, and done with TLS and the like. Returns its number (never 0), unique for
+ * the life of the core. */
 uint64_t core_open(struct core *core, void *conn, const struct core_origin *origin, uint64_t now_ms);
 /* Bytes have arrived; borrowed for the call. Ignored for a connection that the core is closing. */
 void core_received(struct core *core, uint64_t connection, struct bytes bytes, uint64_t now_ms);

@@ -21,13 +21,8 @@
 #define KEEPALIVE_IDLE_S     60   /* finds dead peers whose MQTT keep-alive is 0 or hours */
 #define KEEPALIVE_INTERVAL_S 15
 
-struct listener_kind {
-    const char *name;
-    uint16_t default_port;
-};
-
 static const struct listener_kind kinds[] = {
-    {"tcp", 1883},
+    {"tcp", 1883, LISTENER_IP},
 };
 
 struct listener {
@@ -45,7 +40,7 @@ struct listener {
     char name[96];
 };
 
-static const struct listener_kind *kind_of(const char *name)
+const struct listener_kind *listener_kind(const char *name)
 {
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (strcmp(kinds[i].name, name) == 0)
@@ -53,9 +48,9 @@ static const struct listener_kind *kind_of(const char *name)
     return NULL;
 }
 
-bool listener_kind_exists(const char *kind)
+const char *listener_kind_names(void)
 {
-    return kind_of(kind) != NULL;
+    return "tcp";
 }
 
 static void take(struct listener *listener)
@@ -158,7 +153,7 @@ static uint32_t bound_port(const uv_tcp_t *socket)
 int listener_open(uv_loop_t *loop, struct conns *conns, const char *kind, const char *address, uint32_t port,
                   const struct listener_calls *calls, struct listener **out)
 {
-    if (kind_of(kind) == NULL)
+    if (listener_kind(kind) == NULL)
         return UV_ENOTSUP;
     struct listener *listener = memory_zeroed(1, sizeof(*listener));
     uv_tcp_init(loop, &listener->socket);

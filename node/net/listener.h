@@ -21,7 +21,23 @@ struct listener_calls {
     void (*paused)(void *context, const char *name, bool paused);
 };
 
-bool listener_kind_exists(const char *kind);
+/* What a kind of listener makes use of, and so which options it has. */
+enum {
+    LISTENER_IP = 1,        /* address and port */
+    LISTENER_LOCAL = 2,     /* a path */
+    LISTENER_TLS = 4,
+    LISTENER_WEBSOCKET = 8,
+};
+#define LISTENER_PATH_MAX 108   /* of a unix socket, with its NUL */
+
+struct listener_kind {
+    const char *name;
+    uint16_t default_port;
+    unsigned uses;
+};
+
+const struct listener_kind *listener_kind(const char *name);   /* NULL: there is none */
+const char *listener_kind_names(void);                         /* "tcp, tls or ws" */
 
 /* Binds and listens. 0, or a (negative) libuv error: UV_EADDRINUSE, UV_EACCES ... */
 int listener_open(uv_loop_t *loop, struct conns *conns, const char *kind, const char *address, uint32_t port,

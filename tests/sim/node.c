@@ -483,7 +483,8 @@ static void handle_open(struct sim_node *node, struct item *item)
         node->conns = memory_resize(node->conns, node->conn_capacity * sizeof(struct client_conn *));
     }
     node->conns[node->conn_count++] = conn;
-    struct core_origin origin = {"sim"};
+    static const struct core_listener listener = {.name = "sim", .anonymous = true};
+    struct core_origin origin = {.listener = &listener, .transport = "tcp"};
     conn->core_connection = core_open(node->core, conn, &origin, now_ms(node));
 }
 

@@ -243,7 +243,7 @@ static void values_that_do_not_fit_together_are_refused(void **state)
                  ":4: cluster.members.1: ", "another member's");
     then_refused(*state, "node:\n  id: 3\ncluster:\n  members:\n    - {id: 1, link: 'a:1'}\n", ":5: cluster.members: ",
                  "not among the members");
-    then_refused(*state, "listeners:\n  - {kind: quic, address: 0.0.0.0, port: 1}\n", ":2: listeners.0: ", "quic");
+    then_refused(*state, "listeners:\n  - {kind: quic, address: 0.0.0.0, port: 1}\n", ":2: listeners.0.kind: ", "quic");
 }
 
 static void addresses_are_split_at_the_port(void **state)

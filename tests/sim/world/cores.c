@@ -441,7 +441,8 @@ void cores_replace_state(struct cores *cores, uint32_t id)
 struct line *line_open(struct cores *cores, uint32_t node)
 {
     struct line *line = memory_zeroed(1, sizeof(*line));
-    struct core_origin origin = {.listener = "test"};
+    static const struct core_listener listener = {.name = "test", .anonymous = true};
+    struct core_origin origin = {.listener = &listener, .transport = "tcp"};
 
     line->cores = cores;
     line->node = &cores->nodes[node];
