@@ -108,6 +108,7 @@ static bool key_is_valid(struct bytes key)
 bool store_get(struct store *store, enum table table, struct bytes key, struct bytes *value)
 {
     assert(key_is_valid(key));
+    store->operations++;
     return store->status == STATUS_OK && store->backend->find(store, table, key, value) == STATUS_OK;
 }
 
@@ -120,6 +121,7 @@ bool store_has(struct store *store, enum table table, struct bytes key)
 static bool seek(struct store *store, enum table table, enum seek how, struct bytes key, struct row *row)
 {
     assert(key.size <= STORE_KEY_MAX);
+    store->operations++;
     return store->status == STATUS_OK && store->backend->seek(store, table, how, key, row) == STATUS_OK;
 }
 
@@ -164,6 +166,7 @@ static void insert_image(struct store *store, enum table table, size_t key_size)
 void store_insert(struct store *store, enum table table, struct bytes key, struct bytes value)
 {
     assert(key_is_valid(key));
+    store->operations++;
     if (store->status != STATUS_OK)
         return;
     row_image(&store->image, table, key, value);
@@ -177,6 +180,7 @@ void store_put(struct store *store, enum table table, struct bytes key, struct b
     enum status status;
 
     assert(key_is_valid(key));
+    store->operations++;
     if (store->status != STATUS_OK)
         return;
     status = store->backend->find(store, table, key, &old);
@@ -204,6 +208,7 @@ bool store_delete(struct store *store, enum table table, struct bytes key)
     struct bytes old;
 
     assert(key_is_valid(key));
+    store->operations++;
     if (store->status != STATUS_OK || store->backend->find(store, table, key, &old) != STATUS_OK)
         return false;
     row_image(&store->image, table, key, old);
@@ -230,6 +235,11 @@ enum status store_commit(struct store *store)
 uint64_t store_commits(const struct store *store)
 {
     return store->commits;
+}
+
+uint64_t store_operations(const struct store *store)
+{
+    return store->operations;
 }
 
 enum status store_sync(struct store *store)

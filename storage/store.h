@@ -106,6 +106,8 @@ void store_hash(const struct store *store, uint64_t hash[2]);
 /* Commits, and begins the next transaction. The hash is stored in the same transaction. */
 enum status store_commit(struct store *store);
 uint64_t store_commits(const struct store *store);        /* how often, since it was opened */
+/* How often a row was read, sought or written since it was opened: the measure of work (state_private.h). */
+uint64_t store_operations(const struct store *store);
 
 /* Learns of write errors that the kernel found after we wrote: fdatasync of the data file. Safe on another thread
  * while the owner goes on. After an error the store is deleted at its next opening; tell the owner, who calls

@@ -40,6 +40,7 @@ struct store {
     const struct store_backend *backend;
     uint64_t hash[2];
     uint64_t commits;
+    uint64_t operations;
     struct buffer image;        /* the row being written, as it is hashed */
     enum status status;
     bool unclean;
