@@ -110,7 +110,7 @@ class Node:
         self.replacement = 0    # the largest number that it was replaced with
         self.lock = threading.RLock()
         os.makedirs(self.directory)
-        self.disk = make_disk(cluster.disks, os.path.join(self.directory, "data"), cluster.undo)
+        self.disk = make_disk(cluster.disks, os.path.join(self.directory, "data"), cluster.undo, cluster.flaky)
         self.disk.attach()
 
     def __repr__(self):
@@ -265,6 +265,7 @@ class Cluster:
         self.settings, self.extra_config, self.disks = dict(settings or {}), extra_config, disks
         self.clocks = faketime_library() if clocks else None
         self.binary = binary or program("coterie")
+        self.flaky = program("coterie-flakydisk") if disks == "flaky" else None
         self.bootstrapped = False
         self.undo = Undo()
         try:

@@ -1,22 +1,26 @@
 """What is under the data of a node: a plain directory, or a disk of its own that can be full, slow, or lose its power.
 
   plain   a directory
-  ext4    an image file behind a loop device: full()
+  ext4    an image file behind a loop device: fill(), clear()
   xfs     the same with xfs, whose `shutdown` is a power loss: what was not flushed is gone
   flaky   ext4 on a loop device on a file of our own FUSE file system (flakydisk.c): slow, hung, erring, lying, and a power
           loss that tears: of the sectors that were not flushed a random half is there afterwards
 
-`path` is the data directory in all four. attach() and detach() are for a node that does not run; power_loss() kills
-nothing: the node has to be dead, or about to be killed."""
+`path` is the data directory in all four. attach(), detach() and empty() are for a node that does not run; so is
+power_loss(), which is to follow a kill at once and ends with the disk attached again."""
 
 import os
 import shutil
-import signal
 import subprocess
 
-from network import ROOT, NetworkError, command
+from network import command
 
 IMAGE_BYTES = {"ext4": 192 << 20, "xfs": 320 << 20, "flaky": 192 << 20}
+BALLAST = "ballast"
+
+
+class DiskError(Exception):
+    pass
 
 
 class PlainDisk:
@@ -30,7 +34,7 @@ class PlainDisk:
         pass
 
     def empty(self):
-        """Deletes all data; the node must not run."""
+        """Deletes all data."""
         for name in os.listdir(self.path):
             whole = os.path.join(self.path, name)
             if os.path.isdir(whole) and not os.path.islink(whole):
@@ -39,5 +43,97 @@ class PlainDisk:
                 os.unlink(whole)
 
 
-def make_disk(kind, path, undo):
-    return PlainDisk(path, undo)
+class ImageDisk(PlainDisk):
+    """A file system of its own in an image file."""
+
+    def __init__(self, kind, path, undo):
+        super().__init__(path, undo)
+        self.kind, self.image = kind, path + ".image"
+        self.file_system = "xfs" if kind == "xfs" else "ext4"
+        self.ballast = os.path.join(path, BALLAST)
+
+    def attach(self):
+        os.makedirs(self.path, exist_ok=True)
+        if not os.path.exists(self.image):
+            with open(self.image, "wb") as file:
+                file.truncate(IMAGE_BYTES[self.kind])
+            options = ["-q"] if self.file_system == "xfs" else ["-qF", "-m", "0", "-E", "lazy_itable_init=0"]
+            command(f"mkfs.{self.file_system}", *options, self.image)
+        self._mount(self.image)
+
+    def _mount(self, device):
+        self.undo.command("umount", "-l", self.path)
+        command("mount", "-o", "loop", device, self.path)
+
+    def detach(self):
+        command("umount", self.path)
+
+    def power_loss(self, _seed):
+        command("xfs_io", "-x", "-c", "shutdown", self.path)
+        self.detach()
+        self.attach()
+
+    def fill(self):
+        """Takes all the space there is."""
+        with open(self.ballast, "ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass    # full, at this grain
+
+    def clear(self):
+        if os.path.exists(self.ballast):
+            os.unlink(self.ballast)
+
+
+class FlakyDisk(ImageDisk):
+    def __init__(self, path, undo, program):
+        super().__init__("flaky", path, undo)
+        self.program, self.beneath, self.process = program, path + ".disk", None
+
+    def attach(self):
+        if self.process is None:
+            self._start()
+        super().attach()
+
+    def _start(self):
+        os.makedirs(self.beneath, exist_ok=True)
+        if not os.path.exists(self.image):
+            with open(self.image, "wb") as file:
+                file.truncate(IMAGE_BYTES[self.kind])
+            command("mkfs.ext4", "-qF", "-m", "0", "-E", "lazy_itable_init=0", self.image)
+        self.undo.command("umount", "-l", self.beneath)
+        self.process = subprocess.Popen([self.program, self.image, self.beneath], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.undo.process(self.process.pid)
+        if self.process.stdout.readline().strip() != "ready":
+            raise DiskError("coterie-flakydisk does not start")
+
+    def _mount(self, _image):
+        super()._mount(os.path.join(self.beneath, "disk"))
+
+    def tell(self, word, value):
+        """One command of flakydisk.c; its answer."""
+        self.process.stdin.write(f"{word} {value}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        if answer[:1] != ["ok"]:
+            raise DiskError(f"coterie-flakydisk: {word} {value}: {' '.join(answer) or 'it has ended'}")
+        return int(answer[1])
+
+    def power_loss(self, seed):
+        kept = self.tell("power", seed)
+        self.detach()
+        self.tell("on", 1)
+        super().attach()
+        return kept
+
+
+def make_disk(kind, path, undo, flaky_program=None):
+    if kind == "plain":
+        return PlainDisk(path, undo)
+    if kind == "flaky":
+        return FlakyDisk(path, undo, flaky_program)
+    return ImageDisk(kind, path, undo)

@@ -8,7 +8,9 @@
  *
  * Commands come on stdin, one to a line, and each is answered with "ok NUMBER" or "error":
  *
- *   power SEED      the power fails: a random half of what was not flushed is there afterwards (NUMBER: sectors kept)
+ *   power SEED      the power fails: a random half of what was not flushed is there afterwards (NUMBER: sectors kept).
+ *                   Writes and flushes fail from then on, so that nothing of the time before comes after all
+ *   on 0|1          the power is off or on
  *   lie 0|1         flushes are confirmed and not done
  *   delay MS        each flush takes so much longer
  *   eio_write 0|1   writes fail
@@ -43,10 +45,10 @@ static struct disk {
     uint64_t size, sector_count, volatile_count;
     unsigned char **sectors;   /* NULL: as in the image; else newer, and volatile */
     uint64_t *volatile_numbers; /* of the volatile sectors, in the order of their first write */
-    bool lie, eio_write, eio_flush, eio_read, hang;
+    bool on, lie, eio_write, eio_flush, eio_read, hang;
     unsigned delay_ms;
     struct fuse *fuse;
-} disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
+} disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER, .on = true};
 
 /* ---- sectors; the lock is held ---- */
 
@@ -170,7 +172,7 @@ static int disk_write(const char *path, const char *bytes, size_t size, off_t at
         return -ENOSPC;
     pthread_mutex_lock(&disk.lock);
     wait_while_hung();
-    int status = disk.eio_write ? -EIO : 0;
+    int status = disk.eio_write || !disk.on ? -EIO : 0;
     for (size_t done = 0, part; status == 0 && done < size; done += part) {
         unsigned char sector[SECTOR];
         uint64_t number = (offset + done) / SECTOR;
@@ -198,7 +200,7 @@ static int disk_fsync(const char *path, int data_only, struct fuse_file_info *fi
     }
     pthread_mutex_lock(&disk.lock);
     wait_while_hung();
-    int status = disk.eio_flush ? -EIO : disk.lie ? 0 : settle_all();
+    int status = disk.eio_flush || !disk.on ? -EIO : disk.lie ? 0 : settle_all();
     pthread_mutex_unlock(&disk.lock);
     return status;
 }
@@ -240,6 +242,7 @@ static long long power_loss(uint64_t seed)
             kept++;
     }
     disk.volatile_count = 0;
+    disk.on = false;
     return kept;
 }
 
@@ -250,6 +253,7 @@ static long long run_command(const char *word, unsigned long long value)
         const char *name;
         bool *flag;
     } flags[] = {
+        {"on", &disk.on},
         {"lie", &disk.lie},
         {"eio_write", &disk.eio_write},
         {"eio_flush", &disk.eio_flush},

@@ -69,7 +69,8 @@ def send(network, sender, receiver, count=1, wait=0.1):
                 number, sent = ear.recv(100).split()
                 arrived.append((int(number), time.monotonic() - float(sent)))
         except TimeoutError:
-            return arrived
+            pass
+        return arrived
 
 
 def arrives(network, sender, receiver):
