@@ -32,4 +32,9 @@ void apply_ack(struct state *state, const struct command_ack *ack);
 void apply_pubrec(struct state *state, const struct command_delivery *delivery);
 void apply_pubcomp(struct state *state, const struct command_delivery *delivery);
 
+/* apply_security.c */
+void apply_user(struct state *state, enum command_type type, const struct command_user *command);
+void apply_role(struct state *state, enum command_type type, const struct command_role *command);
+void apply_ban(struct state *state, const struct command_ban *command);
+
 #endif

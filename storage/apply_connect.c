@@ -2,9 +2,13 @@
  *
  * A CONNECT makes its connection the owner, at this place in the log, whatever happened to the one before: that one is
  * fenced from here on. Its node hears of it (EFFECT_TAKEN_OVER) and ends it; that END is fenced like everything else,
- * except that it still decides about a will that the take-over has detached. */
+ * except that it still decides about a will that the take-over has detached.
+ *
+ * A session belongs to the user that made it, as long as it is there, "anonymous" being one of them: the CONNECT of
+ * another one changes nothing. Nor does that of a user who is disabled or banned as of this place in the log. */
 #include "apply.h"
 
+#include "security.h"
 #include "sessions.h"
 #include "wills.h"
 
@@ -29,18 +33,31 @@ static bool take_over(struct state *state, struct session *session, bool clean_s
     return goes_on;
 }
 
-/* The session that the CONNECT resumes; NULL: it starts with none. */
-static struct session *resume(struct state *state, const struct command_connect *connect)
+static bool has_expired(const struct state *state, const struct session *session)
 {
-    struct session *session = session_by_client_id(state, connect->client_id);
+    return session->owner.client_epoch == 0 && session->expires_ms != 0 && session->expires_ms <= state->clock_ms;
+}
+
+static enum outcome admit(const struct state *state, const struct command_connect *connect,
+                          const struct session *session)
+{
+    const struct names names = {.user = connect->user_name, .client_id = connect->client_id};
+    if (session != NULL && !has_expired(state, session) &&
+        !bytes_equal(session_user_name(session), connect->user_name))
+        return OUTCOME_NOT_AUTHORIZED;
+    return security_admits(state->security, &names, state->clock_ms);
+}
+
+/* The session that the CONNECT resumes; NULL: it starts with none. */
+static struct session *resume(struct state *state, const struct command_connect *connect, struct session *session)
+{
     if (session == NULL)
         return NULL;
     bool goes_on;
     if (session->owner.client_epoch != 0) {
         goes_on = take_over(state, session, connect->clean_start);
     } else {
-        bool expired = session->expires_ms != 0 && session->expires_ms <= state->clock_ms;
-        goes_on = !connect->clean_start && !expired;
+        goes_on = !connect->clean_start && !has_expired(state, session);
         if (goes_on)
             will_resume(state, session);
     }
@@ -55,14 +72,25 @@ static uint32_t granted_expiry(const struct state *state, uint32_t asked_s)
     return asked_s < state->settings.session_expiry_max_s ? asked_s : state->settings.session_expiry_max_s;
 }
 
+static void refuse(struct state *state, const struct command_connect *connect, enum outcome why)
+{
+    if (why == OUTCOME_QUOTA)
+        state->counts.refused_quota++;
+    outcome_add(state, EFFECT_CONNECTED, why)->connection = connect->connection;
+}
+
 void apply_connect(struct state *state, const struct command_connect *connect)
 {
-    struct session *session = resume(state, connect);
+    struct session *session = session_by_client_id(state, connect->client_id);
+    enum outcome admitted = admit(state, connect, session);
+    if (admitted != OUTCOME_DONE) {
+        refuse(state, connect, admitted);
+        return;
+    }
+    session = resume(state, connect, session);
     bool present = session != NULL;
     if (!present && state->counts.sessions >= state->settings.sessions_max) {
-        state->counts.refused_quota++;
-        struct effect *refusal = outcome_add(state, EFFECT_CONNECTED, OUTCOME_QUOTA);
-        refusal->connection = connect->connection;
+        refuse(state, connect, OUTCOME_QUOTA);
         return;
     }
     if (!present)
@@ -77,7 +105,7 @@ void apply_connect(struct state *state, const struct command_connect *connect)
                                    .client_epoch = state->position,
                                    .connection = connect->connection});
     if (connect->has_will)
-        will_store(state, session, &connect->will);
+        will_store(state, session, &connect->will, connect->will_allowed);
 
     struct effect *effect = outcome_add(state, EFFECT_CONNECTED, OUTCOME_DONE);
     effect->session_id = session->id;

@@ -2,6 +2,7 @@
 #include "apply.h"
 
 #include "scans.h"
+#include "security_private.h"
 #include "sessions.h"
 #include "subscriptions.h"
 
@@ -39,7 +40,7 @@ static uint8_t subscribe_one(struct state *state, struct session *session, const
 {
     struct filter *filter = filter_by_text(state, wanted->filter);
     bool exists = filter != NULL && subscription_find(session, filter->id) != NULL;
-    if (!exists && session->subscription_count >= state->settings.subscriptions_max) {
+    if (!exists && session->subscription_count >= subscriptions_max_of(state, session)) {
         state->counts.refused_quota++;
         return REASON_QUOTA_EXCEEDED;
     }

@@ -10,6 +10,8 @@
  * (topics, filters, client ids) were checked where they came in; here only their lengths are. */
 #include "command.h"
 
+#include "rights.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -23,6 +25,7 @@ enum message_flag {
 enum connect_flag {
     CONNECT_CLEAN_START = 0x01,
     CONNECT_WILL = 0x02,
+    CONNECT_WILL_ALLOWED = 0x04,
 };
 
 /* ---- writing ---- */
@@ -63,7 +66,8 @@ static void put_connect(struct buffer *out, const struct command_connect *connec
     buffer_put_block(out, connect->user_name);
     buffer_put_u8(out, connect->protocol_level);
     buffer_put_u8(out, (uint8_t)((connect->clean_start ? CONNECT_CLEAN_START : 0) |
-                                 (connect->has_will ? CONNECT_WILL : 0)));
+                                 (connect->has_will ? CONNECT_WILL : 0) |
+                                 (connect->will_allowed ? CONNECT_WILL_ALLOWED : 0)));
     buffer_put_varint(out, connect->receive_maximum);
     buffer_put_varint(out, connect->session_expiry_s);
     if (connect->has_will) {
@@ -89,6 +93,49 @@ static void put_end(struct buffer *out, const struct command_end *end)
     buffer_put_u8(out, end->has_session_expiry);
     if (end->has_session_expiry)
         buffer_put_varint(out, end->session_expiry_s);
+}
+
+static void put_user(struct buffer *out, enum command_type type, const struct command_user *user)
+{
+    buffer_put_block(out, user->actor);
+    buffer_put_block(out, user->name);
+    if (type == COMMAND_USER_ADD || type == COMMAND_USER_PASSWORD)
+        buffer_put_block(out, user->credential);
+    if (type == COMMAND_USER_ENABLE)
+        buffer_put_u8(out, user->enabled);
+    if (type == COMMAND_USER_QUOTA) {
+        buffer_put_varint(out, user->quota.connections);
+        buffer_put_varint(out, user->quota.messages_per_s);
+        buffer_put_varint(out, user->quota.bytes_per_s);
+        buffer_put_varint(out, user->quota.subscriptions);
+        buffer_put_varint(out, user->quota.queued_bytes);
+    }
+}
+
+static void put_role(struct buffer *out, enum command_type type, const struct command_role *role)
+{
+    buffer_put_block(out, role->actor);
+    buffer_put_block(out, role->name);
+    if (type == COMMAND_ROLE_GRANT) {
+        buffer_put_block(out, role->user);
+        buffer_put_u8(out, role->granted);
+    }
+    if (type == COMMAND_ROLE_RULE) {
+        buffer_put_u8(out, role->change);
+        buffer_put_u8(out, role->rights);
+        buffer_put_u32(out, (uint32_t)role->priority);
+        buffer_put_block(out, role->filter);
+    }
+}
+
+static void put_ban(struct buffer *out, const struct command_ban *ban)
+{
+    buffer_put_block(out, ban->actor);
+    buffer_put_u8(out, ban->kind);
+    buffer_put_u8(out, ban->lifted);
+    buffer_put_varint(out, ban->seconds);
+    buffer_put_block(out, ban->subject);
+    buffer_put_block(out, ban->reason);
 }
 
 static void encode_body(const struct command *command, struct buffer *out)
@@ -151,6 +198,22 @@ static void encode_body(const struct command *command, struct buffer *out)
         put_owner(out, &command->retained_more.owner);
         buffer_put_varint(out, command->retained_more.subscribe_position);
         buffer_put_varint(out, command->retained_more.count);
+        return;
+    case COMMAND_USER_ADD:
+    case COMMAND_USER_PASSWORD:
+    case COMMAND_USER_ENABLE:
+    case COMMAND_USER_REMOVE:
+    case COMMAND_USER_QUOTA:
+        put_user(out, command->type, &command->user);
+        return;
+    case COMMAND_ROLE_ADD:
+    case COMMAND_ROLE_REMOVE:
+    case COMMAND_ROLE_RULE:
+    case COMMAND_ROLE_GRANT:
+        put_role(out, command->type, &command->role);
+        return;
+    case COMMAND_BAN:
+        put_ban(out, &command->ban);
         return;
     }
     assert(false && "a command type that does not exist");
@@ -252,7 +315,9 @@ static void read_connect(struct reader *in, struct command_connect *connect)
     uint8_t flags = reader_u8(in);
     connect->clean_start = (flags & CONNECT_CLEAN_START) != 0;
     connect->has_will = (flags & CONNECT_WILL) != 0;
-    if ((flags & ~(CONNECT_CLEAN_START | CONNECT_WILL)) != 0)
+    connect->will_allowed = (flags & CONNECT_WILL_ALLOWED) != 0;
+    if ((flags & ~(CONNECT_CLEAN_START | CONNECT_WILL | CONNECT_WILL_ALLOWED)) != 0 ||
+        (connect->will_allowed && !connect->has_will))
         in->failed = true;
     connect->receive_maximum = (uint16_t)read_number(in, UINT16_MAX);
     if (connect->receive_maximum == 0)
@@ -322,6 +387,63 @@ static void read_ack(struct reader *in, struct command_ack *ack)
         in->failed = true;
 }
 
+/* A text that goes into keys and lines of the audit log. */
+static struct bytes read_name(struct reader *in, size_t min, size_t max)
+{
+    struct bytes name = read_text(in, min);
+    if (name.size > max || (name.size > 0 && memchr(name.data, '\0', name.size) != NULL))
+        in->failed = true;
+    return name;
+}
+
+static void read_user(struct reader *in, enum command_type type, struct command_user *user)
+{
+    user->actor = read_name(in, 0, SECURITY_NAME_BYTES_MAX);
+    user->name = read_name(in, 1, SECURITY_NAME_BYTES_MAX);
+    if (type == COMMAND_USER_ADD || type == COMMAND_USER_PASSWORD)
+        user->credential = read_name(in, 1, SECURITY_CREDENTIAL_BYTES_MAX);
+    if (type == COMMAND_USER_ENABLE)
+        user->enabled = read_flag(in);
+    if (type == COMMAND_USER_QUOTA) {
+        user->quota.connections = reader_varint(in);
+        user->quota.messages_per_s = reader_varint(in);
+        user->quota.bytes_per_s = reader_varint(in);
+        user->quota.subscriptions = reader_varint(in);
+        user->quota.queued_bytes = reader_varint(in);
+    }
+}
+
+static void read_role(struct reader *in, enum command_type type, struct command_role *role)
+{
+    role->actor = read_name(in, 0, SECURITY_NAME_BYTES_MAX);
+    role->name = read_name(in, 1, SECURITY_NAME_BYTES_MAX);
+    if (type == COMMAND_ROLE_GRANT) {
+        role->user = read_name(in, 1, SECURITY_NAME_BYTES_MAX);
+        role->granted = read_flag(in);
+    }
+    if (type == COMMAND_ROLE_RULE) {
+        role->change = reader_u8(in);
+        role->rights = reader_u8(in);
+        role->priority = (int32_t)reader_u32(in);
+        role->filter = read_name(in, 1, RULE_FILTER_BYTES_MAX);
+        if (role->change > RULE_CLEAR || role->rights == 0 || (role->rights & ~RIGHTS_ALL) != 0 ||
+            !rule_filter_valid(role->filter))
+            in->failed = true;
+    }
+}
+
+static void read_ban(struct reader *in, struct command_ban *ban)
+{
+    ban->actor = read_name(in, 0, SECURITY_NAME_BYTES_MAX);
+    ban->kind = reader_u8(in);
+    ban->lifted = read_flag(in);
+    ban->seconds = (uint32_t)read_number(in, UINT32_MAX);
+    ban->subject = read_name(in, 1, SECURITY_SUBJECT_BYTES_MAX);
+    ban->reason = read_name(in, 0, SECURITY_REASON_BYTES_MAX);
+    if (ban->kind > BAN_ADDRESS)
+        in->failed = true;
+}
+
 /* false: a type that this version does not know. */
 static bool read_body(struct reader *in, struct command *command)
 {
@@ -374,6 +496,22 @@ static bool read_body(struct reader *in, struct command *command)
         command->retained_more.owner = read_owner(in);
         command->retained_more.subscribe_position = reader_varint(in);
         command->retained_more.count = (uint16_t)read_number(in, RETAINED_MORE_MAX);
+        return true;
+    case COMMAND_USER_ADD:
+    case COMMAND_USER_PASSWORD:
+    case COMMAND_USER_ENABLE:
+    case COMMAND_USER_REMOVE:
+    case COMMAND_USER_QUOTA:
+        read_user(in, command->type, &command->user);
+        return true;
+    case COMMAND_ROLE_ADD:
+    case COMMAND_ROLE_REMOVE:
+    case COMMAND_ROLE_RULE:
+    case COMMAND_ROLE_GRANT:
+        read_role(in, command->type, &command->role);
+        return true;
+    case COMMAND_BAN:
+        read_ban(in, &command->ban);
         return true;
     }
     return false;

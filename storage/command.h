@@ -49,6 +49,16 @@ enum command_type {
     COMMAND_PUBREC = 23,      /* a subscriber has received a QoS 2 message: released */
     COMMAND_PUBCOMP = 24,     /* and is done with it */
     COMMAND_RETAINED_MORE = 25, /* the owner has room for more of a subscription's retained messages */
+    COMMAND_USER_ADD = 32,    /* an operator: who may log in, ... */
+    COMMAND_USER_PASSWORD = 33,
+    COMMAND_USER_ENABLE = 34, /* or disable */
+    COMMAND_USER_REMOVE = 35,
+    COMMAND_USER_QUOTA = 36,
+    COMMAND_ROLE_ADD = 37,    /* ... and what they may do */
+    COMMAND_ROLE_REMOVE = 38,
+    COMMAND_ROLE_RULE = 39,   /* allow, deny, or no longer say anything */
+    COMMAND_ROLE_GRANT = 40,  /* or revoke */
+    COMMAND_BAN = 41,         /* or lift it */
 };
 
 struct batch_header {
@@ -100,10 +110,11 @@ struct command_will {
 struct command_connect {
     uint64_t connection;              /* the origin's number for this connection; names the owner in effects */
     struct bytes client_id;           /* never empty: assigned ids are generated before proposing */
-    struct bytes user_name;           /* may be empty */
+    struct bytes user_name;           /* who it was found to be; empty: anonymous */
     uint8_t protocol_level;           /* 3, 4 or 5 */
     bool clean_start;
     bool has_will;
+    bool will_allowed;                /* by rules that only its node has: fires also if no rule of the state says so */
     uint16_t receive_maximum;         /* 1 to 65,535 */
     uint32_t session_expiry_s;        /* UINT32_MAX = never expires; 3.1.1: 0 if clean, else UINT32_MAX */
     struct command_will will;
@@ -191,6 +202,53 @@ struct command_retained_more {
     uint16_t count;                   /* how many more rows the owner has room for, 1 to 1,000 */
 };
 
+/* ---- what operators change; see security.h ---- */
+
+#define SECURITY_NAME_BYTES_MAX 128         /* of a user, a role, an operator */
+#define SECURITY_SUBJECT_BYTES_MAX 400      /* of a ban: a client id may be longer than a name */
+#define SECURITY_CREDENTIAL_BYTES_MAX 512
+#define SECURITY_REASON_BYTES_MAX 256
+
+struct quota {                        /* of one user at one node, but for subscriptions; 0 = no limit */
+    uint64_t connections;
+    uint64_t messages_per_s;          /* published */
+    uint64_t bytes_per_s;             /* of payload, published */
+    uint64_t subscriptions;           /* of one session */
+    uint64_t queued_bytes;            /* of one session */
+};
+
+struct command_user {
+    struct bytes actor;               /* who asked for it, for the audit log */
+    struct bytes name;
+    struct bytes credential;          /* ADD, PASSWORD: a hash as credential.h writes it, never a password */
+    bool enabled;                     /* ENABLE */
+    struct quota quota;               /* QUOTA */
+};
+
+enum rule_change { RULE_ALLOW = 0, RULE_DENY = 1, RULE_CLEAR = 2 };
+
+struct command_role {
+    struct bytes actor;
+    struct bytes name;
+    struct bytes user;                /* GRANT: a user's name, or one of SECURITY_EVERYONE, SECURITY_ANONYMOUS */
+    bool granted;                     /* GRANT */
+    uint8_t change;                   /* RULE: enum rule_change */
+    uint8_t rights;                   /* RULE: bits of enum right, at least one */
+    int32_t priority;                 /* RULE */
+    struct bytes filter;              /* RULE */
+};
+
+enum ban_kind { BAN_USER = 0, BAN_CLIENT_ID = 1, BAN_ADDRESS = 2 };
+
+struct command_ban {
+    struct bytes actor;
+    uint8_t kind;                     /* enum ban_kind */
+    bool lifted;
+    uint32_t seconds;                 /* UINT32_MAX: until it is lifted */
+    struct bytes subject;
+    struct bytes reason;
+};
+
 struct command {
     enum command_type type;
     union {
@@ -206,6 +264,9 @@ struct command {
         struct command_ack ack;
         struct command_delivery delivery;
         struct command_retained_more retained_more;
+        struct command_user user;
+        struct command_role role;
+        struct command_ban ban;
     };
 };
 

@@ -17,6 +17,10 @@ enum outcome {
                               * unknown id (0x92) */
     OUTCOME_QUOTA,           /* a limit of the state machine: 0x97, nothing changed */
     OUTCOME_NO_SUBSCRIBERS,  /* PUBLISH: done, but nobody matched (0x10) */
+    OUTCOME_NOT_AUTHORIZED,  /* CONNECT: the session is another user's, or the user is disabled (0x87) */
+    OUTCOME_BANNED,          /* CONNECT: 0x8A */
+    OUTCOME_NOT_FOUND,       /* an operator's command: there is no such user, role, rule, ban */
+    OUTCOME_EXISTS,          /* there is already */
 };
 
 /* One delivery to one session that this node holds. Also how a node matches QoS 0 messages (state_match). */
@@ -44,6 +48,7 @@ enum effect_type {
     EFFECT_RELEASED,     /* outcome of PUBREL: send PUBCOMP */
     EFFECT_DELIVERY_RELEASED,  /* outcome of PUBREC: send PUBREL */
     EFFECT_DELIVERY_DONE,      /* outcome of PUBCOMP or ACK: the packet ids may be used again */
+    EFFECT_ADMINISTERED, /* outcome of what an operator asked for: USER_..., ROLE_..., BAN */
     EFFECT_TAKEN_OVER,   /* a connection that this node holds is no longer the owner of its session: close it (0x8E) */
     EFFECT_MESSAGE,      /* a message, and the sessions here that are to get it */
     EFFECT_QUEUED,       /* rows were added to the own queue of a session held here, not through EFFECT_MESSAGE
@@ -53,6 +58,7 @@ enum effect_type {
     EFFECT_NODE,         /* a node came up or went down */
     EFFECT_CHECKPOINT,   /* compare hashes */
     EFFECT_SETTINGS,     /* limits have changed */
+    EFFECT_SECURITY,     /* users, roles or bans have changed: who is connected may be no longer, or may do other things */
 };
 
 enum batch_verdict {

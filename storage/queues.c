@@ -2,6 +2,7 @@
 
 #include "groups.h"
 #include "memberships.h"
+#include "security_private.h"
 #include "sessions.h"
 #include "subscriptions.h"
 
@@ -109,7 +110,7 @@ void own_append(struct state *state, struct session *session, const struct deliv
     struct delivery oldest;
     while (session->own_count > 1 &&
            (session->own_count > state->settings.queue_messages_max ||
-            session->own_bytes > state->settings.queue_bytes_max) &&
+            session->own_bytes > queue_bytes_max_of(state, session)) &&
            own_next(state, session, 0, &oldest)) {
         own_take(state, session, &oldest);
         messages_release(&state->messages, oldest.message_id, 1);

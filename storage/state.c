@@ -18,6 +18,7 @@
 #include "memberships.h"
 #include "publish.h"
 #include "scans.h"
+#include "security_private.h"
 #include "sessions.h"
 #include "subscriptions.h"
 #include "work.h"
@@ -124,7 +125,7 @@ static uint64_t *kept_count(struct state_counts *counts, uint32_t number)
         &counts->queued,         &counts->queued_bytes,    &counts->in_flight,
         &counts->dropped_queue_full, &counts->dropped_expired, &counts->dropped_session_ended,
         &counts->refused_quota,  &counts->fenced,          &counts->undecodable,
-        &counts->wills_pending,  &counts->commands,
+        &counts->wills_pending,  &counts->commands,        &counts->wills_refused,
     };
     return number < sizeof kept / sizeof kept[0] ? kept[number] : NULL;
 }
@@ -261,6 +262,7 @@ static const struct {
     {"groups", groups_load},
     {"cursors", memberships_load},
     {"scans", scans_load},
+    {"users", security_load},
 };
 
 static const char *load_all(struct state *state)
@@ -331,6 +333,7 @@ void state_close(struct state *state)
     index_free(state->shared);
     messages_release_memory(&state->messages);
     retained_release_memory(&state->retained);
+    security_free(state->security);
     for (uint32_t node = 0; node < NODES_MAX; node++) {
         buffer_release(&state->nodes[node].client_address);
         buffer_release(&state->nodes[node].version);
@@ -404,6 +407,22 @@ static void apply_command(struct state *state, const struct command *command)
         return;
     case COMMAND_RETAINED_MORE:
         apply_retained_more(state, &command->retained_more);
+        return;
+    case COMMAND_USER_ADD:
+    case COMMAND_USER_PASSWORD:
+    case COMMAND_USER_ENABLE:
+    case COMMAND_USER_REMOVE:
+    case COMMAND_USER_QUOTA:
+        apply_user(state, command->type, &command->user);
+        return;
+    case COMMAND_ROLE_ADD:
+    case COMMAND_ROLE_REMOVE:
+    case COMMAND_ROLE_RULE:
+    case COMMAND_ROLE_GRANT:
+        apply_role(state, command->type, &command->role);
+        return;
+    case COMMAND_BAN:
+        apply_ban(state, &command->ban);
         return;
     }
 }

@@ -88,6 +88,7 @@ bool state_retained_scan(const struct state *state, uint64_t session_id, uint64_
 struct session_facts {
     uint64_t session_id;
     struct bytes client_id;          /* borrowed until the next state_apply */
+    struct bytes user_name;          /* likewise; empty: anonymous */
     bool connected;
     uint32_t node;                   /* of the owner, if connected */
     uint64_t client_epoch;
@@ -111,6 +112,7 @@ struct state_counts {
     uint64_t dropped_queue_full, dropped_expired, dropped_session_ended;
     uint64_t refused_quota, fenced, undecodable;   /* commands */
     uint64_t wills_pending, commands;
+    uint64_t wills_refused;                        /* when they were due, for want of the right to publish */
 };
 void state_counts(const struct state *state, struct state_counts *counts);
 

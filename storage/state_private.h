@@ -10,6 +10,7 @@
  *   window.[ch]        QoS 2 messages on their way to a session
  *   publish.[ch]       a message meets the subscriptions
  *   scans.[ch]         retained messages that a SUBSCRIBE found
+ *   security.[ch]      users, roles, bans; rights.[ch]: what rules mean
  *   wills.[ch]  due.[ch]  work.[ch]      wills; what happens by the clock; what is done in steps
  *
  * Sessions, subscriptions, filters and memberships live in memory and as rows. Rows that change with every message
@@ -264,6 +265,7 @@ struct state {
     uint64_t due_ms;                 /* of the first row of TABLE_DUE; UINT64_MAX = none */
     struct command_settings settings;
     bool settings_dirty;
+    struct security *security;       /* users, roles and bans: security_private.h */
     struct state_counts counts;
     struct dirty_list dirty_sessions, dirty_filters, dirty_memberships;
 

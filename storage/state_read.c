@@ -86,6 +86,7 @@ static bool fill_facts(const struct session *session, struct session_facts *fact
         return false;
     *facts = (struct session_facts){.session_id = session->id,
                                     .client_id = session_client_id(session),
+                                    .user_name = session_user_name(session),
                                     .connected = session->owner.client_epoch != 0,
                                     .node = session->owner.node,
                                     .client_epoch = session->owner.client_epoch,

@@ -38,8 +38,12 @@ static const char *const table_names[TABLE_COUNT] = {
     [TABLE_SCANS] = "scans",
     [TABLE_GROUPS] = "groups",
     [TABLE_USERS] = "users",
-    [22] = "reserved-22",
-    [23] = "reserved-23",
+    [TABLE_ROLES] = "roles",
+    [TABLE_RULES] = "rules",
+    [TABLE_GRANTS] = "grants",
+    [TABLE_BANS] = "bans",
+    [TABLE_AUDIT] = "audit",
+    [27] = "reserved-27",
 };
 
 const char *store_table_name(enum table table)

@@ -41,8 +41,13 @@ enum table {
     TABLE_GARBAGE = 18,           /* long work */
     TABLE_SCANS = 19,             /* open retained scans */
     TABLE_GROUPS = 20,            /* (filter, message): the queues of shared subscriptions */
-    TABLE_USERS = 21,             /* not used yet */
-    TABLE_COUNT = 24,
+    TABLE_USERS = 21,             /* name -> credential, quota */
+    TABLE_ROLES = 22,             /* name */
+    TABLE_RULES = 23,             /* (role, right, filter) */
+    TABLE_GRANTS = 24,            /* (user, role) */
+    TABLE_BANS = 25,              /* (kind, subject) */
+    TABLE_AUDIT = 26,             /* position -> who changed what */
+    TABLE_COUNT = 28,
 };
 
 #define STORE_KEY_MAX 511   /* bytes; 1 at least */

@@ -2,6 +2,7 @@
 
 #include "due.h"
 #include "publish.h"
+#include "security.h"
 #include "sessions.h"
 
 #include <assert.h>
@@ -9,6 +10,8 @@
 struct will_row {
     uint64_t message_id;
     uint32_t delay_s, message_expiry_s;
+    bool allowed;
+    struct names names;      /* borrowed until the store is written to */
 };
 
 static bool row_get(struct state *state, uint64_t session_id, uint64_t client_epoch, struct will_row *row)
@@ -21,6 +24,9 @@ static bool row_get(struct state *state, uint64_t session_id, uint64_t client_ep
     row->message_id = reader_varint(&in);
     row->delay_s = (uint32_t)reader_varint(&in);
     row->message_expiry_s = (uint32_t)reader_varint(&in);
+    row->allowed = reader_u8(&in) != 0;
+    row->names.user = reader_block(&in);
+    row->names.client_id = reader_block(&in);
     return reader_done(&in);
 }
 
@@ -31,7 +37,7 @@ static void row_delete(struct state *state, uint64_t session_id, uint64_t client
         state->counts.wills_pending--;
 }
 
-void will_store(struct state *state, struct session *session, const struct command_will *will)
+void will_store(struct state *state, struct session *session, const struct command_will *will, bool allowed)
 {
     assert(session->will_epoch == 0);
     uint64_t message_id = state->next_message_id++;
@@ -41,6 +47,9 @@ void will_store(struct state *state, struct session *session, const struct comma
     buffer_put_varint(&state->row, message_id);
     buffer_put_varint(&state->row, will->delay_s);
     buffer_put_varint(&state->row, will->message_expiry_s);
+    buffer_put_u8(&state->row, allowed);
+    buffer_put_block(&state->row, session_user_name(session));
+    buffer_put_block(&state->row, session_client_id(session));
     store_insert(state->store, TABLE_WILLS, key_bytes(&key), buffer_bytes(&state->row));
     state->counts.wills_pending++;
     session->will_epoch = session->owner.client_epoch;
@@ -75,6 +84,20 @@ static struct bytes keep(struct state *state, struct bytes bytes)
     return bytes_of(copy, bytes.size);
 }
 
+/* With the rights of now. */
+static bool is_permitted(const struct state *state, const struct will_row *row, struct bytes topic)
+{
+    struct rule_list rules = {0};
+    enum verdict verdict;
+
+    if (!security_has_roles(state->security))
+        return true;
+    security_rules(state->security, row->names.user, &rules);
+    verdict = rules_judge(rules.rules, rules.count, &row->names, RIGHT_PUBLISH, topic);
+    rule_list_release(&rules);
+    return verdict == VERDICT_ALLOW || (verdict == VERDICT_NONE && row->allowed);
+}
+
 static void publish_row(struct state *state, uint64_t session_id, uint64_t client_epoch)
 {
     struct will_row row;
@@ -82,11 +105,16 @@ static void publish_row(struct state *state, uint64_t session_id, uint64_t clien
     if (!row_get(state, session_id, client_epoch, &row) ||
         !messages_get(&state->messages, row.message_id, &state->assembled, &message))
         return;
+    bool permitted = is_permitted(state, &row, message.topic);
     message.topic = keep(state, message.topic);
     message.payload = keep(state, message.payload);
     message.properties = keep(state, message.properties);
     row_delete(state, session_id, client_epoch);
     messages_release(&state->messages, row.message_id, 1);
+    if (!permitted) {
+        state->counts.wills_refused++;
+        return;
+    }
     message.origin_session = 0;
     publish_message(state, &message, row.message_expiry_s, false);
 }

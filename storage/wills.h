@@ -1,6 +1,6 @@
 /* wills.h — what is published when a connection dies.
  *
- *   TABLE_WILLS   session, client epoch → message id, delay, message expiry
+ *   TABLE_WILLS   session, client epoch → message id, delay, message expiry, whose it is
  *
  *   armed (session->will_epoch, the connection is up)
  *     --clean END--> forgotten
@@ -9,14 +9,17 @@
  *     --taken over--> forgotten, if it has a delay and the session goes on (a resumption in time); else
  *                     detached: only the END of that connection, clean or not, or the end of its node decides
  *
- * The will waits as a message of its own; published, it gets a new id, which is its place in the order. */
+ * The will waits as a message of its own; published, it gets a new id, which is its place in the order.
+ *
+ * It is published with the rights that its user has at that moment: if no rule of the state says anything, and there are
+ * roles, then only if the node of its connection had rules of its own that allowed it. */
 #ifndef COTERIE_WILLS_H
 #define COTERIE_WILLS_H
 
 #include "state_private.h"
 
-/* Of the connection that has just become the owner. */
-void will_store(struct state *state, struct session *session, const struct command_will *will);
+/* Of the connection that has just become the owner. `allowed`: by rules that only its node has. */
+void will_store(struct state *state, struct session *session, const struct command_will *will, bool allowed);
 /* The session's will, armed or delayed; nothing if there is none. */
 void will_forget(struct state *state, struct session *session);
 void will_publish_now(struct state *state, struct session *session);

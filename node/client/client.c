@@ -339,6 +339,8 @@ void client_outcome(struct client *client, const struct effect *effect, uint32_t
     case EFFECT_ADMITTED:
     case EFFECT_NODE:
     case EFFECT_CHECKPOINT:
+    case EFFECT_ADMINISTERED:
+    case EFFECT_SECURITY:
     case EFFECT_SETTINGS: return; /* not outcomes, or dealt with above */
     }
 }

@@ -18,7 +18,7 @@
 
 static bool is_outcome(enum effect_type type)
 {
-    return type >= EFFECT_CONNECTED && type <= EFFECT_DELIVERY_DONE;
+    return type >= EFFECT_CONNECTED && type <= EFFECT_ADMINISTERED;
 }
 
 static struct client *client_of_cookie(const struct core *core, uint64_t cookie)
@@ -134,6 +134,8 @@ static void carry_out(struct core *core, const struct effect *effect)
     case EFFECT_RELEASED:
     case EFFECT_DELIVERY_RELEASED:
     case EFFECT_DELIVERY_DONE:
+    case EFFECT_ADMINISTERED:
+    case EFFECT_SECURITY:
     case EFFECT_SETTINGS: return; /* outcomes: see above; settings are asked for when needed */
     }
 }

@@ -53,7 +53,8 @@ void connect_refuse(struct client *client, uint8_t reason, struct actions *out)
 
     if (reason == REASON_QUOTA_EXCEEDED || reason == REASON_CONNECTION_RATE_EXCEEDED)
         result = CONNECT_REFUSED_QUOTA;
-    else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED)
+    else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED ||
+             reason == REASON_BANNED || reason == REASON_BAD_USER_OR_PASSWORD)
         result = CONNECT_REFUSED_AUTHENTICATION;
     else if (reason < REASON_UNSUPPORTED_VERSION)
         result = CONNECT_MALFORMED;
@@ -202,6 +203,8 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
         if (effect->outcome == OUTCOME_QUOTA) {
             client_count_limit(client->node, LIMIT_SESSIONS);
             connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
+        } else if (effect->outcome == OUTCOME_NOT_AUTHORIZED || effect->outcome == OUTCOME_BANNED) {
+            connect_refuse(client, effect->outcome == OUTCOME_BANNED ? REASON_BANNED : REASON_NOT_AUTHORIZED, out);
         } else {
             client_close(client, CLOSE_NOW, out);
         }

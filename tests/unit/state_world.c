@@ -193,6 +193,8 @@ enum outcome world_connect(struct world *w, const char *name, struct connect_opt
         .type = COMMAND_CONNECT,
         .connect = {.connection = client->connection,
                     .client_id = bytes_text(name),
+                    .user_name = bytes_text(options.user != NULL ? options.user : ""),
+                    .will_allowed = options.will_allowed,
                     .protocol_level = 5,
                     .clean_start = options.clean_start,
                     .has_will = options.will_topic != NULL,
@@ -210,6 +212,8 @@ enum outcome world_connect(struct world *w, const char *name, struct connect_opt
     world_apply_one(w, client->node, &command);
     const struct effect *effect = world_effect(w, 1, EFFECT_CONNECTED, 0);
     assert_non_null(effect);
+    if (effect->outcome != OUTCOME_DONE)
+        return effect->outcome;
     client->owner = (struct command_owner){effect->session_id, effect->connected.client_epoch};
     client->session_present = effect->connected.session_present;
     return effect->outcome;

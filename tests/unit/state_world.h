@@ -69,6 +69,8 @@ uint32_t world_effect_count(const struct world *w, uint32_t node, enum effect_ty
 
 struct connect_options {
     uint32_t node;                   /* 0: 1 */
+    const char *user;                /* NULL: anonymous */
+    bool will_allowed;
     bool clean_start;
     uint32_t expiry_s;
     uint16_t receive_maximum;        /* 0: 65,535 */

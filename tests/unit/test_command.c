@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define OWNER {.session_id = 0x70000, .client_epoch = 0x80001}
+#define ACTOR .actor = TEXT("operator")
 #define TEXT(text) {.data = (const uint8_t *)(text), .size = sizeof(text) - 1}
 
 static const struct {
@@ -45,6 +46,11 @@ static const struct {
                   .will = {.message = {.topic = TEXT("will/bob"), .payload = TEXT("gone"),
                                        .properties = TEXT("\x01\x01"), .qos = 1, .retain = true},
                            .delay_s = 30, .message_expiry_s = UINT32_MAX}}}},
+    {"connect-will-allowed",
+     {.type = COMMAND_CONNECT,
+      .connect = {.connection = 78, .client_id = TEXT("bob"), .protocol_level = 4, .has_will = true,
+                  .will_allowed = true, .receive_maximum = 10, .session_expiry_s = 0,
+                  .will = {.message = {.topic = TEXT("w")}, .message_expiry_s = UINT32_MAX}}}},
     {"end", {.type = COMMAND_END, .end = {.owner = OWNER, .cause = END_WITH_WILL}}},
     {"end-expiry",
      {.type = COMMAND_END,
@@ -73,6 +79,25 @@ static const struct {
     {"pubcomp", {.type = COMMAND_PUBCOMP, .delivery = {.owner = OWNER, .order = 1234567}}},
     {"retained-more",
      {.type = COMMAND_RETAINED_MORE, .retained_more = {.owner = OWNER, .subscribe_position = 0x90000, .count = 1000}}},
+    {"user-add",
+     {.type = COMMAND_USER_ADD, .user = {ACTOR, .name = TEXT("ann"), .credential = TEXT("$argon2id$v=19$")}}},
+    {"user-password",
+     {.type = COMMAND_USER_PASSWORD, .user = {ACTOR, .name = TEXT("ann"), .credential = TEXT("$argon2id$v=19$")}}},
+    {"user-enable", {.type = COMMAND_USER_ENABLE, .user = {ACTOR, .name = TEXT("ann"), .enabled = true}}},
+    {"user-remove", {.type = COMMAND_USER_REMOVE, .user = {ACTOR, .name = TEXT("ann")}}},
+    {"user-quota",
+     {.type = COMMAND_USER_QUOTA, .user = {ACTOR, .name = TEXT("ann"), .quota = {1, 200, 3000, 40, UINT64_MAX}}}},
+    {"role-add", {.type = COMMAND_ROLE_ADD, .role = {ACTOR, .name = TEXT("reader")}}},
+    {"role-remove", {.type = COMMAND_ROLE_REMOVE, .role = {ACTOR, .name = TEXT("reader")}}},
+    {"role-rule",
+     {.type = COMMAND_ROLE_RULE,
+      .role = {ACTOR, .name = TEXT("reader"), .change = RULE_DENY, .rights = 6, .priority = -2,
+               .filter = TEXT("a/%u/#")}}},
+    {"role-grant",
+     {.type = COMMAND_ROLE_GRANT, .role = {ACTOR, .name = TEXT("reader"), .user = TEXT("ann"), .granted = true}}},
+    {"ban",
+     {.type = COMMAND_BAN,
+      .ban = {ACTOR, .kind = BAN_ADDRESS, .seconds = 600, .subject = TEXT("192.0.2.0/24"), .reason = TEXT("guessing")}}},
 };
 #define EXAMPLES (sizeof examples / sizeof examples[0])
 

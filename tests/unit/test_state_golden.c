@@ -6,6 +6,7 @@
 #include "state_world.h"
 
 #include "base/memory.h"
+#include "rights.h"
 #include "state_check.h"
 
 #include <stdio.h>
@@ -22,7 +23,7 @@
 
 static bool in_use(unsigned table)
 {
-    return table != TABLE_CLIENTS && table <= TABLE_GROUPS;
+    return table != TABLE_CLIENTS && table <= TABLE_AUDIT;
 }
 
 /* ---- one row at least in each table ---- */
@@ -83,6 +84,28 @@ static void given_wills_and_ends(struct world *w)
     world_node_down(w, 2);
 }
 
+/* What operators have set up. */
+static void given_users_and_roles(struct world *w)
+{
+    const struct command commands[] = {
+        {.type = COMMAND_USER_ADD,
+         .user = {.actor = bytes_text("op"), .name = bytes_text("ann"), .credential = bytes_text("$argon2id$")}},
+        {.type = COMMAND_USER_QUOTA,
+         .user = {.actor = bytes_text("op"), .name = bytes_text("ann"), .quota = {1, 2, 3, 4, 5}}},
+        {.type = COMMAND_ROLE_ADD, .role = {.actor = bytes_text("op"), .name = bytes_text("reader")}},
+        {.type = COMMAND_ROLE_RULE,
+         .role = {.actor = bytes_text("op"), .name = bytes_text("reader"), .change = RULE_DENY, .rights = RIGHTS_ALL,
+                  .priority = -7, .filter = bytes_text("a/%u/#")}},
+        {.type = COMMAND_ROLE_GRANT,
+         .role = {.actor = bytes_text("op"), .name = bytes_text("reader"), .user = bytes_text("ann"), .granted = true}},
+        {.type = COMMAND_BAN,
+         .ban = {.actor = bytes_text("op"), .kind = BAN_ADDRESS, .seconds = 60, .subject = bytes_text("192.0.2.1"),
+                 .reason = bytes_text("why")}},
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        world_apply_one(w, 1, &commands[i]);
+}
+
 /* A session ends with more rows than one step may delete. */
 static void given_work_to_do(struct world *w)
 {
@@ -109,6 +132,7 @@ static void given_all_kinds_of_rows(struct world *w)
     given_qos_2_both_ways(w);
     given_a_group(w);
     given_wills_and_ends(w);
+    given_users_and_roles(w);
     given_work_to_do(w);
     assert_int_equal(state_commit(w->states[0]), STATUS_OK);
 }
