@@ -13,6 +13,7 @@ class Verdict:
         self.violations = []
         self.notes = []
         self.violations_total = 0
+        self.rows = None
 
     def judged(self):
         """There was something to judge, and so far nothing is wrong with it."""
@@ -30,10 +31,17 @@ class Verdict:
             self.violations.append({"rule": rule, "message": message,
                                     "events": [index for index in indices if index is not None]})
 
+    def why(self):
+        """In one line: what is wrong, or what was looked at."""
+        if self.violations:
+            more = f" (and {self.violations_total - 1} more)" if self.violations_total > 1 else ""
+            return self.violations[0]["message"] + more
+        return ", ".join(f"{amount:,} {name.replace('_', ' ')}" for name, amount in self.counts.items())
+
     def as_dict(self):
         return {"name": self.name, "guarantee": self.guarantee, "promise": self.promise, "valid": self.valid,
-                "counts": self.counts, "notes": self.notes, "violations_total": self.violations_total,
-                "violations": self.violations}
+                "why": self.why(), "numbers": self.counts, "notes": self.notes, "rows": self.rows,
+                "violations_total": self.violations_total, "violations": self.violations}
 
     def __repr__(self):
         word = {True: "holds", False: "BROKEN", None: "not judged"}[self.valid]

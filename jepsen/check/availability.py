@@ -1,0 +1,119 @@
+"""G15: how long clients had to wait, per fault, against the goals (RELIABILITY 3.2 f, 5.3, 5.4).
+
+For each fault and its end:
+
+    interruption  longest time without an acknowledgement of a publisher at a node that was neither hit nor cut off
+    moved         from the fault until a client of a node that was hit has a connection elsewhere
+    recovery      from the fault's end (all is started, connected, thawed) to the next acknowledgement, for every publisher
+
+each as the value that 99 % of the clients stay within. Goals are data: facts["goals"], {fault: {what: seconds}}, in which "*" stands
+for any fault; what has no goal is shown and not judged. A fault without an interruption to see (nobody published) has none.
+"""
+
+from collections import defaultdict
+
+from .faults import cut_off, node_names
+from .model import NEVER, SECOND
+from .verdict import Verdict
+
+SHARE = 0.99
+WATCHED = 15 * SECOND       # after a fault, or its end, at most
+
+
+def check_availability(model):
+    verdict = Verdict("recovery in time", "G15", "clients wait no longer than the goals say, fault by fault")
+    verdict.rows = []
+    acknowledged = acknowledgements(model)
+    nodes = node_names(model)
+    goals = model.settings.get("goals") or {}
+    moments = sorted([fault.start for fault in model.faults] + [fault.stop for fault in model.faults if fault.stop != NEVER])
+    for fault in model.faults:
+        row = measure(model, fault, acknowledged, nodes, moments)
+        row["goals"] = dict(goals.get("*") or {}, **(goals.get(fault.name) or {}), **(fault.value.get("goals") or {}))
+        verdict.rows.append(row)
+        verdict.judged()
+        verdict.count("faults")
+        for what, limit in row["goals"].items():
+            value = row.get(what)
+            if value is not None and limit is not None and value > limit:
+                verdict.violate(what, f"{fault.name} of {', '.join(fault.nodes) or 'the network'} at {fault.start / 1e9:.1f} s: "
+                                f"{what} {value:.2f} s, the goal is {limit:g} s", fault.index)
+    return verdict
+
+
+def acknowledgements(model):
+    """client -> list of (time, node) of its acknowledged publishes; and the span in which it tried."""
+    found = defaultdict(list)
+    for publish in model.publishes.values():
+        if publish.outcome == "ok":
+            found[publish.publisher].append((publish.returned, publish.end_node))
+    for times in found.values():
+        times.sort()
+    return found
+
+
+def measure(model, fault, acknowledged, nodes, moments):
+    hit = set(fault.nodes) | (cut_off(fault.cut, nodes) if fault.cut else set())
+    row = {"fault": fault.name, "index": fault.index, "nodes": sorted(hit or fault.nodes), "start": fault.start,
+           "stop": fault.stop if fault.stop != NEVER else None, "stopped": fault.stopped if fault.stopped != NEVER else None,
+           "describe": fault.value.get("describe", "")}
+    until = next_moment(moments, fault.start, model.end)
+    if hit != set(nodes):
+        row["interruption"] = percentile(gaps(acknowledged, hit, fault.start, until))
+        row["moved"] = percentile(moves(model, hit, fault, until))
+    if fault.stopped != NEVER:
+        after = next_moment(moments, max(fault.stopped, fault.stop), model.end)
+        row["recovery"] = percentile(waits(acknowledged, fault.stopped, after))
+    return row
+
+
+def next_moment(moments, since, end):
+    later = [moment for moment in moments if moment > since]
+    return min(later[0] if later else end, end, since + WATCHED)
+
+
+def gaps(acknowledged, hit, begin, until):
+    """Per publisher that was at a healthy node before and published on: its longest time without an acknowledgement."""
+    found = []
+    for times in acknowledged.values():
+        before = [one for one in times if one[0] <= begin]
+        inside = [time for time, node in times if begin < time <= until]
+        if not before or before[-1][1] in hit or begin - before[-1][0] > 2 * SECOND:
+            continue
+        later = [time for time, _ in times if time > until]
+        if not inside and not later:
+            continue        # it had stopped
+        points = [max(before[-1][0], begin - SECOND)] + inside + ([later[0]] if not inside else [])
+        found.append(max(b - a for a, b in zip(points, points[1:])))
+    return found
+
+
+def moves(model, hit, fault, until):
+    """Per connection to a node that was hit and that broke: until its client had another."""
+    found = []
+    for session in model.sessions.values():
+        for place, connection in enumerate(session.connections):
+            held = connection.outcome == "ok" and connection.returned < fault.start < connection.ended
+            if not held or connection.node not in hit or connection.ended > until:
+                continue
+            following = [one.returned for one in session.connections[place + 1:] if one.outcome == "ok" and one.node not in hit]
+            if following:
+                found.append(following[0] - fault.start)
+    return found
+
+
+def waits(acknowledged, begin, until):
+    found = []
+    for times in acknowledged.values():
+        following = [time for time, _ in times if begin < time]
+        if following and times[0][0] < begin:
+            found.append(following[0] - begin)
+    return found
+
+
+def percentile(values, share=SHARE):
+    """In seconds; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e9, 3)
