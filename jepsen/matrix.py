@@ -1,0 +1,222 @@
+"""The matrix of faults: what is done, what must hold beyond the guarantees (which hold always), how fast all is well again.
+
+A row is data. `do` lists its faults with how long they are in force and their goals in seconds:
+
+    interruption  longest time without an acknowledgement, for 99 % of the publishers at nodes that were neither hit nor cut off
+    moved         until 99 % of the clients of a node that was hit have a connection elsewhere
+    recovery      from the fault's end until 99 % of the publishers have their next acknowledgement
+    ready         from the fault's end until all nodes serve and are full members
+    accepts       from the fault's end until the node that was hit answers a new client
+
+`holds` names functions of this file: (events of the row, facts of its faults) -> complaints.
+
+Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly). The numbers are those of RELIABILITY; where a goal is
+looser here than there, the row says why."""
+
+from schedule import Step, world_of
+
+NODE_TIMEOUT = 2.0
+
+
+class Row:
+    def __init__(self, number, name, tier, do, workload="fleet", nodes=3, holds=(), options=None):
+        self.number, self.name, self.tier, self.workload, self.nodes = str(number), name, tier, workload, nodes
+        self.do, self.holds, self.options = do, holds, options or {}
+
+    def steps(self):
+        return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do]
+
+    def faults(self):
+        return [fault for fault, _, _ in self.do]
+
+    def world(self):
+        return world_of(self.faults())
+
+    def key(self):
+        """Rows with the same key can share a cluster and its load."""
+        world = self.world()
+        return (self.workload, self.nodes, world.get("disks", "plain"), world.get("shaping", False), world.get("clocks", False),
+                tuple(sorted(world["settings"].items())), tuple(sorted(self.options.items())))
+
+
+# ---- what else must hold
+
+
+def one_election(events, facts):
+    """The cluster changed its leader once and not again when it was healed."""
+    terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
+    return [f"terms {terms}: more than one election"] if terms and terms[-1] - terms[0] > 1 else []
+
+
+def no_election(events, facts):
+    terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
+    return [f"terms {terms}: an election"] if len(terms) > 1 else []
+
+
+def refused_and_replaced(events, facts):
+    return [f"{one['name']}: the node started without its data" for one in facts if not one.get("refused")]
+
+
+def damage_was_noticed(events, facts):
+    """Refused at the start, or repaired; `skipped` means that there was nothing to damage."""
+    return [f"{one['name']}: {one['skipped']}" for one in facts if one.get("skipped")]
+
+
+def nobody_was_replaced(events, facts):
+    return [f"{one['name']}: {name} refused to start: {why}" for one in facts for name, why in (one.get("refused") or {}).items()]
+
+
+def full_disk_was_noticed(events, facts):
+    return [f"{one['name']}: {node} has not noticed" for one in facts for node in one["nodes"] if node not in one["noticed"]] + \
+           [f"{one['name']}: {', '.join(one['dead'])} had to be started again" for one in facts if one["dead"]]
+
+
+def node_stopped(events, facts):
+    return [f"{one['name']}: the node went on as if nothing had been" for one in facts if not one.get("failed")]
+
+
+def was_not_killed(events, facts):
+    return [f"{one['name']}: killed for its memory" for one in facts if one.get("killed")]
+
+
+FAILOVER = {"interruption": 1.0, "recovery": 2.0}
+
+ROWS = (
+    Row(1, "leader killed under load", "P", [("kill-leader", 2, {"interruption": 1.0, "moved": 3.0, "ready": 3.0})] * 2,
+        holds=(nobody_was_replaced,)),
+    Row(2, "follower killed, back after ten seconds", "P", [("kill-follower", 6, {"interruption": 0.1, "ready": 2.0})],
+        holds=(no_election, nobody_was_replaced)),
+    Row(3, "leader isolated", "P", [("isolate-leader", 4, {"interruption": 1.0, "ready": 2.0})], holds=(one_election,)),
+    Row(4, "clients on a node that is cut off", "P", [("isolate-follower", 5, {"interruption": 0.1, "moved": NODE_TIMEOUT + 1.0,
+                                                                               "ready": 2.0})], holds=(no_election,)),
+    Row(5, "leader deaf, leader mute", "P", [("leader-deaf", 3, {"interruption": 1.6, "ready": 2.0}),
+                                             ("leader-mute", 3, {"interruption": 1.1, "ready": 2.0})]),
+    Row(6, "follower deaf, follower mute", "N", [("follower-deaf", 5, {"interruption": 0.1, "ready": 2.0}),
+                                                 ("follower-mute", 5, {"interruption": 0.1, "ready": 2.0})]),
+    Row(7, "majority ring and bridge", "N", [("ring", 6, {"interruption": 1.0}), ("bridge", 6, {"interruption": 1.0})], nodes=5),
+    Row(8, "flapping link", "N", [("flapping", 10, {"recovery": 2.0})] * 2),
+    Row(9, "slow, lossy, repeating network", "N", [("slow-links", 8, {}), ("lossy-links", 8, {}), ("repeating-links", 8, {}),
+                                                   ("bad-links", 10, {"recovery": 2.0})]),
+    Row(10, "leader stands still", "P", [("hiccup-leader", 0.1, {"interruption": 1.0}),
+                                         ("pause-leader", 1, FAILOVER), ("pause-leader", 5, FAILOVER)]),
+    Row(11, "all nodes killed together", "P", [("kill-all", 0.2, {"recovery": 3.0, "ready": 3.0})], holds=(nobody_was_replaced,)),
+    Row(12, "power loss of all nodes", "P", [("power-loss", 0.2, {"recovery": 10.0, "ready": 10.0})],
+        holds=(nobody_was_replaced,)),
+    Row("12b", "power loss of all nodes, torn sectors", "N", [("power-loss-torn", 0.2, {"recovery": 10.0, "ready": 10.0})] * 4,
+        holds=(nobody_was_replaced,)),
+    Row(13, "power loss of one node, again and again", "N", [("power-loss-one-torn", 0.5, {"ready": 10.0})] * 6,
+        holds=(nobody_was_replaced,)),
+    Row(14, "lying disk at one node", "N", [("lying-disk", 5, {})] * 2),
+    Row(15, "disk full: follower, leader, all", "P", [("full-disk", 2, {"interruption": 2.0, "ready": 5.0}),
+                                                      ("full-disk-leader", 2, {"interruption": 2.0, "ready": 5.0}),
+                                                      ("full-disk-all", 2, {"recovery": 5.0, "ready": 5.0})],
+        holds=(full_disk_was_noticed,)),
+    Row(16, "slow disk under the leader", "N", [("slow-disk-leader", 6, {"interruption": 3.0, "recovery": 3.0})] * 3,
+        holds=(nobody_was_replaced,)),
+    Row(17, "hung disk: leader, follower", "P", [("hung-disk-leader", 4, {"interruption": 3.0}), ("hung-disk-follower", 4, {})],
+        holds=(nobody_was_replaced,)),
+    Row(18, "disk errors", "P", [("failing-flush", 2, {"interruption": 1.0}), ("failing-write", 2, {"interruption": 1.0})],
+        holds=(node_stopped,)),
+    Row(19, "damaged files", "P", [(f"corrupt-{what}", 1, {"ready": 60.0}) for what in (
+        "open-segment", "closed-segment", "metadata", "both-metadata", "store", "snapshot", "identity", "config")],
+        holds=(damage_was_noticed,)),
+    Row(20, "wiped node", "P", [("wipe", 0.5, {"ready": 30.0})], holds=(refused_and_replaced,)),
+    Row(21, "old backup put back", "N", [("old-backup", 1, {"ready": 30.0})]),
+    Row(22, "slow follower", "N", [("slow-cpu", 15, {})]),
+    Row(23, "clocks: leader an hour off, follower a day, one at double speed", "P",
+        [("clock-leader-ahead", 2, {"interruption": 0.5}), ("clock-leader-behind", 2, {"interruption": 0.5}),
+         ("clock-follower-day", 2, {"interruption": 0.5}), ("clock-fast", 2, {"interruption": 0.5})],
+        holds=(no_election,)),
+    Row(24, "rolling upgrade", "P", [("rolling-upgrade", 0, {"interruption": 0.5})], holds=(nobody_was_replaced,)),
+    Row(26, "2,000 clients move when their node dies", "P", [("kill-follower", 4, {"moved": 5.0})], workload="storm"),
+    Row(29, "descriptors exhausted", "P", [("few-descriptors", 2, {"accepts": 1.0})]),
+    Row(30, "little memory", "N", [("little-memory", 15, {"recovery": 2.0})], holds=(was_not_killed,)),
+    Row(31, "little processor time for the leader", "N", [("slow-cpu-leader", 10, {"recovery": 5.0})] * 2),
+    Row(32, "every connection reset, every two seconds", "P", [("reset-all", 5, {"recovery": 2.0})]),
+    Row(34, "quorum lost, nodes return one by one", "P", [("return-in-any-order", 0.2, {"recovery": 2.0, "ready": 3.0})] * 2,
+        holds=(nobody_was_replaced,)),
+)
+
+
+def row(number):
+    for one in ROWS:
+        if one.number == str(number):
+            return one
+    raise KeyError(number)
+
+
+def tier(*names):
+    return [one for one in ROWS if one.tier in names]
+
+
+def groups(rows):
+    """Rows that can share a cluster, together; in the order of their first."""
+    found = {}
+    for one in rows:
+        found.setdefault(one.key(), []).append(one)
+    return list(found.values())
+
+
+# ---- judging one row of a run
+
+
+def judge_row(one, events, verdicts):
+    """[(what, measured, goal)] and [complaint] for a row of a run."""
+    own = [event for event in events if event["f"] == "fault" and event["process"] == "nemesis" and in_row(event, one, events)]
+    if not own:
+        return [], ["its faults were not played"]
+    begin, end = own[0]["time"], own[-1]["time"]
+    facts = [dict(merged) for merged in merge(own)]
+    healed = [event for event in events if event["f"] == "healed" and event["value"]["row"] == one.number]
+    window = [event for event in events if begin <= event["time"] <= (healed[-1]["time"] if healed else end)]
+    measured = recovery(one, facts, healed, verdicts)
+    complaints = [f"{what} {value} s, the goal is {goal:g} s" for what, value, goal in measured if value is None or value > goal]
+    for check in one.holds:
+        complaints += check(window, facts)
+    return measured, complaints
+
+
+def in_row(event, one, events):
+    return event["index"] in one_span(one, events)
+
+
+def one_span(one, events):
+    """Indices of this row's fault events: from each start with its number to the next stopped."""
+    indices, inside = set(), False
+    for event in events:
+        if event["f"] != "fault":
+            continue
+        value = event["value"]
+        if value["phase"] == "start":
+            inside = value.get("row") == one.number
+        if inside:
+            indices.add(event["index"])
+    return indices
+
+
+def merge(fault_events):
+    """One dict per fault, of all that its phases said."""
+    facts = []
+    for event in fault_events:
+        if event["value"]["phase"] == "start":
+            facts.append({"index": event["index"]})
+        facts[-1].update(event["value"])
+    return facts
+
+
+def recovery(one, facts, healed, verdicts):
+    """Each goal of the row with its worst measure."""
+    table = next((verdict.get("rows") or [] for verdict in verdicts if verdict["name"] == "recovery in time"), [])
+    by_index = {line["index"]: line for line in table}
+    worst = {}
+    for place, fact in enumerate(facts):
+        for what, goal in fact.get("goals", {}).items():
+            if what == "ready":
+                value = healed[place]["value"]["ready_s"] if place < len(healed) else None
+            elif what == "accepts":
+                value = fact.get("accepts_after_s")
+            else:
+                value = by_index.get(fact["index"], {}).get(what, 0.0) or 0.0
+            key = (what, goal)
+            worst[key] = value if key not in worst or value is None else max(worst[key] or 0.0, value)
+    return [(what, value, goal) for (what, goal), value in worst.items()]

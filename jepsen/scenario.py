@@ -1,0 +1,173 @@
+"""One run: a cluster, its load, faults, the mending, the draining, the judgement, and the files that tell of it.
+
+    Scenario --Cluster.up--> workload.setup --> drive + schedule + observer --> stop --> mend --> drain --> judge --> files
+
+All coroutines are on one event loop; its thread is in the clients' namespace, and it alone writes the history. What blocks
+goes through asyncio.to_thread.
+
+    workload/NAME.py   Workload(cluster, recorder, seed, **options), with coroutines
+                         setup()    connects and subscribes; returns when the load can begin
+                         drive()    keeps loading until stop()
+                         stop()     no new operations; waits for those under way, with a limit
+                         drain()    after the mending: resumes every session and receives until nothing comes any more
+                         close()
+    check              judge(events, facts) -> list of verdicts
+    report             write(path, events, verdicts, facts)
+
+Files in the directory of a run: history.jsonl, history.edn, verdicts.json, report.html, n1.log ... (what the nodes said)."""
+
+import asyncio
+import importlib
+import json
+import os
+import subprocess
+import time
+
+import check
+import history
+import matrix
+from cluster import Cluster
+from network import inside
+from schedule import Schedule
+
+OBSERVED_SECONDS = 0.25
+EQUAL_SECONDS = 30
+CALM_SECONDS = 2.0          # load without faults, before the first and after the last
+STATUS_FIELDS = ("role", "term", "leader", "ready", "applied_index", "commit_index", "state_hash", "sessions",
+                 "sessions_connected", "clients", "queued", "in_flight", "commands_pending", "wills_pending")
+
+
+class Scenario:
+    """`play(schedule)` is a coroutine: which faults, when. rows: those of the matrix that are judged on their own."""
+
+    def __init__(self, name, workload, play, seed, out, nodes=3, world=None, options=None, rows=(), faults=(), repeat="", say=print):
+        self.name, self.workload, self.play, self.seed, self.out = name, workload, play, seed, out
+        self.nodes, self.world, self.options, self.rows = nodes, dict(world or {}), dict(options or {}), list(rows)
+        self.faults, self.repeat, self.say = list(faults), repeat, say
+        self.numbers = {}
+
+    def run(self):
+        """Blocks; the verdicts. The cluster and all that belongs to it is gone afterwards, whatever happened."""
+        os.makedirs(self.out, exist_ok=True)
+        self.recorder = history.Recorder(os.path.join(self.out, "history.jsonl"))
+        try:
+            with Cluster(nodes=self.nodes, seed=self.seed, logs=self.out, **self.world) as cluster:
+                self.cluster = cluster
+                cluster.up()
+                with inside(cluster.client_namespace):
+                    asyncio.run(self._run())
+        finally:
+            self.recorder.close()
+        return self._judge()
+
+    async def _run(self):
+        facts = self._facts()
+        self.recorder.note("runner", "settings", facts)
+        module = importlib.import_module(f"workload.{self.workload}")
+        load = module.Workload(self.cluster, self.recorder, self.seed, **self.options)
+        await self._resources("before")
+        observer = asyncio.create_task(self._observe())
+        try:
+            await load.setup()
+            driving = asyncio.create_task(load.drive())
+            try:
+                await asyncio.sleep(CALM_SECONDS)
+                schedule = Schedule(self.cluster, self.recorder, self.seed, self.say)
+                await finish_first(self.play(schedule), driving)
+                await asyncio.sleep(CALM_SECONDS)
+            finally:
+                await load.stop()
+                await driving
+            await schedule.mend()
+            await schedule.healed()
+            self.recorder.note("runner", "drain", {})
+            await load.drain()
+        finally:
+            observer.cancel()
+            await asyncio.gather(observer, return_exceptions=True)
+            await load.close()
+        await self._after()
+
+    def _facts(self):
+        return {"seed": self.seed, "nodes": [node.name for node in self.cluster.nodes], "workload": self.workload,
+                "faults": self.faults, "rows": [row.number for row in self.rows], "repeat": self.repeat, "scenario": self.name,
+                "node_settings": self.cluster.settings, "version": version(self.cluster.binary),
+                "world": {key: value for key, value in self.world.items() if key != "settings"}}
+
+    async def _observe(self):
+        while True:
+            statuses = await asyncio.to_thread(self.cluster.statuses)
+            for name, status in statuses.items():
+                if status:
+                    self.recorder.note("observer", "status", {key: status[key] for key in STATUS_FIELDS}, node=name)
+            await asyncio.sleep(OBSERVED_SECONDS)
+
+    async def _resources(self, phase):
+        for node in self.cluster.nodes:
+            status = await asyncio.to_thread(self.cluster.status, node) or {}
+            value = dict(self.cluster.resources(node) or {}, phase=phase)
+            value.update((key, status[key]) for key in STATUS_FIELDS if key in status)
+            self.recorder.note("observer", "resources", value, node=node.name)
+
+    async def _after(self):
+        """All clients are gone: nothing of them may be left, and all nodes hold the same."""
+        await asyncio.to_thread(self._wait_quiet)
+        found = await asyncio.to_thread(self.cluster.wait_equal, EQUAL_SECONDS)
+        for name, (index, state) in found.items():
+            self.recorder.note("observer", "read-hash", {"applied_index": index, "state_hash": state, "source": "live"},
+                               node=name)
+        await self._resources("after")
+
+    def _wait_quiet(self):
+        deadline = time.monotonic() + EQUAL_SECONDS
+        while time.monotonic() < deadline:
+            statuses = [status for status in self.cluster.statuses().values() if status]
+            if not any(status["clients"] or status["sessions_connected"] or status["commands_pending"] for status in statuses):
+                return
+            time.sleep(0.1)
+
+    # ---- judging
+
+    def _judge(self):
+        self.events = self.recorder.events
+        facts = dict(self._facts(), goals={})
+        self.verdicts = check.judge(self.events, facts)
+        self.facts = facts
+        with open(os.path.join(self.out, "verdicts.json"), "w") as file:
+            json.dump({"facts": facts, "verdicts": self.verdicts}, file, indent=1)
+        history.write_edn(self.events, os.path.join(self.out, "history.edn"))
+        write_report(os.path.join(self.out, "report.html"), self.events, self.verdicts, facts)
+        return self.verdicts
+
+    @property
+    def valid(self):
+        return all(verdict["valid"] is not False for verdict in self.verdicts)
+
+    def judge_rows(self):
+        """[(row, measured, complaints)]."""
+        return [(row, *matrix.judge_row(row, self.events, self.verdicts)) for row in self.rows]
+
+
+async def finish_first(playing, driving):
+    """Waits for the faults to be played; a load that breaks down meanwhile ends the run."""
+    playing = asyncio.ensure_future(playing)
+    done, _ = await asyncio.wait({playing, driving}, return_when=asyncio.FIRST_COMPLETED)
+    if driving in done and playing not in done:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
+        driving.result()
+        raise RuntimeError("the load ended before the faults did")
+    playing.result()
+
+
+def version(binary):
+    done = subprocess.run([binary, "--version"], stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def write_report(path, events, verdicts, facts):
+    try:
+        report = importlib.import_module("report")
+    except ImportError:
+        return
+    report.write(path, events, verdicts, facts)
