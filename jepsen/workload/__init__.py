@@ -7,5 +7,5 @@ WORKLOADS = {
     "wills": "clients that end well or badly, with and without a will delay",
     "takeover": "several devices fight for one client id",
     "storm": "many clients that all connect at once, again and again",
-    "fleet": "all of the above at a lower rate, beside mosquitto's own clients",
+    "mixed": "all of the above at a lower rate, beside ordinary client software",
 }
