@@ -16,7 +16,7 @@ It reconnects only when told to: workload/ decides when and where. All of it run
 they arrive, so an acknowledgement is recorded before anything that it sets off.
 
 Payloads name themselves: "MID CHECK padding", CHECK being a digest of the run's seed and MID. What a node makes up, or garbles,
-is seen.
+is seen. A message that clears a retained one has no payload: its MID travels as a user property (5.0 only).
 """
 
 import asyncio
@@ -351,7 +351,8 @@ class Client:
         mid = mid or f"{self.name}-{self.sequence}"
         packet_id = self.session.new_id(self._answers)
         payload = b"" if clear else make_payload(mid, self.seed, self.payload_size)
-        data = mqtt.encode_publish(topic, payload, qos, packet_id, retain, level=self.level)
+        properties = {"user_property": ("mid", mid)} if clear and self.level == 5 else None
+        data = mqtt.encode_publish(topic, payload, qos, packet_id, retain, level=self.level, properties=properties)
         value = {"mid": mid, "topic": topic, "qos": qos, "retain": retain, "pid": packet_id}
         if clear:
             value["clear"] = True
@@ -475,7 +476,7 @@ class Client:
                 future.set_result(True)
 
     def _on_publish(self, packet):
-        mid = read_payload(packet.payload, self.seed)
+        mid = read_payload(packet.payload, self.seed) or dict(packet.properties.get("user_property", ())).get("mid")
         first = packet.qos != 2 or packet.packet_id not in self.session.receiving
         self.delivered += 1
         self.recorder.seen(self.name, "deliver",

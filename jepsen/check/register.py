@@ -171,13 +171,13 @@ def check_register_follow(model):
 
 def _judge_gaps(verdict, model, session, writes, live):
     for topic, (read, completion, value) in _first_reads(model, session).items():
-        base = model.publishes.get(value)
+        base, cleared = model.publishes.get(value), any(one.clear for one in writes[topic])
         for publish in writes[topic]:
             later = base is None or base.returned < publish.invoked
             if publish.outcome != "ok" or publish.mid == value or publish.mid in live or not later:
                 continue
-            if base is None and not read["time"] < publish.returned:
-                continue        # check_register's matter: it should have been read
+            if base is None and (cleared or not read["time"] < publish.returned):
+                continue        # it may have been cleared; or it should have been read, which is check_register's matter
             verdict.violate("gap", f"{session.id} read {value} of {topic} and never got {publish.mid}, which came after it",
                             read["index"], completion["index"], publish.index, publish.end_index)
 

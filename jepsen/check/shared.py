@@ -1,14 +1,18 @@
 """G13: a group of a shared subscription gets each message as one session would, by exactly one member.
 
-The group is subscribed from the first SUBACK that a member got until its last member leaves. What a member's session takes
-along when it ends (QoS 2 that was sent to it) is never given to another: such a message counts, but is not lost.
+The group is subscribed from the first SUBACK that a member got until its last member leaves. A QoS 1 message that a member has not
+acknowledged may be given to another when the first one disconnects. What QoS 2 has begun to send never is: when that session
+ends, the message ends with it; it counts, but is not lost.
 """
 
 from collections import defaultdict
 
-from .model import NEVER, matches
+from .model import NEVER, SECOND, matches
 from .queue import is_group, own_sessions, seconds
 from .verdict import Verdict
+
+
+NOTICED = 10 * SECOND       # a node that is cut off may have been given up before its clients saw the end
 
 
 def check_shared(model):
@@ -34,27 +38,34 @@ def _judge_group(verdict, model, name, subscriptions):
     ended = any(one.generation > 1 or any(c.expiry == 0 for c in one.connections) for one in members.values())
     verdict.judged()
     verdict.count("groups")
-    _judge_given(verdict, model, name, got, ended)
+    _judge_given(verdict, model, name, got)
     _judge_group_loss(verdict, model, name, pattern, subscriptions, members, got, ended)
 
 
-def _judge_given(verdict, model, name, got, ended):
+def _judge_given(verdict, model, name, got):
     for mid, taken in got.items():
         publish = model.publishes.get(mid)
         if publish is None:
             continue
         verdict.count("messages")
-        sessions = {session.id for session, _ in taken}
+        taken.sort(key=lambda one: one[1].index)
+        sessions = sorted({session.id for session, _ in taken})
         if len(sessions) < 2:
             continue
         events = [publish.index, *[delivery.index for _, delivery in taken[:4]]]
-        if taken[0][1].qos == 2:
-            verdict.violate("twice", f"{mid} (QoS 2) was given to {len(sessions)} members of {name}: {sorted(sessions)}", *events)
-        elif not ended and publish.sends == 1:
-            verdict.violate("twice", f"{mid} (QoS 1) was given to {len(sessions)} members of {name}, of whom none had left",
+        (first, delivery), (_, second) = taken[0], next(one for one in taken if one[0] is not taken[0][0])
+        if delivery.qos == 2:
+            verdict.violate("twice", f"{mid} (QoS 2) was given to {len(sessions)} members of {name}: {sessions}", *events)
+        elif publish.sends == 1 and not had_left(model, delivery, second.time):
+            verdict.violate("twice", f"{mid} (QoS 1) was given to {sessions} of {name}, though {first.id} was still connected",
                             *events)
         else:
             verdict.count("given_to_another")
+
+
+def had_left(model, delivery, time):
+    connection = model.by_conn.get(delivery.conn)
+    return connection is None or connection.ended < time + NOTICED
 
 
 def _judge_group_loss(verdict, model, name, pattern, subscriptions, members, got, ended):

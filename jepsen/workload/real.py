@@ -1,0 +1,159 @@
+"""Ordinary client software beside our own: mosquitto_sub with a persistent session at each node, and mosquitto_pub.
+
+They do as their authors thought right. Their debug output tells enough for the history: mosquitto_pub ends with 0 when its QoS 1
+message is acknowledged; mosquitto_sub says when its CONNACK and SUBACK came, and of each PUBLISH its DUP, QoS, RETAIN and
+packet id. mosquitto_sub reconnects to its own node only, so it stays where it is.
+"""
+
+import asyncio
+import re
+import shutil
+from random import Random
+
+from client import SESSION_FOR_EVER, make_payload, read_payload
+
+PUBLISH = re.compile(r"received PUBLISH \(d(\d), q(\d), r(\d), m(\d+), '([^']*)', \.\.\. \((\d+) bytes\)\)")
+DRAINED_SECONDS = 30.0
+QUIET_SECONDS = 3.0         # longer than mosquitto_sub waits before it connects again
+PERIOD_SECONDS = 0.5
+
+
+class Listener:
+    """One mosquitto_sub, from its debug output to events."""
+
+    def __init__(self, owner, node):
+        self.owner, self.node, self.name = owner, node, f"mosquitto-{node}"
+        self.recorder, self.process, self.reader = owner.recorder, None, None
+        self.conn = self.connecting = self.subscribing = self.pending = None
+        self.subscribed = asyncio.Event()
+        self.delivered = 0
+
+    async def start(self):
+        host, port = self.owner.addresses[self.node]
+        self.process = await asyncio.create_subprocess_exec(
+            "mosquitto_sub", "-d", "-h", host, "-p", str(port), "-i", self.name, "-c", "-q", "2", "-t", "real/#", "-k", "10",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL)
+        self.reader = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self):
+        async for raw in self.process.stdout:
+            line = raw.decode(errors="replace").rstrip("\n")
+            if self.pending is not None:
+                self._deliver(line)
+            elif "sending CONNECT" in line:
+                self._connecting()
+            elif "received CONNACK (0)" in line:
+                self.recorder.ok(self.connecting, {"session_present": self.subscribed.is_set(), "reason": 0})
+                self.connecting = None
+            elif "sending SUBSCRIBE" in line:
+                self.subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [["real/#", 2]]}, self.node, self.conn)
+            elif "received SUBACK" in line and self.subscribing:
+                self.recorder.ok(self.subscribing, {"codes": [2]})
+                self.subscribing = None
+                self.subscribed.set()
+            else:
+                self.pending = PUBLISH.search(line)
+
+    def _connecting(self):
+        self._unknown()
+        self.conn = self.recorder.new_connection()
+        value = {"client": self.name, "level": 4, "clean": False, "expiry": SESSION_FOR_EVER, "keep_alive": 10,
+                 "receive_maximum": None, "will": None}
+        self.connecting = self.recorder.invoke(self.name, "connect", value, self.node, self.conn)
+
+    def _unknown(self):
+        for operation in (self.connecting, self.subscribing):
+            if operation:
+                self.recorder.info(operation, {}, "the connection ended")
+        self.connecting = self.subscribing = None
+
+    def _deliver(self, payload):
+        dup, qos, retain, packet_id, topic, _ = self.pending.groups()
+        self.pending = None
+        self.delivered += 1
+        self.recorder.seen(self.name, "deliver",
+                           {"mid": read_payload(payload.encode(), self.owner.seed), "topic": topic, "session": self.name,
+                            "pid": int(packet_id), "qos": int(qos), "dup": dup == "1", "retain": retain == "1", "app": True},
+                           self.node, self.conn)
+
+    async def drain(self):
+        loop = asyncio.get_running_loop()
+        operation = self.recorder.invoke(self.name, "drain", {"session": self.name}, self.node, self.conn)
+        deadline, quiet = loop.time() + DRAINED_SECONDS, False
+        while loop.time() < deadline and not quiet:
+            before = (self.delivered, self.conn)
+            await asyncio.sleep(QUIET_SECONDS)
+            quiet = before == (self.delivered, self.conn) and self.connecting is None
+        self.recorder.ok(operation, {"session": self.name, "quiet": quiet}, self.node, self.conn)
+        return quiet
+
+    async def close(self):
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+        if self.reader:
+            await asyncio.gather(self.reader, return_exceptions=True)
+        self._unknown()
+
+
+class RealClients:
+    name = "real"
+
+    def __init__(self, cluster, recorder, seed):
+        self.recorder, self.seed = recorder, seed
+        self.addresses = {node.name: node.mqtt for node in cluster.nodes}
+        self.listeners, self.stopping, self.publishing = [], False, set()
+
+    def describe(self):
+        return f"mosquitto_sub at each of {len(self.addresses)} nodes, and mosquitto_pub" if self.available() else "no mosquitto clients"
+
+    @staticmethod
+    def available():
+        return shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub")
+
+    async def setup(self):
+        if self.available():
+            self.listeners = [Listener(self, node) for node in sorted(self.addresses)]
+            await asyncio.gather(*(one.start() for one in self.listeners))
+            await asyncio.gather(*(one.subscribed.wait() for one in self.listeners))
+
+    async def drive(self):
+        chance, sequence = Random(f"{self.seed} real"), 0
+        while not self.stopping:
+            await asyncio.sleep(chance.uniform(0.5, 1.5) * PERIOD_SECONDS)
+            if self.listeners and len(self.publishing) < 4:
+                sequence += 1
+                task = asyncio.get_running_loop().create_task(self.publish(sequence, chance.choice(sorted(self.addresses))))
+                self.publishing.add(task)
+                task.add_done_callback(self.publishing.discard)
+
+    async def publish(self, sequence, node):
+        host, port = self.addresses[node]
+        mid, name, qos = f"mosquitto-pub-{sequence}", "mosquitto-pub", 1 + sequence % 2
+        value = {"mid": mid, "topic": f"real/{sequence % 3}", "qos": qos, "retain": False, "pid": 1}
+        operation = self.recorder.invoke(name, "publish", value, node, None)
+        process = await asyncio.create_subprocess_exec(
+            "mosquitto_pub", "-h", host, "-p", str(port), "-t", value["topic"], "-q", str(qos), "-m",
+            make_payload(mid, self.seed).decode(), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL)
+        try:
+            code = await asyncio.wait_for(process.wait(), 10.0)
+        except asyncio.TimeoutError:
+            process.kill()
+            code = await process.wait()
+        if code == 0:
+            self.recorder.ok(operation, {"mid": mid, "stage": "exit", "reason": 0, "sends": 1})
+        else:
+            self.recorder.info(operation, {"mid": mid, "sends": 1}, f"mosquitto_pub ended with {code}")
+
+    async def stop(self):
+        self.stopping = True
+        if self.publishing:
+            await asyncio.wait(set(self.publishing))
+
+    async def drain(self):
+        return all(await asyncio.gather(*(one.drain() for one in self.listeners)))
+
+    async def close(self):
+        self.stopping = True
+        await asyncio.gather(*(one.close() for one in self.listeners), return_exceptions=True)

@@ -1,0 +1,69 @@
+"""Retained messages as registers: written and read at all nodes at once (G6).
+
+Writers at QoS 2 keep their session and resend; writers at QoS 1 begin anew after each connection and never resend, so each of
+their writes is in the log at most once. A second set of topics is cleared as well: these go through the general search and
+are left alone after OPERATIONS_MAX operations, when a fresh topic takes their place.
+"""
+
+import asyncio
+
+from client import Broken
+
+from .base import BaseWorkload
+
+TOPICS = [f"register/{number}" for number in range(6)]
+OPERATIONS_MAX = 150        # per topic that is cleared
+READ_AT_ONCE = 3
+READERS_RECEIVE = 200       # more than there are topics: a read is never cut in two by the window
+
+
+class Workload(BaseWorkload):
+    name = "register"
+
+    def build(self):
+        for number in range(3):
+            self.publisher(f"w{number}", stay=(2.0, 8.0))
+        for number in range(2):
+            self.publisher(f"once{number}", stay=(2.0, 8.0), clean=True, expiry=0)
+        for number in range(self.options.get("readers", 4)):
+            self.subscriber(f"r{number}", stay=(2.0, 8.0), receive_maximum=READERS_RECEIVE)
+        self.clearing = {}          # place -> [number of the topic, operations so far]
+
+    def jobs(self):
+        rate = self.rate / (len(self.publishers) + len(self.subscribers))
+        for one in self.publishers:
+            yield one.publish_at(rate, lambda one=one: self.choose(one), window=4)
+        for one in self.subscribers:
+            yield self.read(one, rate / 4)
+        yield self.clear(self.publishers[0], rate / 4)
+        yield self.clear(self.publishers[3], rate / 4)
+
+    def choose(self, publisher):
+        qos = 1 if publisher.clean else 2
+        if publisher.random.random() < 0.2:
+            return self.cleared_topic(publisher.random), qos, True
+        return publisher.random.choice(TOPICS), qos, True
+
+    def cleared_topic(self, chance):
+        place = chance.randrange(2)
+        number, used = self.clearing.get(place, (0, 0))
+        if used == OPERATIONS_MAX:
+            number, used = number + 1, 0
+        self.clearing[place] = (number, used + 1)
+        return f"register/cleared/{place}/{number}"
+
+    async def clear(self, device, rate):
+        while not self.stopping:
+            await asyncio.sleep(device.random.expovariate(rate))
+            if device.client.connected and len(device.client.session.sending) < 4:
+                device.client.publish(self.cleared_topic(device.random), 1 if device.clean else 2, True, clear=True)
+
+    async def read(self, device, rate):
+        while not self.stopping:
+            await asyncio.sleep(device.random.expovariate(rate))
+            await device.ready.wait()
+            topics = device.random.sample(TOPICS, READ_AT_ONCE - 1) + [self.cleared_topic(device.random)]
+            try:
+                await asyncio.wait_for(device.client.read_retained(topics), 9)
+            except (Broken, asyncio.TimeoutError):
+                device.client.drop()
