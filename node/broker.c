@@ -174,9 +174,7 @@ void broker_turn(uv_prepare_t *prepare)
 {
     struct broker *broker = prepare->data;
     broker_begin(broker);
-    for (uint32_t i = 0; i < broker->door_count; i++)
-        if (broker->doors[i].listener != NULL)
-            listener_turn(broker->doors[i].listener);
+    doors_turn(broker);
     if (broker_alive(broker))
         consensus_deliver(broker->consensus);
     if (broker_alive(broker))

@@ -1,7 +1,8 @@
-/* broker_private.h — what the four files of the broker share; nobody else includes it.
+/* broker_private.h — what the five files of the broker share; nobody else includes it.
  *
  *   broker.c         the turns of the loop: what is applied, snapshotted, checked and sent, and when
  *   broker_seams.c   what one part asks of another: the callbacks between them
+ *   broker_doors.c   the listeners: opening, certificates, reloading, and what the core is told of a client
  *   broker_start.c   from a configuration to a running node, in this order: ports, data, links, consensus, core
  *   broker_stop.c    endings: asked for, or for trouble; what restarts by itself */
 #ifndef COTERIE_BROKER_PRIVATE_H
@@ -16,6 +17,7 @@
 
 #define STOP_MS     3000 /* patience with clients and the log when asked to stop */
 #define SUBMISSIONS 64   /* more than the proposer has in flight */
+#define BROKER_SIGNALS 3
 
 struct committed {
     uint64_t index;
@@ -28,12 +30,15 @@ struct submission {
     uint64_t at_ns;
 };
 
+/* A listener, and what the node knows of it. */
 struct door {
     struct broker *broker;
-    struct listener *listener;
+    struct listener *listener; /* NULL: closed */
+    const struct config_listener *config;
+    struct tls_context *tls; /* NULL: a kind without TLS */
     char name[96]; /* this and the facts outlive the listener: core borrows them */
     struct core_listener facts;
-    struct log_limit paused_limit;
+    struct log_limit paused_limit, refused_limit;
 };
 
 struct broker {
@@ -55,11 +60,14 @@ struct broker {
     struct admin *admin;
     struct door doors[CONFIG_LISTENERS_MAX];
     uint32_t door_count;
+    bool reloading;            /* on the thread pool */
+    bool reload_again;         /* asked for meanwhile */
+    uint64_t certificates_ms;  /* when their expiry is looked at next */
 
     uv_prepare_t prepare;
     uv_timer_t wake;     /* the next deadline of core or consensus */
     uv_timer_t patience; /* stopping, closing, restarting */
-    uv_signal_t signals[2];
+    uv_signal_t signals[BROKER_SIGNALS];
 
     struct committed *committed; /* a ring: committed[first .. first + waiting) */
     size_t committed_first, committed_waiting, committed_capacity;
@@ -102,6 +110,17 @@ struct snapshots_calls for_snapshots(struct broker *broker);
 struct store_checks_calls for_store_checks(struct broker *broker);
 struct data_log for_log(struct broker *broker);
 struct disk_queue for_jobs(struct broker *broker);
+
+/* ---- broker_doors.c ---- */
+
+enum status doors_open(struct broker *broker, char *error);
+void doors_close(struct broker *broker);
+void doors_free(struct broker *broker);
+void doors_turn(struct broker *broker);
+/* Reads certificates, lists of revoked ones and keys again; a file that cannot be used changes nothing. */
+void doors_reload(struct broker *broker);
+/* What the core is told of a client; texts of `facts` and of the door. */
+struct core_origin door_origin(const struct door *door, const struct filter_facts *facts);
 
 /* ---- broker_stop.c ---- */
 

@@ -78,18 +78,35 @@ static void log_flushed(void *context, enum status status, uint64_t durable)
 
 /* ---- sockets of clients ---- */
 
-static void client_accepted(void *context, struct conn *conn, const char *name)
+static void client_opened(void *context, struct conn *conn, const struct filter_facts *facts)
 {
-    struct door *door = context;
-    struct broker *broker = door->broker;
-    (void)name;
+    struct broker *broker = context;
     broker_begin(broker);
     if (!broker_alive(broker)) {
         conn_close(conn, false);
         return;
     }
-    const struct core_origin origin = {.listener = &door->facts, .transport = "tcp"};
+    const struct core_origin origin = door_origin(&broker->doors[conn_door(conn)], facts);
     conn_set_number(conn, core_open(broker->core, conn, &origin, broker->now_ms));
+}
+
+/* Before MQTT has begun, or by a fault below it. */
+static void client_refused(void *context, struct conn *conn, const char *why)
+{
+    struct broker *broker = context;
+    struct door *door = &broker->doors[conn_door(conn)];
+    char address[CONN_ADDRESS_MAX];
+    uint64_t suppressed;
+    if (!log_allowed(&door->refused_limit, uv_now(broker->loop), &suppressed))
+        return;
+    conn_peer(conn, address);
+    log_event(LOG_INFO, "connection-refused", log_text("listener", door->name), log_text("address", address),
+              log_text("why", why), log_u64("suppressed", suppressed));
+}
+
+static void client_turned_away(void *context, struct conn *conn, const char *why)
+{
+    client_refused(((struct door *)context)->broker, conn, why);
 }
 
 static void clients_paused(void *context, const char *name, bool paused)
@@ -123,6 +140,8 @@ static void client_closed(void *context, struct conn *conn)
     broker_begin(broker);
     if (broker_alive(broker) && conn_number(conn) != 0)
         core_closed(broker->core, conn_number(conn), broker->now_ms);
+    if (broker->doors[conn_door(conn)].listener != NULL)
+        listener_left(broker->doors[conn_door(conn)].listener);
     for (uint32_t i = 0; i < broker->door_count; i++)
         if (broker->doors[i].listener != NULL)
             listener_resume(broker->doors[i].listener);
@@ -382,12 +401,18 @@ static const char *link_admit(void *context, uint32_t peer, uint64_t incarnation
 struct conn_calls for_conns(struct broker *broker)
 {
     return (struct conn_calls){
-        .context = broker, .received = client_received, .written = client_written, .closed = client_closed};
+        .context = broker,
+        .opened = client_opened,
+        .received = client_received,
+        .written = client_written,
+        .refused = client_refused,
+        .closed = client_closed,
+    };
 }
 
 struct listener_calls for_listener(struct door *door)
 {
-    return (struct listener_calls){.context = door, .accepted = client_accepted, .paused = clients_paused};
+    return (struct listener_calls){.context = door, .paused = clients_paused, .turned_away = client_turned_away};
 }
 
 struct core_callbacks for_core(struct broker *broker)

@@ -12,54 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <time.h>
-
-#define DESCRIPTORS_USED 48 /* log, store, links, epoll ... of a running node, roughly */
-
-/* As many descriptors as the machine allows, and so many clients that RESERVED are left for everything else. */
-static uint32_t raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    getrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t kept = LISTENER_DESCRIPTORS_RESERVED + DESCRIPTORS_USED;
-    uint64_t clients = limit.rlim_cur > kept + 16 ? limit.rlim_cur - kept : 16;
-    return clients < UINT32_MAX ? (uint32_t)clients : UINT32_MAX;
-}
-
-static enum status open_doors(struct broker *broker, char *error)
-{
-    const struct config *config = broker->config;
-    uint32_t clients = raise_descriptor_limit();
-    if (clients < config->limits.connections_max)
-        log_event(LOG_DEBUG, "connections-limited", log_u64("by_descriptors", clients));
-    for (uint32_t i = 0; i < config->listener_count; i++) {
-        const struct config_listener *wanted = &config->listeners[i];
-        struct door *door = &broker->doors[broker->door_count];
-        const struct listener_calls calls = for_listener(door);
-        door->broker = broker;
-        int result = listener_open(broker->loop, broker->conns, wanted->kind, wanted->address, wanted->port, &calls,
-                                   &door->listener);
-        if (result != 0) {
-            snprintf(error, BROKER_ERROR_MAX, "cannot listen for clients at %s %s port %u: %s", wanted->kind,
-                     wanted->address, wanted->port, uv_strerror(result));
-            return STATUS_INVALID;
-        }
-        broker->door_count++;
-        listener_limit(door->listener, clients);
-        snprintf(door->name, sizeof(door->name), "%s",
-                 wanted->name[0] != '\0' ? wanted->name : listener_name(door->listener));
-        door->facts = (struct core_listener){.name = door->name,
-                                             .authentication = wanted->authentication,
-                                             .anonymous = wanted->anonymous,
-                                             .packet_bytes_max = wanted->packet_bytes_max};
-    }
-    return STATUS_OK;
-}
 
 static enum status start_consensus(struct broker *broker, char *error)
 {
@@ -182,12 +135,12 @@ static enum status open_data(struct broker *broker, char *error)
 
 static void start_loop(struct broker *broker)
 {
-    static const int numbers[2] = {SIGTERM, SIGINT};
+    static const int numbers[BROKER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     uv_prepare_init(broker->loop, &broker->prepare);
     uv_timer_init(broker->loop, &broker->wake);
     uv_timer_init(broker->loop, &broker->patience);
     broker->prepare.data = broker->wake.data = broker->patience.data = broker;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < BROKER_SIGNALS; i++) {
         uv_signal_init(broker->loop, &broker->signals[i]);
         broker->signals[i].data = broker;
         uv_signal_start(&broker->signals[i], broker_signal, numbers[i]);
@@ -202,9 +155,9 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
     broker->config = config;
     broker->now_ms = broker->minute_ms = clock_ms(CLOCK_BOOTTIME);
     broker->numbers.started_ms = broker->now_ms;
-    broker->conns = conns_new(loop, &calls, config->timeouts.close_ms);
+    broker->conns = conns_new(loop, &calls, config->timeouts.handshake_ms, config->timeouts.close_ms);
     start_loop(broker);
-    enum status status = open_doors(broker, error);
+    enum status status = doors_open(broker, error);
     if (status == STATUS_OK)
         status = admin_open(loop, broker, config->admin.address, config->admin.port, &broker->admin, error,
                             BROKER_ERROR_MAX);
@@ -228,7 +181,6 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
     store_checks_begin(broker->checks, broker->data.store, broker->now_ms);
     uv_prepare_start(&broker->prepare, broker_turn);
     *out = broker;
-    log_event(LOG_INFO, "started", log_text("version", COTERIE_VERSION), log_text("listener", broker->doors[0].name),
-              log_u64("members", config->cluster.member_count > 0 ? config->cluster.member_count : 1));
+    log_event(LOG_INFO, "started", log_text("version", COTERIE_VERSION), log_u64("members", config->cluster.member_count > 0 ? config->cluster.member_count : 1));
     return STATUS_OK;
 }

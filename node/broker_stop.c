@@ -16,15 +16,6 @@
 
 /* ---- asked to stop ---- */
 
-static void close_doors(struct broker *broker)
-{
-    for (uint32_t i = 0; i < broker->door_count; i++) {
-        if (broker->doors[i].listener != NULL)
-            listener_close(broker->doors[i].listener);
-        broker->doors[i].listener = NULL;
-    }
-}
-
 void broker_stop(struct broker *broker)
 {
     if (broker->phase == BROKER_FAILED) {
@@ -40,7 +31,7 @@ void broker_stop(struct broker *broker)
         return;
     broker->phase = BROKER_STOPPING;
     broker->stop_ms = broker->now_ms + STOP_MS;
-    close_doors(broker);
+    doors_close(broker);
     consensus_transfer(broker->consensus, 0);
     core_stop(broker->core, broker->now_ms);
 }
@@ -48,7 +39,9 @@ void broker_stop(struct broker *broker)
 void broker_signal(uv_signal_t *signal, int number)
 {
     struct broker *broker = signal->data;
-    if (broker->phase == BROKER_RUNNING || broker->phase == BROKER_FAILED) {
+    if (number == SIGHUP)
+        doors_reload(broker);
+    else if (broker->phase == BROKER_RUNNING || broker->phase == BROKER_FAILED) {
         broker_stop(broker);
     } else {
         log_event(LOG_WARNING, "stopping-at-once", log_i64("signal", number));
@@ -90,8 +83,8 @@ static void broker_finish(struct broker *broker)
     close_handle((uv_handle_t *)&broker->prepare);
     close_handle((uv_handle_t *)&broker->wake);
     close_handle((uv_handle_t *)&broker->patience);
-    close_handle((uv_handle_t *)&broker->signals[0]);
-    close_handle((uv_handle_t *)&broker->signals[1]);
+    for (int i = 0; i < BROKER_SIGNALS; i++)
+        close_handle((uv_handle_t *)&broker->signals[i]);
 }
 
 static void finish_when_quiet(uv_timer_t *timer)
@@ -106,7 +99,7 @@ void broker_close(struct broker *broker)
     if (broker->phase == BROKER_CLOSING)
         return;
     broker->phase = BROKER_CLOSING;
-    close_doors(broker);
+    doors_close(broker);
     conns_close_all(broker->conns);
     if (broker->links != NULL)
         links_close(broker->links);
@@ -173,7 +166,7 @@ void broker_fail(struct broker *broker, enum status status, const char *why)
     snprintf(broker->trouble, sizeof(broker->trouble), "%.200s: %s", why, status_text(status));
     broker->phase = BROKER_FAILED;
     broker->turn_ns = 0;
-    close_doors(broker);
+    doors_close(broker);
     conns_close_all(broker->conns);
     uv_timer_stop(&broker->wake);
     if (broker->links != NULL)
@@ -185,6 +178,7 @@ void broker_fail(struct broker *broker, enum status status, const char *why)
 enum broker_end broker_free(struct broker *broker)
 {
     enum broker_end end = broker->end;
+    doors_free(broker);
     free(broker->committed);
     free(broker);
     return end;

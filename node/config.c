@@ -80,6 +80,7 @@ static const struct option options[] = {
     {"timeouts", "heartbeat_ms",          OPTION_U32,  AT(timeouts.heartbeat_ms),            5,       10000,     "50",       "how often a leader is heard at rest"},
     {"timeouts", "node_timeout_ms",       OPTION_U32,  AT(timeouts.node_timeout_ms),         500,     3600000,   "2000",     "silence after which a node's clients are given up"},
     {"timeouts", "connect_ms",            OPTION_U32,  AT(timeouts.connect_ms),              100,     600000,    "10000",    "time for a new connection to send CONNECT"},
+    {"timeouts", "handshake_ms",          OPTION_U32,  AT(timeouts.handshake_ms),            100,     600000,    "10000",    "time for a new connection to finish TLS and WebSocket handshakes"},
     {"timeouts", "close_ms",              OPTION_U32,  AT(timeouts.close_ms),                10,      600000,    "5000",     "time to flush a connection that is being closed"},
     {"timeouts", "hold_ms",               OPTION_U32,  AT(timeouts.hold_ms),                 0,       600000,    "10000",    "how long clients wait for a leader"},
     {"timeouts", "keep_alive_max_s",      OPTION_U32,  AT(timeouts.keep_alive_max_s),        0,       65535,     "0",        "longer keep-alives are lowered (MQTT 5.0); 0: no limit"},

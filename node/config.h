@@ -94,6 +94,7 @@ struct config {
         uint32_t heartbeat_ms;
         uint32_t node_timeout_ms;
         uint32_t connect_ms;             /* from accept to CONNECT */
+        uint32_t handshake_ms;           /* from accept until all filters are open */
         uint32_t close_ms;               /* to flush what is left to a connection that is being closed */
         uint32_t hold_ms;                /* how long clients wait for a leader before they are turned away */
         uint32_t keep_alive_max_s;       /* longer ones are lowered (5.0); 0 = no limit */

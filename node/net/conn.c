@@ -8,8 +8,12 @@
  *
  * Writing: uv_try_write() is the fast path and needs no memory. What the kernel does not take goes into `queue`, and
  * one uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
- * libuv only copies the array of pointers into them. */
-#include "conn.h"
+ * libuv only copies the array of pointers into them.
+ *
+ * A conn with filters has a `wrapping`. What the filters make of the frames of a turn is one range of bytes, tried at
+ * once; what is left of it becomes a frame of the queue. The core counts plain bytes: of what the kernel has taken, the
+ * same part of them is reported, and all when nothing is left. */
+#include "conn_private.h"
 
 #include "base/memory.h"
 
@@ -18,12 +22,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES   (64 * 1024)  /* the shared buffer */
 #define WRITE_FRAMES 512          /* in one writev; IOV_MAX is 1,024 */
 #define WRITE_BYTES  (256 * 1024) /* in one queued write, so that progress is reported */
 #define LINGER_MS    1000         /* for the peer's FIN after ours */
-
-enum conn_phase { CONN_OPEN, CONN_FLUSHING, CONN_LINGERING, CONN_CLOSING };
+#define CHECK_MS     50
 
 /* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
 struct queue {
@@ -43,40 +45,18 @@ struct closing {
     uint64_t deadline_ms;
 };
 
-struct conn {
-    uv_tcp_t socket;
-    struct conns *conns;
-    struct conn *next, *previous; /* in conns->all */
-    struct conn *next_report;     /* in conns->reports, if `reporting` */
-    struct queue *queue;          /* NULL: everything is written */
-    struct closing *closing;      /* FLUSHING, LINGERING; else NULL */
-    uint64_t number;
-    uint32_t written; /* since the last report */
-    uint8_t phase;    /* enum conn_phase */
-    bool reporting, reading;
-};
-
-struct conns {
-    uv_loop_t *loop;
-    struct conn_calls calls;
-    uint32_t close_ms;
-    uint32_t count;
-    struct conn *all, *reports;
-    struct closing *closing;
-    uv_timer_t *timer; /* runs while `closing` is not empty */
-    char buffer[READ_BYTES];
-};
-
 static void conn_continue(struct conn *conn);
 
 /* ---- the set ---- */
 
-struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_t close_ms)
+struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_t open_ms, uint32_t close_ms)
 {
     struct conns *conns = memory_zeroed(1, sizeof(*conns));
     conns->loop = loop;
     conns->calls = *calls;
+    conns->open_ms = open_ms;
     conns->close_ms = close_ms;
+    conns->workers_max = opening_workers();
     conns->timer = memory_zeroed(1, sizeof(*conns->timer));
     uv_timer_init(loop, conns->timer);
     conns->timer->data = conns;
@@ -92,12 +72,21 @@ void conns_free(struct conns *conns)
 {
     assert(conns->count == 0);
     uv_close((uv_handle_t *)conns->timer, free_handle);
+    chain_scratch_release(&conns->scratch);
+    buffer_release(&conns->plain);
+    buffer_release(&conns->wire);
+    buffer_release(&conns->gathered);
     free(conns);
 }
 
 uint32_t conns_count(const struct conns *conns)
 {
     return conns->count;
+}
+
+void conns_counts(const struct conns *conns, struct conns_counts *counts)
+{
+    *counts = conns->counts;
 }
 
 void conns_report(struct conns *conns)
@@ -142,8 +131,6 @@ static void closing_free(struct conn *conn)
         conns->closing = closing->next;
     if (closing->next != NULL)
         closing->next->previous = closing->previous;
-    if (conns->closing == NULL)
-        uv_timer_stop(conns->timer);
     free(closing);
     conn->closing = NULL;
 }
@@ -160,9 +147,8 @@ static void queue_free(struct conn *conn)
     conn->queue = NULL;
 }
 
-static void conn_closed(uv_handle_t *handle)
+void conn_free(struct conn *conn)
 {
-    struct conn *conn = handle->data;
     struct conns *conns = conn->conns;
     if (conn->reporting)
         forget_report(conn);
@@ -176,24 +162,43 @@ static void conn_closed(uv_handle_t *handle)
         conn->next->previous = conn->previous;
     conns->count--;
     conns->calls.closed(conns->calls.context, conn);
+    if (conn->wrapping != NULL)
+        chain_release(&conn->wrapping->chain);
+    free(conn->wrapping);
     free(conn);
 }
 
-static void conn_close_now(struct conn *conn)
+static void conn_closed(uv_handle_t *handle)
+{
+    struct conn *conn = handle->data;
+    if (conn->wrapping == NULL || conn->wrapping->opening == NULL || opening_socket_closed(conn))
+        conn_free(conn);
+}
+
+void conn_close_now(struct conn *conn)
 {
     if (conn->phase == CONN_CLOSING)
         return;
     conn->phase = CONN_CLOSING;
-    uv_close((uv_handle_t *)&conn->socket, conn_closed);
+    uv_close(&conn->socket.handle, conn_closed);
 }
 
-static void closing_check(uv_timer_t *timer)
+static void check_deadlines(uv_timer_t *timer)
 {
     struct conns *conns = timer->data;
     uint64_t now = uv_now(conns->loop);
+    openings_check(conns, now);
     for (struct closing *closing = conns->closing; closing != NULL; closing = closing->next)
         if (now >= closing->deadline_ms)
             conn_close_now(closing->conn);
+    if (conns->closing == NULL && conns->first_opening == NULL)
+        uv_timer_stop(conns->timer);
+}
+
+void conns_watch(struct conns *conns)
+{
+    if (!uv_is_active((uv_handle_t *)conns->timer))
+        uv_timer_start(conns->timer, check_deadlines, CHECK_MS, CHECK_MS);
 }
 
 static void closing_add(struct conn *conn, uint32_t patience_ms)
@@ -209,8 +214,7 @@ static void closing_add(struct conn *conn, uint32_t patience_ms)
         conns->closing = closing;
     }
     closing->deadline_ms = uv_now(conns->loop) + patience_ms;
-    if (!uv_is_active((uv_handle_t *)conns->timer))
-        uv_timer_start(conns->timer, closing_check, 50, 50);
+    conns_watch(conns);
 }
 
 static void conn_shut_down(uv_shutdown_t *request, int status)
@@ -224,7 +228,7 @@ static void conn_linger(struct conn *conn)
 {
     conn->phase = CONN_LINGERING;
     closing_add(conn, conn->conns->close_ms < LINGER_MS ? conn->conns->close_ms : LINGER_MS);
-    if (uv_shutdown(&conn->closing->request, (uv_stream_t *)&conn->socket, conn_shut_down) != 0) {
+    if (uv_shutdown(&conn->closing->request, &conn->socket.stream, conn_shut_down) != 0) {
         conn_close_now(conn);
         return;
     }
@@ -232,18 +236,29 @@ static void conn_linger(struct conn *conn)
     conn_read(conn, true);
 }
 
+void conn_end(struct conn *conn)
+{
+    if (conn->wrapping != NULL && conn->wrapping->opening != NULL)
+        opening_over(conn);
+    conn->phase = CONN_FLUSHING;
+    if (conn->queue == NULL)
+        conn_linger(conn);
+    else
+        closing_add(conn, conn->conns->close_ms);
+}
+
 void conn_close(struct conn *conn, bool flush)
 {
     if (conn->phase == CONN_CLOSING)
         return;
-    if (!flush) {
+    bool opening = conn->wrapping != NULL && conn->wrapping->opening != NULL;
+    if (!flush || opening) {
         conn_close_now(conn);
     } else if (conn->phase == CONN_OPEN) {
-        conn->phase = CONN_FLUSHING;
-        if (conn->queue == NULL)
-            conn_linger(conn);
-        else
-            closing_add(conn, conn->conns->close_ms);
+        if (conn->wrapping != NULL)
+            wrapping_finish(conn);
+        if (conn->phase == CONN_OPEN)
+            conn_end(conn);
     }
 }
 
@@ -253,7 +268,7 @@ static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct conn *conn = handle->data;
     (void)suggested;
-    *buffer = uv_buf_init(conn->conns->buffer, READ_BYTES);
+    *buffer = uv_buf_init(conn->conns->buffer, CONN_READ_BYTES);
 }
 
 static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
@@ -262,6 +277,8 @@ static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf
     struct conns *conns = conn->conns;
     if (size < 0)
         conn_close_now(conn);
+    else if (size > 0 && conn->phase == CONN_OPEN && conn->wrapping != NULL)
+        wrapping_receive(conn, bytes_of(buffer->base, (size_t)size));
     else if (size > 0 && conn->phase == CONN_OPEN)
         conns->calls.received(conns->calls.context, conn, bytes_of(buffer->base, (size_t)size));
 }
@@ -272,8 +289,8 @@ void conn_read(struct conn *conn, bool on)
         return;
     conn->reading = on;
     if (!on)
-        uv_read_stop((uv_stream_t *)&conn->socket);
-    else if (uv_read_start((uv_stream_t *)&conn->socket, lend_buffer, conn_readable) != 0)
+        uv_read_stop(&conn->socket.stream);
+    else if (uv_read_start(&conn->socket.stream, lend_buffer, conn_readable) != 0)
         conn_close_now(conn);
 }
 
@@ -281,6 +298,8 @@ void conn_read(struct conn *conn, bool on)
 
 static void note_written(struct conn *conn, size_t size)
 {
+    if (conn->wrapping != NULL)
+        size = wrapping_written(conn->wrapping, size);
     conn->written += (uint32_t)size;
     if (!conn->reporting && size > 0) {
         conn->reporting = true;
@@ -351,7 +370,7 @@ static void conn_continue(struct conn *conn)
     }
     queue->under_way = bytes;
     queue->request.data = queue;
-    if (uv_write(&queue->request, (uv_stream_t *)&conn->socket, buffers, (unsigned)count, queue_written) != 0) {
+    if (uv_write(&queue->request, &conn->socket.stream, buffers, (unsigned)count, queue_written) != 0) {
         queue->under_way = 0;
         conn_close_now(conn);
     }
@@ -391,7 +410,7 @@ static ssize_t try_write(struct conn *conn, struct frame *const *frames, size_t 
             buffers[i] = uv_buf_init((char *)frames[done + i]->data, frames[done + i]->size);
             wanted += frames[done + i]->size;
         }
-        int result = uv_try_write((uv_stream_t *)&conn->socket, buffers, (unsigned)batch);
+        int result = uv_try_write(&conn->socket.stream, buffers, (unsigned)batch);
         if (result == UV_EAGAIN)
             return (ssize_t)done;
         if (result < 0)
@@ -409,7 +428,8 @@ static ssize_t try_write(struct conn *conn, struct frame *const *frames, size_t 
     return (ssize_t)done;
 }
 
-void conn_write(struct conn *conn, struct frame *const *frames, size_t count)
+/* As long as it is open: tries at once, and queues the rest. Takes one reference to each. */
+static void write_frames(struct conn *conn, struct frame *const *frames, size_t count)
 {
     size_t partial = 0;
     ssize_t done = 0;
@@ -434,25 +454,76 @@ void conn_write(struct conn *conn, struct frame *const *frames, size_t count)
     conn_continue(conn);
 }
 
+void conn_write(struct conn *conn, struct frame *const *frames, size_t count)
+{
+    if (conn->wrapping != NULL && conn->phase == CONN_OPEN)
+        wrapping_write(conn, frames, count);
+    else
+        write_frames(conn, frames, count);
+}
+
+void conn_write_bytes(struct conn *conn, struct bytes bytes)
+{
+    if (conn->queue == NULL) {
+        uv_buf_t buffer = uv_buf_init((char *)bytes.data, (unsigned)bytes.size);
+        int result = uv_try_write(&conn->socket.stream, &buffer, 1);
+        if (result < 0 && result != UV_EAGAIN) {
+            conn_close_now(conn);
+            return;
+        }
+        size_t size = result > 0 ? (size_t)result : 0;
+        note_written(conn, size);
+        bytes.data += size;
+        bytes.size -= size;
+    }
+    if (bytes.size == 0)
+        return;
+    struct frame *frame = frame_of(bytes);
+    queue_add(conn, &frame, 1);
+    conn_continue(conn);
+}
+
 /* ---- accepting ---- */
 
-struct conn *conn_accept(struct conns *conns, uv_stream_t *server)
+struct conn *conn_accept(struct conns *conns, uv_stream_t *server, uint8_t door)
 {
     struct conn *conn = memory_zeroed(1, sizeof(*conn));
-    uv_tcp_init(conns->loop, &conn->socket);
-    conn->socket.data = conn;
+    if (server->type == UV_NAMED_PIPE)
+        uv_pipe_init(conns->loop, &conn->socket.pipe, 0);
+    else
+        uv_tcp_init(conns->loop, &conn->socket.tcp);
+    conn->socket.handle.data = conn;
     conn->conns = conns;
+    conn->door = door;
     conn->next = conns->all;
     if (conns->all != NULL)
         conns->all->previous = conn;
     conns->all = conn;
     conns->count++;
-    if (uv_accept(server, (uv_stream_t *)&conn->socket) != 0) {
+    if (uv_accept(server, &conn->socket.stream) != 0) {
         conn_close_now(conn);
         return NULL;
     }
-    conn_read(conn, true);
     return conn;
+}
+
+void conn_start(struct conn *conn, const struct chain *chain)
+{
+    struct conns *conns = conn->conns;
+    if (chain != NULL && chain->count > 0) {
+        conn->wrapping = memory_zeroed(1, sizeof(*conn->wrapping));
+        conn->wrapping->chain = *chain;
+        opening_begin(conn);
+    } else {
+        const struct filter_facts facts = {0};
+        conns->calls.opened(conns->calls.context, conn, &facts);
+    }
+    conn_read(conn, true);
+}
+
+uint8_t conn_door(const struct conn *conn)
+{
+    return conn->door;
 }
 
 void conn_set_number(struct conn *conn, uint64_t number)
@@ -465,21 +536,37 @@ uint64_t conn_number(const struct conn *conn)
     return conn->number;
 }
 
+bool conn_socket_address(const struct conn *conn, struct sockaddr_storage *address)
+{
+    int size = sizeof(*address);
+    if (conn->socket.handle.type != UV_TCP)
+        return false;
+    return uv_tcp_getpeername(&conn->socket.tcp, (struct sockaddr *)address, &size) == 0;
+}
+
+static void write_address(sa_family_t family, const void *bytes, unsigned port, char address[CONN_ADDRESS_MAX])
+{
+    char host[INET6_ADDRSTRLEN];
+    if (uv_inet_ntop(family, bytes, host, sizeof(host)) == 0)
+        snprintf(address, CONN_ADDRESS_MAX, family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port);
+}
+
 void conn_peer(const struct conn *conn, char address[CONN_ADDRESS_MAX])
 {
     struct sockaddr_storage peer;
-    int size = sizeof(peer);
-    char host[INET6_ADDRSTRLEN];
+    const struct proxy_header *proxy = conn->wrapping != NULL ? conn->wrapping->proxy : NULL;
     address[0] = '\0';
-    if (uv_tcp_getpeername(&conn->socket, (struct sockaddr *)&peer, &size) != 0)
+    if (conn->socket.handle.type != UV_TCP) {
+        snprintf(address, CONN_ADDRESS_MAX, "local");
+    } else if (proxy != NULL && proxy->known) {
+        write_address(proxy->source.family, proxy->source.address, proxy->source.port, address);
+    } else if (!conn_socket_address(conn, &peer)) {
         return;
-    if (peer.ss_family == AF_INET6) {
+    } else if (peer.ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&peer;
-        uv_ip6_name(v6, host, sizeof(host));
-        snprintf(address, CONN_ADDRESS_MAX, "[%s]:%u", host, ntohs(v6->sin6_port));
+        write_address(AF_INET6, &v6->sin6_addr, ntohs(v6->sin6_port), address);
     } else if (peer.ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)&peer;
-        uv_ip4_name(v4, host, sizeof(host));
-        snprintf(address, CONN_ADDRESS_MAX, "%s:%u", host, ntohs(v4->sin_port));
+        write_address(AF_INET, &v4->sin_addr, ntohs(v4->sin_port), address);
     }
 }

@@ -1,0 +1,289 @@
+/* broker_doors.c — the listeners of a node, from their configuration to what the core is told of a client.
+ *
+ *   config_listener --files--> tls_context --> listener --> conn --filters--> facts --door_origin--> core
+ *   SIGHUP, admin   --> doors_reload --thread pool: files--> new contexts, for connections from now on
+ *
+ * Nobody is dropped by a reload: a connection keeps the context it began with. A file that cannot be used leaves the old one
+ * in its place, and says so. Certificates that end soon are told of daily. */
+#include "broker_private.h"
+
+#include "base/memory.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define DESCRIPTORS_USED 48 /* log, store, links, epoll ... of a running node, roughly */
+#define DAY_S            86400
+#define WARN_DAYS        30
+#define MESSAGE_BYTES    (16 * 1024 * 1024) /* of WebSocket: several packets may come in one */
+
+/* As many descriptors as the machine allows, and so many clients that RESERVED are left for everything else. */
+static uint32_t raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1024;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    uint64_t kept = LISTENER_DESCRIPTORS_RESERVED + DESCRIPTORS_USED;
+    uint64_t clients = limit.rlim_cur > kept + 16 ? limit.rlim_cur - kept : 16;
+    return clients < UINT32_MAX ? (uint32_t)clients : UINT32_MAX;
+}
+
+/* ---- TLS ---- */
+
+static enum status open_context(const struct config_listener *config, struct tls_context **context,
+                                char error[TLS_ERROR_MAX])
+{
+    const struct tls_settings settings = {
+        .certificate = config->certificate,
+        .key = config->key,
+        .ca = config->client_ca,
+        .crl = config->crl,
+        .psk = config->psk_file,
+        .psk_hint = config->psk_hint,
+        .protocol = listener_kind(config->kind)->protocol,
+        .verify = config->client_certificate == CLIENT_CERTIFICATE_REQUIRED   ? TLS_VERIFY_REQUIRED
+                  : config->client_certificate == CLIENT_CERTIFICATE_OPTIONAL ? TLS_VERIFY_OPTIONAL
+                                                                              : TLS_VERIFY_NONE,
+        .tls_1_3 = config->tls_min == TLS_MIN_1_3,
+    };
+    return tls_context_open(&settings, context, error);
+}
+
+static bool uses_tls(const struct config_listener *config)
+{
+    return (listener_kind(config->kind)->uses & LISTENER_TLS) != 0;
+}
+
+static int64_t seconds_left(const struct tls_context *context)
+{
+    int64_t expiry = tls_context_expiry(context);
+    return expiry == INT64_MAX ? INT64_MAX : expiry - (int64_t)time(NULL);
+}
+
+int64_t broker_certificate_seconds(const struct broker *broker, uint32_t door)
+{
+    return broker->doors[door].tls != NULL ? seconds_left(broker->doors[door].tls) : INT64_MAX;
+}
+
+static void warn_of_expiry(struct broker *broker)
+{
+    for (uint32_t i = 0; i < broker->door_count; i++) {
+        int64_t left = broker_certificate_seconds(broker, i);
+        if (left > (int64_t)WARN_DAYS * DAY_S)
+            continue;
+        log_event(left <= 0 ? LOG_ERROR : LOG_WARNING, left <= 0 ? "certificate-expired" : "certificate-expires",
+                  log_text("listener", broker->doors[i].name), log_i64("days_left", left / DAY_S),
+                  log_text("what", "its certificate, one of its issuers, or its list of revoked certificates; put new "
+                                   "files in place and send SIGHUP or `coteriectl reload`"));
+    }
+    broker->certificates_ms = clock_ms(CLOCK_BOOTTIME) + DAY_S * 1000ull;
+}
+
+/* ---- opening ---- */
+
+/* Who may connect here, in a line for the log. */
+static void describe_clients(const struct config_listener *config, char *out, size_t size)
+{
+    static const char *const certificates[] = {"", "with or without a certificate, ", "with a certificate, "};
+    const char *methods = config->authentication[0] != '\0' ? config->authentication : "the node's methods";
+    snprintf(out, size, "%s%s%s%s%s", config->proxy_from[0] != '\0' ? "behind a proxy, " : "",
+             certificates[config->client_certificate], config->psk_file[0] != '\0' ? "with a key of psk_file, " : "",
+             config->anonymous ? "ANYBODY without a name; named ones by " : "by ", methods);
+}
+
+static void tell(const struct door *door)
+{
+    const struct config_listener *config = door->config;
+    char clients[384];
+    describe_clients(config, clients, sizeof(clients));
+    log_event(LOG_INFO, "listening", log_text("listener", door->name), log_text("clients", clients),
+              log_text("encrypted", !uses_tls(config)             ? "no"
+                                    : config->tls_min == TLS_MIN_1_3 ? "TLS 1.3"
+                                                                     : "TLS 1.2 or 1.3"),
+              log_text("user_from", config->client_certificate == CLIENT_CERTIFICATE_NONE ? "-"
+                                    : config->user_from == USER_FROM_CN                   ? "cn"
+                                    : config->user_from == USER_FROM_DN                   ? "dn"
+                                                                                          : "san"),
+              log_u64("connections_max", config->connections_max));
+}
+
+static enum status open_door(struct broker *broker, struct door *door, char *error)
+{
+    const struct config_listener *config = door->config;
+    const struct listener_calls calls = for_listener(door);
+    char tls_error[TLS_ERROR_MAX];
+    if (uses_tls(config) && open_context(config, &door->tls, tls_error) != STATUS_OK) {
+        snprintf(error, BROKER_ERROR_MAX, "listener %s %s port %u: %s", config->kind, config->address, config->port,
+                 tls_error);
+        return STATUS_INVALID;
+    }
+    uint64_t packet = config->packet_bytes_max > 0 ? config->packet_bytes_max : broker->config->limits.packet_bytes_max;
+    const struct listener_settings settings = {
+        .kind = config->kind,
+        .address = config->address,
+        .port = config->port,
+        .mode = (uint32_t)strtoul(config->mode, NULL, 8),
+        .door = (uint8_t)(door - broker->doors),
+        .connections_max = config->connections_max,
+        .connect_rate_max = config->connect_rate_max,
+        .proxies = config->proxy_from,
+        .websocket = {.path = config->ws_path,
+                      .origins = config->ws_origins,
+                      .message_bytes_max = packet > MESSAGE_BYTES ? packet : MESSAGE_BYTES},
+        .tls = door->tls,
+    };
+    int result = listener_open(broker->loop, broker->conns, &settings, &calls, &door->listener);
+    if (result != 0) {
+        snprintf(error, BROKER_ERROR_MAX, "cannot listen for clients at %s %s port %u: %s", config->kind,
+                 config->address, config->port, uv_strerror(result));
+        return STATUS_INVALID;
+    }
+    snprintf(door->name, sizeof(door->name), "%s",
+             config->name[0] != '\0' ? config->name : listener_name(door->listener));
+    door->facts = (struct core_listener){.name = door->name,
+                                         .authentication = config->authentication,
+                                         .anonymous = config->anonymous,
+                                         .packet_bytes_max = config->packet_bytes_max};
+    return STATUS_OK;
+}
+
+enum status doors_open(struct broker *broker, char *error)
+{
+    const struct config *config = broker->config;
+    uint32_t clients = raise_descriptor_limit();
+    if (clients < config->limits.connections_max)
+        log_event(LOG_DEBUG, "connections-limited", log_u64("by_descriptors", clients));
+    for (uint32_t i = 0; i < config->listener_count; i++) {
+        struct door *door = &broker->doors[broker->door_count++];
+        door->broker = broker;
+        door->config = &config->listeners[i];
+        enum status status = open_door(broker, door, error);
+        if (status != STATUS_OK)
+            return status;
+        listener_limit(door->listener, clients);
+        tell(door);
+    }
+    warn_of_expiry(broker);
+    return STATUS_OK;
+}
+
+void doors_close(struct broker *broker)
+{
+    for (uint32_t i = 0; i < broker->door_count; i++) {
+        if (broker->doors[i].listener != NULL)
+            listener_close(broker->doors[i].listener);
+        broker->doors[i].listener = NULL;
+    }
+}
+
+void doors_free(struct broker *broker)
+{
+    for (uint32_t i = 0; i < broker->door_count; i++)
+        tls_context_release(broker->doors[i].tls);
+}
+
+void doors_turn(struct broker *broker)
+{
+    for (uint32_t i = 0; i < broker->door_count; i++)
+        if (broker->doors[i].listener != NULL)
+            listener_turn(broker->doors[i].listener);
+    if (broker->now_ms >= broker->certificates_ms)
+        warn_of_expiry(broker);
+}
+
+/* ---- reloading ---- */
+
+struct reload {
+    uv_work_t request;
+    struct broker *broker;
+    struct {
+        struct tls_context *context; /* NULL: the old one stays */
+        char error[TLS_ERROR_MAX];
+    } doors[CONFIG_LISTENERS_MAX];
+};
+
+static void reload_run(uv_work_t *request)
+{
+    struct reload *reload = request->data;
+    for (uint32_t i = 0; i < reload->broker->door_count; i++)
+        if (uses_tls(reload->broker->doors[i].config))
+            open_context(reload->broker->doors[i].config, &reload->doors[i].context, reload->doors[i].error);
+}
+
+static void take_context(struct door *door, struct tls_context *context, const char *error)
+{
+    if (context == NULL) {
+        log_event(LOG_ERROR, "certificate-not-reloaded", log_text("listener", door->name), log_text("why", error),
+                  log_text("consequence", "what was loaded before stays in use"));
+        return;
+    }
+    tls_context_release(door->tls);
+    door->tls = context;
+    if (door->listener != NULL)
+        listener_set_tls(door->listener, context);
+    log_event(LOG_INFO, "certificate-reloaded", log_text("listener", door->name),
+              log_i64("days_left", seconds_left(context) / DAY_S));
+}
+
+static void reload_done(uv_work_t *request, int status)
+{
+    struct reload *reload = request->data;
+    struct broker *broker = reload->broker;
+    (void)status; /* never cancelled */
+    broker->jobs--;
+    broker->reloading = false;
+    for (uint32_t i = 0; i < broker->door_count; i++)
+        if (uses_tls(broker->doors[i].config))
+            take_context(&broker->doors[i], reload->doors[i].context, reload->doors[i].error);
+    free(reload);
+    warn_of_expiry(broker);
+    if (broker->reload_again)
+        doors_reload(broker);
+}
+
+void doors_reload(struct broker *broker)
+{
+    broker->reload_again = broker->reloading;
+    if (broker->reloading || !broker_alive(broker))
+        return;
+    struct reload *reload = memory_zeroed(1, sizeof(*reload));
+    reload->broker = broker;
+    reload->request.data = reload;
+    broker->reloading = true;
+    broker->jobs++;
+    log_event(LOG_INFO, "reloading");
+    int error = uv_queue_work(broker->loop, &reload->request, reload_run, reload_done);
+    assert(error == 0);
+    (void)error;
+}
+
+/* ---- clients ---- */
+
+static const char *text_or_null(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+struct core_origin door_origin(const struct door *door, const struct filter_facts *facts)
+{
+    struct core_origin origin = {
+        .listener = &door->facts, .transport = listener_kind(door->config->kind)->name, .encrypted = facts->encrypted};
+    if (!facts->encrypted)
+        return origin;
+    origin.certificate_cn = text_or_null(facts->tls.common_name);
+    origin.certificate_dn = text_or_null(facts->tls.distinguished_name);
+    origin.certificate_san = text_or_null(facts->tls.alternative_name);
+    origin.psk_identity = text_or_null(facts->tls.psk_identity);
+    origin.certificate_user = door->config->user_from == USER_FROM_CN   ? origin.certificate_cn
+                              : door->config->user_from == USER_FROM_DN ? origin.certificate_dn
+                                                                        : origin.certificate_san;
+    return origin;
+}

@@ -1,0 +1,149 @@
+/* conn_opening.c — connections whose filters are not all open: their deadline, and their turn on the thread pool.
+ *
+ *   opening_begin -> (bytes -> chain -> opening_work -> [queue] -> worker -> chain)* -> opening_over
+ *                                                                          └ deadline -> closed
+ *
+ * While work is wanted or under way the socket is not read, and nobody touches the chain. Few workers: the pool also flushes
+ * the log, and the loop needs a processor. The queue holds no more than there are openings, CONNS_OPENING_MAX. */
+#include "conn_private.h"
+
+#include "base/memory.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define WORKERS_MAX 4
+
+unsigned opening_workers(void)
+{
+    unsigned half = uv_available_parallelism() / 2;
+    return half < 1 ? 1 : half > WORKERS_MAX ? WORKERS_MAX : half;
+}
+
+void opening_begin(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    struct opening *opening = conn->wrapping->opening = memory_zeroed(1, sizeof(*opening));
+    opening->conn = conn;
+    opening->request.data = opening;
+    opening->deadline_ms = uv_now(conns->loop) + conns->open_ms;
+    opening->previous = conns->last_opening;
+    if (conns->last_opening != NULL)
+        conns->last_opening->next = opening;
+    else
+        conns->first_opening = opening;
+    conns->last_opening = opening;
+    conns->counts.opening++;
+    conns_watch(conns);
+}
+
+void opening_over(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    struct opening *opening = conn->wrapping->opening;
+    assert(opening->work == NO_WORK);
+    if (opening->previous != NULL)
+        opening->previous->next = opening->next;
+    else
+        conns->first_opening = opening->next;
+    if (opening->next != NULL)
+        opening->next->previous = opening->previous;
+    else
+        conns->last_opening = opening->previous;
+    conns->counts.opening--;
+    conn->wrapping->opening = NULL;
+    free(opening);
+}
+
+bool opening_socket_closed(struct conn *conn)
+{
+    struct opening *opening = conn->wrapping->opening;
+    if (opening->work != NO_WORK) {
+        opening->conn_closed = true;
+        return false;
+    }
+    opening_over(conn);
+    return true;
+}
+
+void openings_check(struct conns *conns, uint64_t now_ms)
+{
+    for (struct opening *opening = conns->first_opening; opening != NULL && now_ms >= opening->deadline_ms;
+         opening = opening->next) {
+        if (opening->conn->phase == CONN_CLOSING)
+            continue;
+        conns->counts.timed_out++;
+        conn_close_now(opening->conn);
+    }
+}
+
+/* ---- work ---- */
+
+static void work_run(uv_work_t *request)
+{
+    struct opening *opening = request->data;
+    chain_work(&opening->conn->wrapping->chain);
+}
+
+static void next_worker(struct conns *conns);
+
+static void opening_go_on(struct opening *opening)
+{
+    struct conn *conn = opening->conn;
+    opening->work = NO_WORK;
+    if (opening->conn_closed) {
+        opening_over(conn);
+        conn_free(conn);
+    } else if (conn->phase == CONN_OPEN) {
+        conn_read(conn, true);
+        wrapping_receive(conn, bytes_of(NULL, 0));
+    }
+}
+
+static void work_done(uv_work_t *request, int status)
+{
+    struct opening *opening = request->data;
+    struct conns *conns = opening->conn->conns;
+    (void)status; /* never cancelled */
+    conns->workers--;
+    conns->counts.handshakes++;
+    next_worker(conns);
+    opening_go_on(opening);
+}
+
+static void next_worker(struct conns *conns)
+{
+    while (conns->first_waiting != NULL && conns->workers < conns->workers_max) {
+        struct opening *opening = conns->first_waiting;
+        conns->first_waiting = opening->next_waiting;
+        if (conns->first_waiting == NULL)
+            conns->last_waiting = NULL;
+        conns->counts.waiting--;
+        if (opening->conn->phase != CONN_OPEN) { /* it has gone while it waited */
+            opening_go_on(opening);
+            continue;
+        }
+        opening->work = AT_WORK;
+        conns->workers++;
+        int error = uv_queue_work(conns->loop, &opening->request, work_run, work_done);
+        assert(error == 0);
+        (void)error;
+    }
+}
+
+void opening_work(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    struct opening *opening = conn->wrapping->opening;
+    assert(opening != NULL && opening->work == NO_WORK);
+    conn_read(conn, false);
+    opening->work = WAITS_FOR_WORKER;
+    opening->next_waiting = NULL;
+    if (conns->last_waiting != NULL)
+        conns->last_waiting->next_waiting = opening;
+    else
+        conns->first_waiting = opening;
+    conns->last_waiting = opening;
+    conns->counts.waiting++;
+    next_worker(conns);
+}
