@@ -1,7 +1,12 @@
 /* client.c — a model MQTT client: publishes numbered messages, subscribes, acknowledges, loses its connection and goes
- * on at another node with the state that the standard tells a client to keep. It never gives up and never forgets.
+ * on at another node with the state that the standard tells a client to keep. It never gives up.
  *
- * Its own small codec is on purpose not the broker's: a fault in that one must not cancel itself out here. */
+ *   OFFLINE ──timer──▶ DIALING ──▶ CONNECTING ──CONNACK──▶ ONLINE ──DISCONNECT──▶ LEAVING
+ *      ▲                                                      │                      │
+ *      └──────────────── the connection has ended ────────────┴──────────────────────┘
+ *
+ * Most have sessions that never end. Some have clean ones, or such as expire soon; some have a will; some change over to a
+ * new connection while the old one is open, and then still say something on the old one, which must have no effect. */
 
 #include <assert.h>
 #include <stdio.h>
@@ -9,9 +14,15 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "packets.h"
 #include "sim.h"
 
-enum phase { OFFLINE, DIALING, CONNECTING, ONLINE };
+#define GHOST_PACKET_ID 65535    /* used on a connection that has been taken over, and nowhere else */
+#define WINDOW_MAX 256
+
+enum session_kind { SESSION_FOR_EVER, SESSION_BRIEF, SESSION_CLEAN };
+
+enum phase { OFFLINE, DIALING, CONNECTING, ONLINE, LEAVING };
 
 enum stage { SENT, RELEASED };
 
@@ -19,11 +30,17 @@ struct outgoing {            /* one of our publishes, unacknowledged */
     uint32_t number, topic;
     uint16_t packet_id;
     uint8_t qos;
+    uint32_t expiry_s;
     enum stage stage;
 };
 
+struct incoming {            /* a QoS 2 delivery that is not completed */
+    uint16_t packet_id;
+    uint32_t publisher, number;
+};
+
 struct subscription {
-    uint32_t topic;          /* UINT32_MAX: the wildcard over all topics */
+    uint32_t topic;          /* UINT32_MAX: the wildcard over all topics but those of wills */
     uint8_t qos;
     bool wanted, active;     /* active: the SUBACK has been received */
     bool sent;               /* SUBSCRIBE or UNSUBSCRIBE is on its way on this connection */
@@ -36,98 +53,54 @@ struct sim_client {
     uint32_t id;
     char name[16];
     uint8_t level;
+    enum session_kind kind;
+    uint32_t expiry_s;       /* of a brief session */
     enum phase phase;
     uint32_t node;
-    uint64_t connection;
+    uint64_t connection, node_generation;
     uint64_t timer;          /* number of the timer that counts */
     bool established;        /* a CONNACK has told us that the session exists */
-    bool attempted;          /* a CONNECT has been sent, whose outcome may be unknown */
-    bool expecting_ping;
-    struct buffer input;
-    struct outgoing window[256];
+    uint32_t attempts;       /* CONNECTs sent for the present session: the outcome of each may be unknown */
+    bool stalled;            /* does not read */
+    uint64_t heard_us;       /* last acknowledgement: then this session was surely ours */
+    struct buffer input, output;
+    struct outgoing window[WINDOW_MAX];
     uint32_t window_count;
     uint16_t next_packet_id;
-    uint8_t receiving[65536 / 8];    /* QoS 2 packet ids received and not completed */
-    struct subscription subscriptions[4];
+    struct incoming *incoming;
+    uint32_t incoming_count, incoming_capacity;
+    struct subscription subscriptions[5];
     uint32_t subscription_count;
     uint32_t session;        /* in the history: its id, or that of the group of which it is a member */
+
+    bool has_will, will_is_set;       /* is set: the present connection's CONNECT was answered */
+    uint8_t will_qos;
+    uint32_t will_delay_s, will_number;
+    bool late_will;                   /* the will before this one may still be delayed */
+    uint32_t late_will_number;
+    uint64_t late_will_us;            /* since when */
+
+    uint64_t ghost;          /* the connection before this one, if it is still open */
+    struct buffer ghost_input;
 };
 
 static void reconnect_later(struct sim_client *client);
 
-/* ---- codec ---- */
-
-static void put_u16(struct buffer *out, uint32_t value)
+static void flush(struct sim_client *client)
 {
-    buffer_put_u8(out, (uint8_t)(value >> 8));
-    buffer_put_u8(out, (uint8_t)value);
+    if (client->output.size > 0)
+        network_client_send(client->sim, client->connection, client->output.data, client->output.size);
+    buffer_clear(&client->output);
 }
 
-static void put_text(struct buffer *out, const char *text)
+static uint32_t will_topic(const struct sim *sim)
 {
-    put_u16(out, (uint32_t)strlen(text));
-    buffer_put(out, text, strlen(text));
+    return (uint32_t)sim->config.topics;
 }
 
-static void send_packet(struct sim_client *client, uint8_t first, const struct buffer *body)
+static bool is_member(const struct sim_client *client)
 {
-    struct buffer out = {0};
-    buffer_put_u8(&out, first);
-    buffer_put_varint(&out, body->size);   /* the same form as MQTT's variable byte integer */
-    buffer_put(&out, body->data, body->size);
-    network_client_send(client->sim, client->connection, client->node, out.data, out.size);
-    buffer_release(&out);
-}
-
-static void send_ack(struct sim_client *client, uint8_t first, uint16_t packet_id)
-{
-    struct buffer body = {0};
-    put_u16(&body, packet_id);
-    send_packet(client, first, &body);
-    buffer_release(&body);
-}
-
-static void send_connect(struct sim_client *client)
-{
-    struct buffer body = {0};
-    put_text(&body, "MQTT");
-    buffer_put_u8(&body, client->level);
-    buffer_put_u8(&body, 0);               /* clean start 0 */
-    put_u16(&body, 0);                     /* keep alive: tested elsewhere */
-    if (client->level == 5) {
-        buffer_put_u8(&body, 8);
-        buffer_put_u8(&body, 0x11);        /* session expiry: never */
-        buffer_put(&body, "\xff\xff\xff\xff", 4);
-        buffer_put_u8(&body, 0x21);
-        put_u16(&body, client->sim->config.receive_maximum);
-    }
-    put_text(&body, client->name);
-    send_packet(client, 0x10, &body);
-    buffer_release(&body);
-}
-
-static void topic_name(char *text, size_t size, uint32_t topic)
-{
-    snprintf(text, size, "sim/%u", topic);
-}
-
-static void send_publish(struct sim_client *client, uint32_t number, uint32_t topic, uint8_t qos, uint16_t packet_id,
-                         bool dup)
-{
-    char name[32];
-    topic_name(name, sizeof name, topic);
-    struct buffer body = {0};
-    put_text(&body, name);
-    if (qos > 0)
-        put_u16(&body, packet_id);
-    if (client->level == 5)
-        buffer_put_u8(&body, 0);
-    buffer_put_u32(&body, client->id);
-    buffer_put_u32(&body, number);
-    for (uint32_t i = 8; i < client->sim->config.payload_bytes; i++)
-        buffer_put_u8(&body, (uint8_t)(number + i));
-    send_packet(client, (uint8_t)(0x30 | (dup ? 8 : 0) | (qos << 1)), &body);
-    buffer_release(&body);
+    return client->session != client->id;
 }
 
 /* ---- publishing ---- */
@@ -135,7 +108,8 @@ static void send_publish(struct sim_client *client, uint32_t number, uint32_t to
 static uint16_t fresh_packet_id(struct sim_client *client)
 {
     for (;;) {
-        client->next_packet_id = client->next_packet_id == 65535 ? 1 : (uint16_t)(client->next_packet_id + 1);
+        client->next_packet_id =
+            client->next_packet_id >= GHOST_PACKET_ID - 1 ? 1 : (uint16_t)(client->next_packet_id + 1);
         bool used = false;
         for (uint32_t i = 0; i < client->window_count; i++)
             used = used || client->window[i].packet_id == client->next_packet_id;
@@ -146,33 +120,60 @@ static uint16_t fresh_packet_id(struct sim_client *client)
     }
 }
 
+static void put_publish(struct sim_client *client, const struct outgoing *one, bool dup)
+{
+    char name[32];
+    snprintf(name, sizeof name, "sim/%u", one->topic);
+    packet_put_publish(&client->output, &(struct packet_publish){
+                                            .topic = name,
+                                            .level = client->level,
+                                            .qos = one->qos,
+                                            .dup = dup,
+                                            .packet_id = one->packet_id,
+                                            .expiry_s = one->expiry_s,
+                                            .publisher = client->id,
+                                            .number = one->number,
+                                            .payload_bytes = (uint32_t)client->sim->config.payload_bytes,
+                                        });
+}
+
+static struct outgoing draw_publish(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    uint64_t draw = random_below(&sim->workload_random, 10);
+    struct outgoing one = {.topic = (uint32_t)random_below(&sim->workload_random, sim->config.topics),
+                           .qos = draw < 1 ? 0 : draw < 6 ? 1 : 2};
+    one.number = history_publish(sim->history, client->id, one.topic, one.qos, client->connection, sim_now_us(sim));
+    if (client->level == 5 && random_chance(&sim->workload_random, sim->config.expiry_permille)) {
+        one.expiry_s = (uint32_t)random_between(&sim->workload_random, 1, 5);
+        history_expires(sim->history, client->id, one.number);
+    }
+    return one;
+}
+
 static void publish(struct sim_client *client)
 {
     struct sim *sim = client->sim;
-    if (client->phase != ONLINE || client->window_count >= sim->config.window)
+    if (client->phase != ONLINE || client->window_count >= sim->config.window || client->window_count >= WINDOW_MAX)
         return;
-    uint32_t topic = (uint32_t)random_below(&sim->workload_random, sim->config.topics);
-    uint64_t draw = random_below(&sim->workload_random, 10);
-    uint8_t qos = draw < 1 ? 0 : draw < 6 ? 1 : 2;
-    uint32_t number = history_publish(sim->history, client->id, topic, qos, client->connection,
-                                      sim_now_us(sim));
-    uint16_t packet_id = 0;
-    if (qos > 0) {
-        packet_id = fresh_packet_id(client);
-        client->window[client->window_count++] = (struct outgoing){number, topic, packet_id, qos, SENT};
+    struct outgoing one = draw_publish(client);
+    if (one.qos > 0) {
+        one.packet_id = fresh_packet_id(client);
+        client->window[client->window_count++] = one;
     }
-    send_publish(client, number, topic, qos, packet_id, false);
+    put_publish(client, &one, false);
 }
 
+/* What the standard asks for after a reconnect: unacknowledged PUBLISH and PUBREL again, in the original order. */
 static void resend(struct sim_client *client)
 {
     for (uint32_t i = 0; i < client->window_count; i++) {
         struct outgoing *one = &client->window[i];
         if (one->stage == RELEASED) {
-            send_ack(client, 0x62, one->packet_id);
+            packet_put_ack(&client->output, PACKET_PUBREL, one->packet_id);
         } else {
             history_resent(client->sim->history, client->id, one->number);
-            send_publish(client, one->number, one->topic, one->qos, one->packet_id, true);
+            put_publish(client, one, true);
         }
     }
 }
@@ -192,62 +193,77 @@ static void complete(struct sim_client *client, struct outgoing *one)
     client->window_count--;
 }
 
+static void acknowledged(struct sim_client *client, uint8_t type, uint16_t packet_id, uint8_t reason)
+{
+    struct outgoing *one = outgoing_of(client, packet_id);
+    if (one == NULL)
+        return;
+    struct history *history = client->sim->history;
+    uint64_t now = client->heard_us = sim_now_us(client->sim);
+    const char *wrong = NULL;
+    if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2))
+        wrong = history_acknowledged(history, client->id, one->number, reason >= 0x80, now);
+    if (wrong != NULL)
+        sim_violation(client->sim, "%s (by node %u)", wrong, client->node);
+    if (type == PACKET_PUBREC && one->qos == 2 && reason < 0x80) {
+        one->stage = RELEASED;
+        packet_put_ack(&client->output, PACKET_PUBREL, packet_id);
+    } else if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2) ||
+               (type == PACKET_PUBCOMP && one->qos == 2 && one->stage == RELEASED)) {
+        complete(client, one);
+    }
+}
+
 /* ---- subscribing ---- */
 
-static bool is_member(const struct sim_client *client)
+static bool covers(const struct sim_client *client, const struct subscription *one, uint32_t topic)
 {
-    return client->session != client->id;
+    return one->topic == topic || (one->topic == UINT32_MAX && topic != will_topic(client->sim));
 }
 
-static uint32_t group_of(const struct sim_client *client)
-{
-    return client->session - client->sim->config.clients;
-}
-
-static bool covers(const struct subscription *one, uint32_t topic)
-{
-    return one->topic == UINT32_MAX || one->topic == topic;
-}
-
+/* A group is subscribed once a member is whose session stays: with a clean one it may end again. */
 static void tell_history(struct sim_client *client, const struct subscription *one)
 {
     struct sim *sim = client->sim;
-    for (uint32_t topic = 0; topic < sim->config.topics; topic++) {
-        if (!covers(one, topic))
+    bool lasts = !is_member(client) || client->kind == SESSION_FOR_EVER;
+    for (uint32_t topic = 0; topic <= will_topic(sim); topic++) {
+        if (!covers(client, one, topic))
             continue;
         if (one->sent && one->wanted)
             history_subscribing(sim->history, client->session, topic, one->qos, one->sent_us);
-        else if (!one->sent && one->active)
+        else if (!one->sent && one->active && lasts)
             history_subscribed(sim->history, client->session, topic, sim_now_us(sim));
-        else if (!one->sent)
+        else if (!one->sent && !one->active)
             history_unsubscribed(sim->history, client->id, topic, one->sent_us, sim_now_us(sim));
     }
+}
+
+static void filter_name(const struct sim_client *client, const struct subscription *one, char *name, size_t size)
+{
+    if (one->topic == will_topic(client->sim))
+        snprintf(name, size, "will/+");
+    else if (is_member(client))
+        snprintf(name, size, "$share/group-%u/sim/+", client->session - (uint32_t)client->sim->config.clients);
+    else if (one->topic == UINT32_MAX)
+        snprintf(name, size, "sim/+");
+    else
+        snprintf(name, size, "sim/%u", one->topic);
 }
 
 static void change_subscription(struct sim_client *client, struct subscription *one)
 {
     char name[48];
-    if (is_member(client))
-        snprintf(name, sizeof name, "$share/group-%u/sim/+", group_of(client));
-    else if (one->topic == UINT32_MAX)
-        snprintf(name, sizeof name, "sim/+");
-    else
-        topic_name(name, sizeof name, one->topic);
+    filter_name(client, one, name, sizeof name);
     one->packet_id = fresh_packet_id(client);
     one->sent = true;
     if (one->sent_us == 0) {
         one->sent_us = sim_now_us(client->sim);
         tell_history(client, one);
     }
-    struct buffer body = {0};
-    put_u16(&body, one->packet_id);
-    if (client->level == 5)
-        buffer_put_u8(&body, 0);
-    put_text(&body, name);
     if (one->wanted)
-        buffer_put_u8(&body, one->qos);
-    send_packet(client, one->wanted ? 0x82 : 0xA2, &body);
-    buffer_release(&body);
+        packet_put_subscribe(&client->output, client->level, one->packet_id, name, one->qos);
+    else
+        packet_put_unsubscribe(&client->output, client->level, one->packet_id, name);
 }
 
 static void subscribe_what_is_wanted(struct sim_client *client)
@@ -274,7 +290,8 @@ static void toggle_subscription(struct sim_client *client)
 {
     struct subscription *one =
         &client->subscriptions[random_below(&client->sim->workload_random, client->subscription_count)];
-    if (client->phase != ONLINE || is_member(client) || one->sent || one->wanted != one->active)
+    bool fixed = is_member(client) || one->topic == will_topic(client->sim);
+    if (client->phase != ONLINE || fixed || one->sent || one->wanted != one->active)
         return;
     one->wanted = !one->wanted;
     change_subscription(client, one);
@@ -282,62 +299,175 @@ static void toggle_subscription(struct sim_client *client)
 
 /* ---- receiving ---- */
 
-static void deliver(struct sim_client *client, uint8_t first, struct reader *body)
+static struct incoming *incoming_of(struct sim_client *client, uint16_t packet_id)
+{
+    for (uint32_t i = 0; i < client->incoming_count; i++)
+        if (client->incoming[i].packet_id == packet_id)
+            return &client->incoming[i];
+    return NULL;
+}
+
+/* Whether this QoS 2 PUBLISH is one that the application has been given already. */
+static bool is_repeated(struct sim_client *client, const struct packet_publish *publish)
+{
+    struct incoming *known = publish->qos == 2 ? incoming_of(client, publish->packet_id) : NULL;
+    if (known != NULL && (known->publisher != publish->publisher || known->number != publish->number))
+        sim_violation(client->sim, "client %u got %u-%u with the packet id %u of %u-%u, which is not completed", client->id,
+                      publish->publisher, publish->number, publish->packet_id, known->publisher, known->number);
+    if (known != NULL || publish->qos < 2)
+        return known != NULL;
+    if (client->incoming_count == client->incoming_capacity) {
+        client->incoming_capacity = client->incoming_capacity > 0 ? 2 * client->incoming_capacity : 16;
+        client->incoming = memory_resize(client->incoming, client->incoming_capacity * sizeof *client->incoming);
+    }
+    client->incoming[client->incoming_count++] =
+        (struct incoming){publish->packet_id, publish->publisher, publish->number};
+    return false;
+}
+
+static void deliver(struct sim_client *client, uint8_t first, struct bytes content)
 {
     struct sim *sim = client->sim;
-    uint8_t qos = (first >> 1) & 3;
-    uint16_t topic_size = (uint16_t)(reader_u8(body) << 8);
-    topic_size = (uint16_t)(topic_size | reader_u8(body));
-    reader_bytes(body, topic_size);
-    uint16_t packet_id = 0;
-    if (qos > 0) {
-        packet_id = (uint16_t)(reader_u8(body) << 8);
-        packet_id = (uint16_t)(packet_id | reader_u8(body));
-    }
-    if (client->level == 5)
-        reader_bytes(body, (size_t)reader_varint(body));
-    uint32_t publisher = reader_u32(body), number = reader_u32(body);
-    if (body->failed) {
+    struct packet_publish publish;
+    struct bytes topic;
+    if (!packet_read_publish(first, content, client->level, &publish, &topic)) {
         sim_violation(sim, "client %u got a PUBLISH that it cannot read", client->id);
         return;
     }
-    bool repeated = false;
-    if (qos == 2) {
-        uint8_t bit = (uint8_t)(1u << (packet_id % 8));
-        repeated = (client->receiving[packet_id / 8] & bit) != 0;
-        client->receiving[packet_id / 8] |= bit;
-    }
-    if (!repeated) {
-        sim_trace(sim, 'd', ((uint64_t)publisher << 32) | number);
-        const char *wrong = history_delivered(sim->history, client->session, publisher, number, qos, (first & 8) != 0,
-                                              client->connection, sim_now_us(sim));
+    if (!is_repeated(client, &publish)) {
+        sim_trace(sim, 'd', ((uint64_t)publish.publisher << 32) | publish.number);
+        const char *wrong = history_delivered(sim->history, client->session, publish.publisher, publish.number,
+                                              publish.qos, publish.dup, client->connection, sim_now_us(sim));
         if (wrong != NULL)
             sim_violation(sim, "%s (at node %u)", wrong, client->node);
     }
-    if (qos > 0)
-        send_ack(client, qos == 1 ? 0x40 : 0x50, packet_id);
+    if (publish.qos > 0)
+        packet_put_ack(&client->output, publish.qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, publish.packet_id);
 }
 
-static void acknowledged(struct sim_client *client, uint8_t type, uint16_t packet_id, uint8_t reason)
+static void released(struct sim_client *client, uint16_t packet_id)
 {
-    struct outgoing *one = outgoing_of(client, packet_id);
-    if (one == NULL)
-        return;
-    uint64_t now = sim_now_us(client->sim);
-    if (type == 4 && one->qos == 1) {
-        history_acknowledged(client->sim->history, client->id, one->number, reason >= 0x80, now);
-        complete(client, one);
-    } else if (type == 5 && one->qos == 2) {
-        history_acknowledged(client->sim->history, client->id, one->number, reason >= 0x80, now);
-        if (reason >= 0x80) {
-            complete(client, one);
-        } else {
-            one->stage = RELEASED;
-            send_ack(client, 0x62, packet_id);
-        }
-    } else if (type == 7 && one->qos == 2 && one->stage == RELEASED) {
-        complete(client, one);
+    struct incoming *known = incoming_of(client, packet_id);
+    if (known != NULL)
+        *known = client->incoming[--client->incoming_count];
+    packet_put_ack(&client->output, PACKET_PUBCOMP, packet_id);
+}
+
+/* ---- wills ---- */
+
+static void decide_will(struct sim_client *client, enum history_fate fate)
+{
+    if (client->will_is_set)
+        history_will_fate(client->sim->history, client->id, client->will_number, fate, sim_now_us(client->sim));
+    client->will_is_set = false;
+}
+
+/* The connection has ended, but not by our DISCONNECT. A delayed will may yet be called off by a resumption. */
+static void leave_will_behind(struct sim_client *client)
+{
+    bool delayed = client->will_delay_s > 0 && client->kind != SESSION_CLEAN;
+    if (client->will_is_set && delayed) {
+        client->late_will = !client->stalled;
+        client->late_will_number = client->will_number;
+        client->late_will_us = client->heard_us;
     }
+    decide_will(client, delayed ? FATE_OPEN : FATE_FIRES);
+}
+
+/* The wall clocks may be believed after a time in which no node ran. */
+static bool time_is_even(const struct sim *sim)
+{
+    return sim->config.fault[FAULT_CLOCK_STEP] == 0 && sim->config.fault[FAULT_CLOCK_DRIFT] == 0;
+}
+
+static void call_off_late_will(struct sim_client *client)
+{
+    uint64_t away_us = sim_now_us(client->sim) - client->late_will_us;
+    bool in_time = away_us < client->will_delay_s * SIM_S / 2 && time_is_even(client->sim);
+    if (client->late_will && client->kind == SESSION_FOR_EVER && in_time)
+        history_will_fate(client->sim->history, client->id, client->late_will_number, FATE_NONE, sim_now_us(client->sim));
+    client->late_will = false;
+}
+
+/* ---- connecting ---- */
+
+static void send_connect(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    char topic[24];
+    snprintf(topic, sizeof topic, "will/%u", client->id);
+    struct buffer payload = {0};
+    if (client->has_will) {
+        client->will_number = history_will(sim->history, client->id, will_topic(sim), client->will_qos, sim_now_us(sim));
+        buffer_put_u32(&payload, history_will_publisher(sim->history, client->id));
+        buffer_put_u32(&payload, client->will_number);
+    }
+    packet_put_connect(&client->output, &(struct packet_connect){
+                                            .client_id = client->name,
+                                            .level = client->level,
+                                            .clean = client->kind == SESSION_CLEAN,
+                                            .expiry_s = client->expiry_s,
+                                            .receive_maximum = (uint16_t)sim->config.receive_maximum,
+                                            .will_topic = client->has_will ? topic : NULL,
+                                            .will_qos = client->will_qos,
+                                            .will_delay_s = client->will_delay_s,
+                                            .will_payload = buffer_bytes(&payload),
+                                        });
+    buffer_release(&payload);
+}
+
+/* The session is gone, and the client forgets its part of it. */
+static void forget_session(struct sim_client *client)
+{
+    if (!is_member(client))
+        history_session_ended(client->sim->history, client->id, sim_now_us(client->sim));
+    client->established = false;
+    client->attempts = 0;
+    client->window_count = client->incoming_count = 0;
+    for (uint32_t i = 0; i < client->subscription_count; i++) {
+        struct subscription *one = &client->subscriptions[i];
+        one->wanted = true;
+        one->active = one->sent = false;
+        one->sent_us = 0;
+    }
+}
+
+/* What the CONNACK says about the session, against what may be. */
+static void judge_session(struct sim_client *client, bool present)
+{
+    struct sim *sim = client->sim;
+    if (present && (client->attempts == 1 || client->kind == SESSION_CLEAN))
+        sim_violation(sim, "client %u was told of a session that it never made", client->id);
+    if (present || !client->established)
+        return;
+    uint64_t away_us = sim_now_us(sim) - client->heard_us;
+    bool early = away_us + 3 * SIM_S < client->expiry_s * SIM_S * 8 / 10 && time_is_even(sim) && !client->stalled;
+    if (client->kind == SESSION_FOR_EVER || early)
+        sim_violation(sim, "client %u was told at node %u that its session does not exist (expiry %u s, heard %.3f s ago)",
+                      client->id, client->node, client->expiry_s, (double)away_us / 1e6);
+    forget_session(client);
+    client->attempts = 1;
+}
+
+/* Says something on a connection that has been taken over: it must neither be answered nor have any effect. */
+static void haunt(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    uint32_t topic = (uint32_t)random_below(&sim->workload_random, sim->config.topics);
+    uint32_t number = history_publish(sim->history, client->id, topic, 1, client->ghost, sim_now_us(sim));
+    char name[32];
+    snprintf(name, sizeof name, "sim/%u", topic);
+    history_fenced(sim->history, client->id, number);
+    struct buffer out = {0};
+    packet_put_publish(&out, &(struct packet_publish){.topic = name,
+                                                      .level = client->level,
+                                                      .qos = 1,
+                                                      .packet_id = GHOST_PACKET_ID,
+                                                      .publisher = client->id,
+                                                      .number = number,
+                                                      .payload_bytes = (uint32_t)sim->config.payload_bytes});
+    network_client_send(sim, client->ghost, out.data, out.size);
+    buffer_release(&out);
 }
 
 static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
@@ -345,87 +475,110 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
     struct sim *sim = client->sim;
     sim_trace(sim, 'c', ((uint64_t)client->id << 16) | ((uint64_t)flags << 8) | reason);
     if (reason != 0) {
-        network_client_close(sim, client->connection, client->node);
+        network_client_close(sim, client->connection);
         client->phase = OFFLINE;
         reconnect_later(client);
         return;
     }
-    bool present = (flags & 1) != 0;
-    if (client->established && !present)
-        sim_violation(sim, "client %u was told at node %u that its session does not exist", client->id, client->node);
-    if (present && !client->attempted)
-        sim_violation(sim, "client %u was told of a session that it never made", client->id);
+    judge_session(client, (flags & 1) != 0);
+    call_off_late_will(client);
     client->established = true;
-    client->attempted = true;
+    client->heard_us = sim_now_us(sim);
+    client->will_is_set = client->has_will;
     client->phase = ONLINE;
+    if (client->ghost != 0)
+        haunt(client);
     resend(client);
     subscribe_what_is_wanted(client);
 }
 
+/* ---- packets ---- */
+
 static void handle(struct sim_client *client, uint8_t first, struct bytes content)
 {
     struct reader body = reader_of(content);
-    uint8_t type = first >> 4;
-    if (client->phase == CONNECTING && type != 2) {
-        sim_violation(client->sim, "client %u got packet type %u before its CONNACK", client->id, type);
+    uint8_t type = first & 0xF0;
+    if (client->phase == CONNECTING && type != PACKET_CONNACK) {
+        sim_violation(client->sim, "client %u got packet type %u before its CONNACK", client->id, type >> 4);
         return;
     }
-    if (type == 3) {
-        deliver(client, first, &body);
+    if (type == PACKET_PUBLISH) {
+        deliver(client, first, content);
         return;
     }
     uint8_t high = reader_u8(&body), low = body.rest.size > 0 ? reader_u8(&body) : 0;
     uint16_t packet_id = (uint16_t)((high << 8) | low);
     uint8_t reason = client->level == 5 && body.rest.size > 0 ? reader_u8(&body) : 0;
     switch (type) {
-    case 2: connected(client, high, low); break;
-    case 4:
-    case 5:
-    case 7: acknowledged(client, type, packet_id, reason); break;
-    case 6:
-        client->receiving[packet_id / 8] &= (uint8_t)~(1u << (packet_id % 8));
-        send_ack(client, 0x70, packet_id);
-        break;
-    case 9: subscription_answered(client, packet_id, true); break;
-    case 11: subscription_answered(client, packet_id, false); break;
-    case 14: break;   /* DISCONNECT: the close follows */
-    default: sim_violation(client->sim, "client %u got packet type %u", client->id, type);
+    case PACKET_CONNACK: connected(client, high, low); break;
+    case PACKET_PUBACK:
+    case PACKET_PUBREC:
+    case PACKET_PUBCOMP: acknowledged(client, type, packet_id, reason); break;
+    case PACKET_PUBREL & 0xF0: released(client, packet_id); break;
+    case PACKET_SUBACK: subscription_answered(client, packet_id, true); break;
+    case PACKET_UNSUBACK: subscription_answered(client, packet_id, false); break;
+    case PACKET_DISCONNECT: break;   /* the close follows */
+    default: sim_violation(client->sim, "client %u got packet type %u", client->id, type >> 4);
+    }
+}
+
+/* On a connection that has been taken over nothing may be acknowledged any more that was sent afterwards. */
+static void ghost_bytes(struct sim_client *client, const uint8_t *data, size_t size)
+{
+    uint8_t first;
+    struct bytes content;
+    size_t used;
+    buffer_put(&client->ghost_input, data, size);
+    while (packet_next(&client->ghost_input, &first, &content, &used)) {
+        if (first == PACKET_PUBACK && content.size >= 2 && (content.data[0] << 8 | content.data[1]) == GHOST_PACKET_ID &&
+            (client->level < 5 || content.size == 2 || content.data[2] < 0x80))
+            sim_violation(client->sim, "client %u got an acknowledgement on a connection that it has left", client->id);
+        buffer_consume(&client->ghost_input, used);
     }
 }
 
 void client_model_bytes(struct sim_client *client, uint64_t connection, const uint8_t *data, size_t size)
 {
-    if (connection != client->connection || client->phase < CONNECTING)
+    if (connection == client->ghost)
+        ghost_bytes(client, data, size);
+    if (connection != client->connection || (client->phase != CONNECTING && client->phase != ONLINE))
         return;
+    uint8_t first;
+    struct bytes content;
+    size_t used;
     buffer_put(&client->input, data, size);
-    while (client->connection == connection && client->phase >= CONNECTING && client->input.size >= 2) {
-        size_t length = 0, header = 1;
-        for (unsigned shift = 0; header < client->input.size && header < 5; shift += 7) {
-            uint8_t byte = client->input.data[header++];
-            length |= (size_t)(byte & 0x7f) << shift;
-            if (byte < 0x80)
-                goto whole_header;
-        }
-        return;
-    whole_header:
-        if (client->input.size < header + length)
-            return;
-        handle(client, client->input.data[0], bytes_of(client->input.data + header, length));
-        buffer_consume(&client->input, header + length);
+    while (client->connection == connection && (client->phase == CONNECTING || client->phase == ONLINE) &&
+           packet_next(&client->input, &first, &content, &used)) {
+        handle(client, first, content);
+        buffer_consume(&client->input, used);
     }
+    flush(client);
 }
 
 /* ---- coming and going ---- */
+
+static uint32_t any_node_of_the_core(struct sim *sim)
+{
+    uint32_t node;
+    do {
+        node = (uint32_t)random_between(&sim->workload_random, 1, sim->config.nodes);
+    } while (((sim->core >> node) & 1) == 0);
+    return node;
+}
+
+static void dial(struct sim_client *client)
+{
+    client->node = any_node_of_the_core(client->sim);
+    client->phase = DIALING;
+    client->connection = network_dial(client->sim, client->id, client->node);
+}
 
 static void timer(void *world, uint64_t key, void *data)
 {
     struct sim *sim = world;
     struct sim_client *client = sim->client[key];
-    if (*(uint64_t *)data != client->timer || client->phase != OFFLINE)
-        return;
-    client->node = (uint32_t)random_between(&sim->workload_random, 1, sim->config.nodes);
-    client->phase = DIALING;
-    client->connection = network_dial(sim, client->id, client->node);
+    if (*(uint64_t *)data == client->timer && client->phase == OFFLINE)
+        dial(client);
 }
 
 static void reconnect_later(struct sim_client *client)
@@ -433,8 +586,9 @@ static void reconnect_later(struct sim_client *client)
     struct sim *sim = client->sim;
     uint64_t *number = memory_allocate(sizeof *number);
     *number = ++client->timer;
-    schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->workload_random, 1 * SIM_MS, 200 * SIM_MS), timer,
-                 client->id, number);
+    uint64_t most = !sim->calm && random_chance(&sim->workload_random, 50) ? 8 * SIM_S : 200 * SIM_MS;
+    schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->workload_random, SIM_MS, most), timer, client->id,
+                 number);
 }
 
 void client_model_opened(struct sim_client *client, uint64_t connection, bool ok)
@@ -447,33 +601,97 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
         return;
     }
     client->phase = CONNECTING;
-    client->attempted = true;
+    client->attempts++;
+    client->stalled = false;
+    client->node_generation = node_generation(client->sim->node[client->node]);
     buffer_clear(&client->input);
+    buffer_clear(&client->output);
     for (uint32_t i = 0; i < client->subscription_count; i++)
         client->subscriptions[i].sent = false;
     send_connect(client);
+    flush(client);
+}
+
+/* The connection is no more: by us, by the node, or with the node. */
+static void go_offline(struct sim_client *client)
+{
+    leave_will_behind(client);
+    client->phase = OFFLINE;
+    buffer_clear(&client->output);
+    if (client->kind == SESSION_CLEAN)
+        forget_session(client);
+    reconnect_later(client);
 }
 
 void client_model_closed(struct sim_client *client, uint64_t connection)
 {
+    if (connection == client->ghost) {
+        client->ghost = 0;
+        buffer_clear(&client->ghost_input);
+    }
     if (connection != client->connection || client->phase == OFFLINE)
         return;
-    client->phase = OFFLINE;
-    reconnect_later(client);
+    const struct sim_node *node = client->sim->node[client->node];
+    bool answered = client->phase == LEAVING && node_running(node) && node_generation(node) == client->node_generation;
+    if (client->phase == LEAVING)
+        decide_will(client, answered ? FATE_NONE : FATE_OPEN);
+    go_offline(client);
 }
 
 void client_model_cut(struct sim_client *client)
 {
     if (client->phase == OFFLINE)
         return;
-    network_client_close(client->sim, client->connection, client->node);
-    client->phase = OFFLINE;
-    reconnect_later(client);
+    if (client->phase == LEAVING)
+        decide_will(client, FATE_OPEN);
+    if (client->phase == ONLINE && random_chance(&client->sim->workload_random, 300)) {
+        struct outgoing one = draw_publish(client);
+        one.packet_id = GHOST_PACKET_ID;
+        put_publish(client, &one, false);
+        history_fenced(client->sim->history, client->id, one.number);   /* nobody has seen all of it */
+        client->output.size -= random_between(&client->sim->workload_random, 1, 4);
+        flush(client);
+    }
+    network_client_close(client->sim, client->connection);
+    go_offline(client);
 }
+
+/* Says goodbye, and waits for the node to close the connection. */
+static void leave(struct sim_client *client)
+{
+    if (client->phase != ONLINE)
+        return;
+    packet_put_empty(&client->output, PACKET_DISCONNECT);
+    flush(client);
+    client->phase = LEAVING;
+}
+
+/* Connects anew while the present connection is open: the node has to find out which of them counts. */
+static void roam(struct sim_client *client)
+{
+    if (client->phase != ONLINE || client->ghost != 0 || client->stalled || client->kind == SESSION_CLEAN)
+        return;
+    flush(client);
+    client->ghost = client->connection;
+    buffer_clear(&client->ghost_input);
+    buffer_put(&client->ghost_input, client->input.data, client->input.size);
+    leave_will_behind(client);
+    dial(client);
+}
+
+void client_model_stall(struct sim_client *client, bool stalled)
+{
+    if (client->phase < CONNECTING || client->stalled == stalled)
+        return;
+    client->stalled = stalled;
+    network_client_stall(client->sim, client->connection, stalled);
+}
+
+/* ---- what it is in the middle of ---- */
 
 bool client_model_idle(const struct sim_client *client)
 {
-    if (client->phase != ONLINE || client->window_count > 0)
+    if (client->phase != ONLINE || client->window_count > 0 || client->ghost != 0)
         return false;
     for (uint32_t i = 0; i < client->subscription_count; i++)
         if (client->subscriptions[i].wanted != client->subscriptions[i].active)
@@ -481,12 +699,36 @@ bool client_model_idle(const struct sim_client *client)
     return true;
 }
 
+void client_model_rest(struct sim_client *client)
+{
+    decide_will(client, FATE_NONE);
+}
+
+uint32_t client_model_node(const struct sim_client *client)
+{
+    return client->phase >= CONNECTING ? client->node : 0;
+}
+
+unsigned client_model_phases(const struct sim_client *client)
+{
+    unsigned phases = (client->phase == CONNECTING) << PHASE_CONNECTING | client->will_is_set << PHASE_WILL |
+                      (client->incoming_count > 0) << PHASE_RECEIVED_2;
+    for (uint32_t i = 0; i < client->window_count; i++) {
+        const struct outgoing *one = &client->window[i];
+        phases |= 1u << (one->stage == RELEASED ? PHASE_RELEASE : one->qos == 1 ? PHASE_PUBLISH_1 : PHASE_PUBLISH_2);
+    }
+    for (uint32_t i = 0; i < client->subscription_count; i++)
+        phases |= (unsigned)client->subscriptions[i].sent << PHASE_SUBSCRIBING;
+    return phases;
+}
+
 void client_model_describe(const struct sim_client *client, char *text, size_t size)
 {
-    static const char *const phases[] = {"offline", "dialing", "connecting", "online"};
+    static const char *const phases[] = {"offline", "dialing", "connecting", "online", "leaving"};
     const struct outgoing *first = &client->window[0];
-    int used = snprintf(text, size, "client %u (level %u) is %s at node %u, connection %llu", client->id, client->level,
-                        phases[client->phase], client->node, (unsigned long long)client->connection);
+    int used = snprintf(text, size, "client %u (level %u) is %s at node %u, connection %llu%s", client->id, client->level,
+                        phases[client->phase], client->node, (unsigned long long)client->connection,
+                        client->ghost != 0 ? ", and the one before it is still open" : "");
     if (client->window_count > 0 && used > 0 && (size_t)used < size)
         used += snprintf(text + used, size - (size_t)used, ", %u unacknowledged, first %u (QoS %u, id %u, %s)",
                          client->window_count, first->number, first->qos, first->packet_id,
@@ -497,19 +739,29 @@ void client_model_describe(const struct sim_client *client, char *text, size_t s
                              client->subscriptions[i].sent ? " (sent)" : "");
 }
 
+/* ---- what it does ---- */
+
 static void work(void *world, uint64_t key, void *data)
 {
     (void)data;
     struct sim *sim = world;
     struct sim_client *client = sim->client[key];
+    struct random *draw = &sim->workload_random;
     if (sim->calm)
         return;
     publish(client);
-    if (sim->config.resubscribe && random_chance(&sim->workload_random, 10))
+    for (unsigned more = random_chance(draw, 3) ? 50 : 0; more > 0; more--)   /* a flood */
+        publish(client);
+    if (sim->config.resubscribe && random_chance(draw, 10))
         toggle_subscription(client);
-    if (sim->config.client_cuts && random_chance(&sim->workload_random, 5))
+    flush(client);
+    if (sim->config.fault[FAULT_CLIENT_CUT] && random_chance(draw, 5))
         client_model_cut(client);
-    uint64_t gap = random_between(&sim->workload_random, 1, 2 * sim->config.publish_gap_us);
+    if (random_chance(draw, 4))
+        leave(client);
+    if (sim->config.roam_permille > 0 && random_chance(draw, 1 + sim->config.roam_permille / 50))
+        roam(client);
+    uint64_t gap = random_between(draw, 1, 2 * sim->config.publish_gap_ms * SIM_MS);
     schedule_add(sim->schedule, sim_now_us(sim) + gap, work, key, NULL);
 }
 
@@ -519,43 +771,77 @@ void client_model_start(struct sim_client *client)
     schedule_add(client->sim->schedule, random_below(&client->sim->workload_random, SIM_S), work, client->id, NULL);
 }
 
-/* The one group grants QoS 2, so that exactly once can be asked of it; the other less. */
+/* ---- life ---- */
+
+/* The one group grants QoS 2, so that exactly once can be asked of it; the other less. The first two are members that
+ * stay: a group ends with its last member. */
 static void join_group(struct sim_client *client, uint32_t group)
 {
-    client->session = client->sim->config.clients + group;
+    client->session = (uint32_t)client->sim->config.clients + group;
     client->subscription_count = 1;
     client->subscriptions[0].topic = UINT32_MAX;
     client->subscriptions[0].qos = group == 0 ? 2 : 1;
+}
+
+static void draw_subscriptions(struct sim_client *client)
+{
+    struct sim *sim = client->sim;
+    client->subscription_count = (uint32_t)random_between(&sim->workload_random, 1, 3);
+    for (uint32_t i = 0; i < client->subscription_count; i++) {
+        struct subscription *one = &client->subscriptions[i];
+        bool wildcard = i == 0 && random_chance(&sim->workload_random, sim->config.broadcast ? 700 : 200);
+        /* Distinct topics: what one subscription ends, no other keeps alive (the history knows topics, not filters). */
+        one->topic = wildcard ? UINT32_MAX : (client->id + i) % (uint32_t)sim->config.topics;
+        one->qos = (uint8_t)random_below(&sim->workload_random, 3);
+        if (wildcard)
+            client->subscription_count = 1;
+        else if (i >= sim->config.topics)
+            client->subscription_count = i;
+    }
+}
+
+static void draw_session(struct sim_client *client)
+{
+    const struct sim_config *config = &client->sim->config;
+    struct random *draw = &client->sim->workload_random;
+    client->kind = random_chance(draw, config->clean_permille) ? SESSION_CLEAN : SESSION_FOR_EVER;
+    if (client->level == 5 && random_chance(draw, config->brief_permille))
+        client->kind = SESSION_BRIEF;
+    client->expiry_s = client->kind == SESSION_FOR_EVER ? UINT32_MAX
+                       : client->kind == SESSION_BRIEF ? (uint32_t)random_between(draw, 2, 12) : 0;
+    client->has_will = random_chance(draw, config->will_permille);
+    client->will_qos = (uint8_t)random_between(draw, 1, 2);
+    client->will_delay_s = client->level == 5 && random_chance(draw, 500) ? (uint32_t)random_between(draw, 1, 6) : 0;
 }
 
 struct sim_client *client_model_new(struct sim *sim, uint32_t id)
 {
     struct sim_client *client = memory_zeroed(1, sizeof *client);
     client->sim = sim;
-    client->id = id;
+    client->id = client->session = id;
     client->level = random_chance(&sim->workload_random, 700) ? 5 : 4;
     snprintf(client->name, sizeof client->name, "sim-%u", id);
-    client->subscription_count = (uint32_t)random_between(&sim->workload_random, 1, 3);
-    for (uint32_t i = 0; i < client->subscription_count; i++) {
-        struct subscription *one = &client->subscriptions[i];
-        bool wildcard = i == 0 && random_chance(&sim->workload_random, sim->config.broadcast ? 700 : 200);
-        /* Distinct topics: what one subscription ends, no other keeps alive (the history knows topics, not filters). */
-        one->topic = wildcard ? UINT32_MAX : (id + i) % sim->config.topics;
-        one->qos = (uint8_t)random_below(&sim->workload_random, 3);
-        one->wanted = true;
-        if (wildcard)
-            client->subscription_count = 1;
-        else if (i >= sim->config.topics)
-            client->subscription_count = i;
+    draw_subscriptions(client);
+    draw_session(client);
+    uint32_t observer = sim->config.shared ? SIM_GROUPS : 0;   /* sees all wills */
+    if (sim->config.shared && id != observer && (id < SIM_GROUPS || random_chance(&sim->workload_random, 500)))
+        join_group(client, id < SIM_GROUPS ? id : (uint32_t)random_below(&sim->workload_random, SIM_GROUPS));
+    if (id <= observer) {   /* these stay */
+        client->kind = SESSION_FOR_EVER;
+        client->expiry_s = UINT32_MAX;
     }
-    client->session = id;
-    if (sim->config.shared && random_chance(&sim->workload_random, 500))
-        join_group(client, (uint32_t)random_below(&sim->workload_random, SIM_GROUPS));
+    if (id == observer && sim->config.will_permille > 0)
+        client->subscriptions[client->subscription_count++] = (struct subscription){.topic = will_topic(sim), .qos = 2};
+    for (uint32_t i = 0; i < client->subscription_count; i++)
+        client->subscriptions[i].wanted = true;
     return client;
 }
 
 void client_model_free(struct sim_client *client)
 {
     buffer_release(&client->input);
+    buffer_release(&client->output);
+    buffer_release(&client->ghost_input);
+    free(client->incoming);
     free(client);
 }

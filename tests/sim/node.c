@@ -4,7 +4,8 @@
  *
  * Everything that arrives waits in the inbox until the node's next turn, which takes some time of its own; a paused
  * node has no turns. A crash forgets all but the disk, the store's last commit (not even that at a power loss) and
- * the snapshot files. A wipe leaves nothing, and the node comes back as a replacement of itself. */
+ * the snapshot files. A wipe leaves nothing, and the node comes back as a replacement of itself. It may also be
+ * doomed: then it dies between two outputs of one turn, and what it would still have said is never heard. */
 
 #include <assert.h>
 #include <stdio.h>
@@ -19,11 +20,14 @@
 #include "sim.h"
 #include "snapshot.h"
 #include "state.h"
+#include "state_check.h"
 #include "store.h"
 #include "world/disk_sim.h"
 
-#define TURN_US 30                /* what a turn costs at least */
 #define SNAPSHOTS_OPEN 8
+#define WRITTEN_US 1000           /* progress of sockets is reported together */
+#define WALL_START_MS 1700000000000ll
+#define HASH_EVERY 16             /* entries */
 
 enum item_kind { ITEM_LINK, ITEM_FRAME, ITEM_OPEN, ITEM_BYTES, ITEM_CLOSED, ITEM_WRITTEN, ITEM_SNAPSHOT_TAKEN,
                  ITEM_RECEIVED, ITEM_INSTALL };
@@ -49,7 +53,6 @@ struct committed {
 struct client_conn {
     uint64_t connection;         /* the network's number */
     uint64_t core_connection;
-    uint32_t client;
     bool closed;                 /* core has been told, or has closed it */
     bool held;                   /* core does not want to read now */
     struct buffer kept;          /* what arrived meanwhile */
@@ -61,8 +64,14 @@ struct sim_node {
     bool running, ever_started;
     struct node_life life;
     bool member;                 /* in this life, by a committed configuration */
-    uint64_t generation, paused_until_us, turn_at_us;
-    int64_t wall_skew_ms;
+    uint64_t generation, paused_until_us, turn_at_us, turn_us;
+    uint32_t doom;               /* outputs until it dies; 0: it does not */
+    bool dead;                   /* has died in the middle of this step: nothing leaves it any more */
+    bool failed;                 /* has said that it cannot go on */
+    enum phase_met died_before;
+    int64_t wall_skew_ms, wall_drift_permille;
+    uint64_t drifts_since_us;
+    struct { uint64_t index, term; } promised;   /* the last committed entry that it had on its disk */
     uint64_t clock_offset_ms;    /* monotonic clocks of two machines have nothing in common */
     struct disk_sim *disk;
     struct store *store;
@@ -79,29 +88,42 @@ struct sim_node {
     struct snapshot *reading[SNAPSHOTS_OPEN];
     uint64_t reading_index[SNAPSHOTS_OPEN];
     struct snapshot_incoming *incoming;
-    bool taking_snapshot;
+    bool taking_snapshot, installing;
 };
 
 static const uint8_t cluster_id[SNAPSHOT_CLUSTER_ID_SIZE] = {'s', 'i', 'm'};
 
 static void want_turn(struct sim_node *node, uint64_t at_us);
+static void remember_promises(struct sim_node *node);
 
 static uint64_t now_ms(const struct sim_node *node)
 {
     return sim_now_us(node->sim) / SIM_MS + node->clock_offset_ms;
 }
 
+static uint64_t wall_ms(const struct sim_node *node)
+{
+    int64_t drifted_ms = (int64_t)((sim_now_us(node->sim) - node->drifts_since_us) / SIM_MS) * node->wall_drift_permille / 1000;
+    return (uint64_t)((int64_t)(sim_now_us(node->sim) / SIM_MS) + WALL_START_MS + node->wall_skew_ms + drifted_ms);
+}
+
 /* ---- inbox ---- */
 
-static struct item *item_new(struct sim_node *node, enum item_kind kind, size_t size)
+static struct item *item_for(struct sim_node *node, enum item_kind kind, size_t size, uint64_t turn_at_us)
 {
-    struct item *item = memory_zeroed(1, sizeof *item + size);
+    struct item *item = memory_allocate(sizeof *item + size);
+    memset(item, 0, sizeof *item);
     item->kind = kind;
     item->size = size;
     *node->inbox_end = item;
     node->inbox_end = &item->next;
-    want_turn(node, sim_now_us(node->sim));
+    want_turn(node, turn_at_us);
     return item;
+}
+
+static struct item *item_new(struct sim_node *node, enum item_kind kind, size_t size)
+{
+    return item_for(node, kind, size, sim_now_us(node->sim));
 }
 
 static struct client_conn *conn_of(struct sim_node *node, uint64_t connection)
@@ -134,11 +156,9 @@ void node_frame(struct sim_node *node, uint32_t peer, int kind, const uint8_t *f
     memcpy(item->data, frame, size);
 }
 
-void node_client_open(struct sim_node *node, uint64_t connection, uint32_t client)
+void node_client_open(struct sim_node *node, uint64_t connection)
 {
-    struct item *item = item_new(node, ITEM_OPEN, 0);
-    item->in = connection;
-    item->peer = client;
+    item_new(node, ITEM_OPEN, 0)->in = connection;
 }
 
 void node_client_bytes(struct sim_node *node, uint64_t connection, const uint8_t *data, size_t size)
@@ -148,6 +168,13 @@ void node_client_bytes(struct sim_node *node, uint64_t connection, const uint8_t
     memcpy(item->data, data, size);
 }
 
+void node_client_written(struct sim_node *node, uint64_t connection, size_t size)
+{
+    struct item *item = item_for(node, ITEM_WRITTEN, 0, sim_now_us(node->sim) + WRITTEN_US);
+    item->in = connection;
+    item->out = size;
+}
+
 void node_client_closed(struct sim_node *node, uint64_t connection)
 {
     item_new(node, ITEM_CLOSED, 0)->in = connection;
@@ -155,10 +182,23 @@ void node_client_closed(struct sim_node *node, uint64_t connection)
 
 /* ---- what consensus asks for ---- */
 
+/* Whether this output still leaves the node. */
+static bool lives_on(struct sim_node *node, enum phase_met output)
+{
+    if (node->dead || node->doom == 0)
+        return !node->dead;
+    node->dead = --node->doom == 0;
+    node->died_before = output;
+    return !node->dead;
+}
+
 static void on_send(void *context, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size)
 {
     struct sim_node *node = context;
-    network_send(node->sim, node->id, peer, kind, frame, size);
+    if (lives_on(node, PHASE_BEFORE_FRAME))
+        network_send(node->sim, node->id, peer, kind, frame, size);
+    else
+        free(frame);
 }
 
 static void on_disconnect(void *context, uint32_t peer, enum link_kind kind, uint64_t generation, const char *reason)
@@ -172,7 +212,7 @@ static void on_disconnect(void *context, uint32_t peer, enum link_kind kind, uin
 static void on_commit(void *context, uint64_t index, struct log_entry *entry)
 {
     struct sim_node *node = context;
-    sim_check_commit(node->sim, node->id, index, entry->term, log_entry_bytes(entry));
+    ledger_committed(node->sim, node->id, index, entry->term, log_entry_bytes(entry), consensus_entry_batch(entry));
     struct committed *committed = memory_zeroed(1, sizeof *committed);
     committed->index = index;
     committed->entry = entry;
@@ -184,7 +224,7 @@ static void on_changed(void *context, const struct consensus_status *status)
 {
     struct sim_node *node = context;
     if (status->role == CONSENSUS_LEADER)
-        sim_check_leader(node->sim, node->id, status->term);
+        ledger_leader(node->sim, node->id, status->term);
     if (!node->member && !status->outside)
         sim_note(node->sim, "node %u is a voting member", node->id);
     node->member = node->member || !status->outside;
@@ -263,6 +303,7 @@ static void on_install(void *context, uint64_t index, uint64_t term)
     struct item *item = item_new(node, ITEM_INSTALL, 0);
     item->in = index;
     item->out = term;
+    node->installing = true;
 }
 
 static void on_messages(void *context, uint32_t peer, struct bytes messages)
@@ -280,7 +321,12 @@ static void on_peer_applied(void *context, uint32_t peer, uint64_t index)
 static void on_fatal(void *context, enum status status, const char *reason)
 {
     struct sim_node *node = context;
-    sim_violation(node->sim, "node %u cannot go on: %s (%s)", node->id, reason, status_text(status));
+    bool disk = status == STATUS_IO_ERROR || status == STATUS_NO_SPACE ||
+                (node->log != NULL && log_status(node->log) != STATUS_OK);
+    if (!disk || !faults_disk_is_bad(node->sim, node->id))
+        sim_violation(node->sim, "node %u cannot go on: %s (%s)", node->id, reason, status_text(status));
+    sim_note(node->sim, "node %u cannot go on: %s (%s)", node->id, reason, status_text(status));
+    node->failed = true;
 }
 
 static void on_note(void *context, const char *text)
@@ -300,11 +346,8 @@ static void on_write(void *context, void *conn, struct frame *const *frames, siz
         buffer_put(&out, frames[i]->data, frames[i]->size);
         frame_release(frames[i]);
     }
-    if (!client->closed)
-        network_node_write(node->sim, client->connection, client->client, out.data, out.size);
-    struct item *item = item_new(node, ITEM_WRITTEN, 0);
-    item->in = client->connection;
-    item->out = out.size;
+    if (!client->closed && lives_on(node, PHASE_BEFORE_WRITE))
+        network_node_write(node->sim, client->connection, out.data, out.size);
     buffer_release(&out);
 }
 
@@ -313,7 +356,8 @@ static void on_close(void *context, void *conn, bool flush)
     struct sim_node *node = context;
     struct client_conn *client = conn;
     (void)flush;
-    network_node_close(node->sim, client->connection, client->client);
+    if (lives_on(node, PHASE_BEFORE_WRITE))
+        network_node_close(node->sim, client->connection);
     item_new(node, ITEM_CLOSED, 0)->in = client->connection;
 }
 
@@ -333,7 +377,8 @@ static void on_reading(void *context, void *conn, bool on)
 static void on_submit(void *context, struct bytes batch)
 {
     struct sim_node *node = context;
-    consensus_submit(node->consensus, batch);
+    if (lives_on(node, PHASE_BEFORE_SUBMIT))
+        consensus_submit(node->consensus, batch);
 }
 
 static void on_applied(void *context, uint64_t index, uint64_t clock_ms, bool awaited)
@@ -426,7 +471,8 @@ static void load_store(struct sim_node *node, uint64_t index)
 
 static void install(struct sim_node *node, uint64_t index)
 {
-    node->sim->installs++;
+    node->sim->counts.installs++;
+    node->installing = false;
     sim_note(node->sim, "node %u installs the snapshot at %llu", node->id, (unsigned long long)index);
     state_close(node->state);
     load_store(node, index);
@@ -477,7 +523,6 @@ static void handle_open(struct sim_node *node, struct item *item)
 {
     struct client_conn *conn = memory_zeroed(1, sizeof *conn);
     conn->connection = item->in;
-    conn->client = item->peer;
     if (node->conn_count == node->conn_capacity) {
         node->conn_capacity = node->conn_capacity > 0 ? 2 * node->conn_capacity : 16;
         node->conns = memory_resize(node->conns, node->conn_capacity * sizeof(struct client_conn *));
@@ -538,11 +583,11 @@ static void apply_committed(struct sim_node *node)
         if (index == state_applied(node->state) + 1) {
             core_committed(node->core, index, committed->entry->term, consensus_entry_batch(committed->entry),
                            now_ms(node));
-            if (index % 8 == 0) {
+            if (index % HASH_EVERY == 0) {
                 uint64_t hash[2];
                 state_hash(node->state, hash);
                 show_rows(node, index);
-                sim_check_hash(node->sim, node->id, index, hash);
+                ledger_hash(node->sim, node->id, index, hash);
             }
         } else if (index > state_applied(node->state)) {
             sim_violation(node->sim, "node %u is to apply %llu after %llu", node->id, (unsigned long long)index,
@@ -571,8 +616,7 @@ static void turn(struct sim_node *node)
 {
     struct sim *sim = node->sim;
     struct consensus_status status;
-    uint64_t wall_ms = (uint64_t)((int64_t)(sim_now_us(sim) / SIM_MS) + 1700000000000ll + node->wall_skew_ms);
-    consensus_advance(node->consensus, now_ms(node), wall_ms);
+    consensus_advance(node->consensus, now_ms(node), wall_ms(node));
     disk_sim_run(node->disk, sim_now_us(sim));
     consensus_status(node->consensus, &status);
     core_health(node->core, &status, now_ms(node));
@@ -599,7 +643,7 @@ static void turn(struct sim_node *node)
     core_turn(node->core, now_ms(node));
     consensus_flush(node->consensus);
     forget_closed_conns(node);
-    if (!node->taking_snapshot && consensus_wants_snapshot(node->consensus))
+    if (!node->taking_snapshot && !node->dead && consensus_wants_snapshot(node->consensus))
         take_snapshot(node);
 }
 
@@ -633,18 +677,22 @@ static void on_turn(void *world, uint64_t key, void *data)
     turn(node);
     if (sim->violation != NULL)
         return;
-    uint64_t next = deadline_us(node);
-    if (next == UINT64_MAX)
+    if (node->dead || node->failed) {
+        node->dead ? faults_node_died(sim, node->id) : faults_node_stopped(sim, node->id);
         return;
-    uint64_t soonest = sim_now_us(sim) + TURN_US;
-    want_turn(node, next < soonest ? soonest : next);
+    }
+    remember_promises(node);
+    uint64_t next = deadline_us(node);
+    if (next != UINT64_MAX)
+        want_turn(node, next);
 }
 
 static void want_turn(struct sim_node *node, uint64_t at_us)
 {
     if (!node->running || node->turn_at_us <= at_us)
         return;
-    node->turn_at_us = at_us < sim_now_us(node->sim) + TURN_US ? sim_now_us(node->sim) + TURN_US : at_us;
+    uint64_t soonest = sim_now_us(node->sim) + node->turn_us;
+    node->turn_at_us = at_us < soonest ? soonest : at_us;
     uint64_t *planned = memory_allocate(2 * sizeof *planned);
     planned[0] = node->generation;
     planned[1] = node->turn_at_us;
@@ -660,9 +708,9 @@ static void on_flushed(void *context, enum status status, uint64_t durable)
         consensus_flushed(node->consensus, status, durable);
 }
 
-static bool open_log(struct sim_node *node, uint64_t covered)
+static struct log_options log_options_of(struct sim_node *node, uint64_t covered)
 {
-    struct log_options options = {
+    return (struct log_options){
         .disk = disk_sim_disk(node->disk),
         .directory = "log",
         .queue = disk_sim_queue(node->disk),
@@ -670,15 +718,31 @@ static bool open_log(struct sim_node *node, uint64_t covered)
         .context = node,
         .create = !node->ever_started,
         .covered = covered,
-        .segment_bytes = 256 * 1024,
-        .cache_bytes = 1024 * 1024,
+        .segment_bytes = node->sim->config.segment_bytes,
+        .cache_bytes = node->sim->config.cache_bytes,
     };
-    struct log_fault fault;
+}
+
+/* As node/data.c does it: a log that is not what it was is repaired, as far as that goes, by its peers. */
+static bool open_log(struct sim_node *node, uint64_t covered)
+{
+    struct log_options options = log_options_of(node, covered);
+    struct log_fault fault = {{0}, 0};
     disk_make_directory(options.disk, "log");
     enum status status = log_open(&options, &node->log, &fault);
-    if (status != STATUS_OK)
+    if ((status == STATUS_CORRUPT || status == STATUS_DAMAGED) && faults_disk_is_bad(node->sim, node->id)) {
+        sim_note(node->sim, "node %u has a damaged log: %s", node->id, fault.text);
+        options.repair = true;
+        status = log_open(&options, &node->log, &fault);
+    }
+    if (status == STATUS_OK)
+        return true;
+    node->log = NULL;
+    node->failed = true;
+    sim_note(node->sim, "node %u: its log does not open: %s (%s)", node->id, fault.text, status_text(status));
+    if (!faults_disk_is_bad(node->sim, node->id))
         sim_violation(node->sim, "node %u: its log does not open: %s (%s)", node->id, fault.text, status_text(status));
-    return status == STATUS_OK;
+    return false;
 }
 
 static void make_consensus(struct sim_node *node, const struct consensus_snapshot *snapshot)
@@ -699,8 +763,10 @@ static void make_consensus(struct sim_node *node, const struct consensus_snapsho
         .bootstrap = node->ever_started || !node_life_is_first(node->life) ? NULL : members,
         .bootstrap_count = node->sim->config.nodes,
         .seed = random_next(&node->sim->schedule_random),
+        .heartbeat_ms = (uint32_t)node->sim->config.heartbeat_ms,
+        .election_ms = (uint32_t)node->sim->config.election_ms,
         .log_bytes_max = node->sim->config.log_bytes_max,
-        .in_flight_entries = node->sim->config.log_bytes_max != 0 ? 32 : 0,
+        .in_flight_entries = (uint32_t)node->sim->config.in_flight_entries,
     };
     node->consensus = consensus_new(&settings, &calls, node, node->log, snapshot, state_applied(node->state),
                                     state_applied_term(node->state), state_clock_ms(node->state));
@@ -708,8 +774,9 @@ static void make_consensus(struct sim_node *node, const struct consensus_snapsho
 
 static void make_core(struct sim_node *node)
 {
-    static const struct command_settings limits = {
-        .queue_messages_max = 1u << 30, .queue_bytes_max = 1ull << 40, .subscriptions_max = 1000,
+    const struct sim_config *config = &node->sim->config;
+    const struct command_settings limits = {
+        .queue_messages_max = config->queue_messages_max != 0 ? config->queue_messages_max : 1u << 30, .queue_bytes_max = 1ull << 40, .subscriptions_max = 1000,
         .sessions_max = 100000, .retained_messages_max = 1u << 20, .retained_bytes_max = 1ull << 40,
         .store_bytes_max = 1ull << 40, .session_expiry_max_s = UINT32_MAX, .in_flight_max = 100,
     };
@@ -719,15 +786,76 @@ static void make_core(struct sim_node *node)
     };
     struct core_options options = {
         .node = node->id, .seed = random_next(&node->sim->schedule_random), .client_address = "", .settings = &limits,
+        .limits = {.output_bytes_max = (uint32_t)config->output_bytes_max},
     };
     for (size_t i = 0; i < sizeof options.boot_nonce; i++)
         options.boot_nonce[i] = (uint8_t)random_below(&node->sim->schedule_random, 256);
     node->core = core_new(&options, &callbacks, node->state, now_ms(node));
 }
 
+/* What a node has acknowledged is there after any restart, or it knows that it is not. */
+static void remember_promises(struct sim_node *node)
+{
+    struct consensus_status status;
+    consensus_status(node->consensus, &status);
+    uint64_t index = status.durable < status.commit ? status.durable : status.commit;
+    if (status.applied > ledger_last(node->sim->ledger))
+        sim_violation(node->sim, "node %u has applied more than is committed", node->id);
+    if (index <= node->promised.index)
+        return;
+    node->promised.index = index;
+    node->promised.term = log_term_of(node->log, index);
+}
+
+static void check_promises(struct sim_node *node, uint64_t covered)
+{
+    uint64_t index = node->promised.index;
+    if (log_owed(node->log) != 0 || index <= covered)
+        return;
+    if (log_last(node->log) < index)
+        sim_violation(node->sim, "node %u: its log ends at %llu, it had %llu and says nothing of it", node->id,
+                      (unsigned long long)log_last(node->log), (unsigned long long)index);
+    else if (index >= log_first(node->log) && node->promised.term != 0 &&
+             log_term_of(node->log, index) != node->promised.term)
+        sim_violation(node->sim, "node %u: its entry at %llu is of another term than before", node->id,
+                      (unsigned long long)index);
+}
+
+static void start_parts(struct sim_node *node, const struct consensus_snapshot *newest)
+{
+    node->generation++;
+    node->running = true;
+    node->turn_at_us = UINT64_MAX;
+    make_core(node);
+    make_consensus(node, newest);
+    enum status status = consensus_start(node->consensus, now_ms(node), wall_ms(node));
+    if (status != STATUS_OK && !faults_disk_is_bad(node->sim, node->id))
+        sim_violation(node->sim, "node %u does not start: %s", node->id, status_text(status));
+    node->failed = node->failed || status != STATUS_OK;
+    node->ever_started = true;
+    want_turn(node, sim_now_us(node->sim));
+}
+
+/* A store that the log does not go on from is made anew from the snapshot (node/data.c). */
+static bool open_state(struct sim_node *node, uint64_t snapshot)
+{
+    if (node->store == NULL)
+        load_store(node, snapshot);
+    bool open = state_open(node->store, node->id, &node->state) == STATUS_OK;
+    if (open && state_applied(node->state) + 1 < log_first(node->log)) {
+        sim_note(node->sim, "node %u: its store is older than its log", node->id);
+        state_close(node->state);
+        load_store(node, snapshot);
+        open = state_open(node->store, node->id, &node->state) == STATUS_OK;
+    }
+    if (!open)
+        sim_violation(node->sim, "node %u: its state does not open", node->id);
+    return open;
+}
+
 void node_start(struct sim_node *node)
 {
-    if (node->running)
+    if (node->running || node->sim->violation != NULL)
         return;
     struct consensus_snapshot newest = {0};
     struct snapshot *snapshot = NULL;
@@ -737,26 +865,18 @@ void node_start(struct sim_node *node)
         newest = (struct consensus_snapshot){facts->index, facts->term, facts->configuration_index,
                                              facts->configuration};
     }
-    if (node->store == NULL)
-        load_store(node, 0);
-    if (state_open(node->store, node->id, &node->state) != STATUS_OK) {
-        sim_violation(node->sim, "node %u: its state does not open", node->id);
-    } else if (open_log(node, newest.index)) {
-        node->generation++;
-        node->running = true;
-        node->turn_at_us = UINT64_MAX;
-        make_core(node);
-        make_consensus(node, &newest);
-        enum status status = consensus_start(node->consensus, now_ms(node),
-                                             (uint64_t)((int64_t)(sim_now_us(node->sim) / SIM_MS) + 1700000000000ll +
-                                                        node->wall_skew_ms));
-        if (status != STATUS_OK)
-            sim_violation(node->sim, "node %u does not start: %s", node->id, status_text(status));
-        node->ever_started = true;
-        want_turn(node, sim_now_us(node->sim));
+    node->dead = node->failed = false;
+    node->doom = 0;
+    if (open_log(node, newest.index) && open_state(node, newest.index)) {
+        check_promises(node, newest.index);
+        start_parts(node, &newest);
     }
     if (snapshot != NULL)
         snapshot_close(snapshot);
+    if (node->failed && node->sim->violation == NULL) {
+        node->running = true; /* for a moment */
+        faults_node_stopped(node->sim, node->id);
+    }
 }
 
 static void free_parts(struct sim_node *node)
@@ -795,7 +915,7 @@ static void free_parts(struct sim_node *node)
     node->consensus = NULL;
     node->log = NULL;
     node->state = NULL;
-    node->taking_snapshot = false;
+    node->taking_snapshot = node->installing = false;
     forget_closed_conns(node);
 }
 
@@ -810,18 +930,26 @@ void node_crash(struct sim_node *node, bool power_loss)
     else
         disk_sim_kill(node->disk);
     free_parts(node);
-    if (power_loss) {
+    node->doom = 0;
+    node->dead = false;
+    if (node->store != NULL && !power_loss) {
+        store_crash(node->store);
+    } else if (node->store != NULL) {
         store_close(node->store);
         node->store = NULL;
-    } else {
-        store_crash(node->store);
     }
+}
+
+void node_doom(struct sim_node *node, uint32_t outputs)
+{
+    node->doom = node->running ? outputs : 0;
 }
 
 static void empty_disk(struct sim_node *node)
 {
     struct disk_sim_options options = {
         .seed = random_next(&node->sim->disk_random),
+        .tail_permille = (unsigned)node->sim->config.disk_tail_permille,
         .job_us_min = node->sim->config.disk_us / 2,
         .job_us_max = node->sim->config.disk_us * 2,
     };
@@ -848,12 +976,22 @@ void node_wipe(struct sim_node *node)
     remove_snapshots(node);
     empty_disk(node);
     node->ever_started = node->member = false;
+    memset(&node->promised, 0, sizeof node->promised);
     node->life = (struct node_life){node->life.number + 1, random_next(&node->sim->schedule_random) | 1};
 }
 
 bool node_is_member(const struct sim_node *node)
 {
     return node->member || node_life_is_first(node->life);
+}
+
+bool node_is_whole(const struct sim_node *node)
+{
+    struct consensus_status status;
+    if (!node->running || node->failed || node->consensus == NULL || !node_is_member(node))
+        return false;
+    consensus_status(node->consensus, &status);
+    return !status.damaged && status.caught_up;
 }
 
 struct node_life node_life(const struct sim_node *node)
@@ -887,14 +1025,63 @@ uint64_t node_applied(const struct sim_node *node)
     return node->state != NULL ? state_applied(node->state) : 0;
 }
 
+void node_slow(struct sim_node *node, uint64_t turn_us)
+{
+    node->turn_us = turn_us > 0 ? turn_us : node->sim->config.turn_us;
+}
+
 void node_step_clock(struct sim_node *node, int64_t ms)
 {
     node->wall_skew_ms += ms;
 }
 
+void node_drift_clock(struct sim_node *node, int64_t permille)
+{
+    node->wall_skew_ms = (int64_t)wall_ms(node) - (int64_t)(sim_now_us(node->sim) / SIM_MS) - WALL_START_MS;
+    node->wall_drift_permille = permille;
+    node->drifts_since_us = sim_now_us(node->sim);
+}
+
+struct disk_sim *node_disk(const struct sim_node *node)
+{
+    return node->disk;
+}
+
+void node_wake(struct sim_node *node)
+{
+    want_turn(node, sim_now_us(node->sim));
+}
+
+unsigned node_phases(const struct sim_node *node)
+{
+    unsigned phases = 0;
+    if (!node->running || node->consensus == NULL)
+        return node->dead ? 1u << node->died_before : 0;
+    struct consensus_status status;
+    consensus_status(node->consensus, &status);
+    bool sending = false;
+    for (int i = 0; i < SNAPSHOTS_OPEN; i++)
+        sending = sending || node->reading[i] != NULL;
+    phases |= (status.leader == 0) << PHASE_ELECTION | (status.applied < status.commit) << PHASE_REPLAY |
+              (status.durable < status.last) << PHASE_UNFLUSHED | node->taking_snapshot << PHASE_SNAPSHOT |
+              sending << PHASE_SENDING | (node->incoming != NULL) << PHASE_RECEIVING |
+              node->installing << PHASE_INSTALLING | !node_is_member(node) << PHASE_REPLACEMENT |
+              status.damaged << PHASE_DAMAGED;
+    return node->dead ? phases | 1u << node->died_before : phases;
+}
+
 bool node_quiet(const struct sim_node *node)
 {
     return node->running && node->committed == NULL && !state_work_pending(node->state);
+}
+
+const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended)
+{
+    struct state_counts counts;
+    state_counts(node->state, &counts);
+    *dropped = counts.dropped_queue_full;
+    *ended = counts.dropped_session_ended;
+    return state_check(node->state);
 }
 
 void node_final_hash(struct sim_node *node, uint64_t *index, uint64_t hash[2])
@@ -910,6 +1097,7 @@ struct sim_node *node_new(struct sim *sim, uint32_t id)
     node->id = id;
     node->inbox_end = &node->inbox;
     node->committed_end = &node->committed;
+    node->turn_us = sim->config.turn_us;
     node->clock_offset_ms = random_below(&sim->schedule_random, 1000000);
     snprintf(node->snapshot_directory, sizeof node->snapshot_directory, "%s/%u", sim->directory, id);
     empty_disk(node);

@@ -17,6 +17,7 @@
 struct node {
     uint8_t *seen, *platter;
     bool *dirty;                       /* per sector */
+    uint64_t dirty_from, dirty_to;     /* no sector outside is dirty */
     uint64_t size, platter_size;       /* as seen; as on the platter */
     uint64_t capacity;                 /* of the arrays, a multiple of a sector */
     unsigned references;               /* by names, pending changes and open files */
@@ -121,14 +122,22 @@ static void node_reserve(struct node *node, uint64_t size)
     node->capacity = capacity;
 }
 
+static void node_soil(struct node *node, uint64_t from, uint64_t to)
+{
+    for (uint64_t s = from; s < to; s++)
+        node->dirty[s] = true;
+    bool clean = node->dirty_from == node->dirty_to;
+    node->dirty_from = clean || from < node->dirty_from ? from : node->dirty_from;
+    node->dirty_to = clean || to > node->dirty_to ? to : node->dirty_to;
+}
+
 static void node_write(struct node *node, uint64_t offset, const void *data, uint64_t size)
 {
     if (size == 0)
         return;
     node_reserve(node, offset + size);
     memcpy(node->seen + offset, data, size);
-    for (uint64_t s = offset / DISK_SECTOR; s <= (offset + size - 1) / DISK_SECTOR; s++)
-        node->dirty[s] = true;
+    node_soil(node, offset / DISK_SECTOR, (offset + size - 1) / DISK_SECTOR + 1);
     if (offset + size > node->size)
         node->size = offset + size;
 }
@@ -136,27 +145,28 @@ static void node_write(struct node *node, uint64_t offset, const void *data, uin
 static void node_resize(struct node *node, uint64_t size)
 {
     node_reserve(node, size);
-    for (uint64_t i = size; i < node->size; i++)
-        node->seen[i] = 0;
-    for (uint64_t s = size / DISK_SECTOR; s < node->capacity / DISK_SECTOR && size < node->size; s++)
-        node->dirty[s] = true;
+    if (size < node->size) {
+        memset(node->seen + size, 0, node->size - size);
+        node_soil(node, size / DISK_SECTOR, node->capacity / DISK_SECTOR);
+    }
     node->size = size;
 }
 
 static void node_sync(struct node *node)
 {
-    for (uint64_t s = 0; s < node->capacity / DISK_SECTOR; s++) {
+    for (uint64_t s = node->dirty_from; s < node->dirty_to; s++) {
         if (node->dirty[s])
             memcpy(node->platter + s * DISK_SECTOR, node->seen + s * DISK_SECTOR, DISK_SECTOR);
         node->dirty[s] = false;
     }
+    node->dirty_from = node->dirty_to = 0;
     node->platter_size = node->size;
 }
 
 /* A sync that failed: the kernel believes some of the sectors are clean, and they are not on the platter. */
 static void node_sync_badly(struct disk_sim *sim, struct node *node)
 {
-    for (uint64_t s = 0; s < node->capacity / DISK_SECTOR; s++) {
+    for (uint64_t s = node->dirty_from; s < node->dirty_to; s++) {
         if (node->dirty[s] && draw(sim) % 2 == 0)
             node->dirty[s] = false;
     }
@@ -165,7 +175,7 @@ static void node_sync_badly(struct disk_sim *sim, struct node *node)
 /* What the power loss leaves of a node. */
 static void node_crash(struct disk_sim *sim, struct node *node)
 {
-    for (uint64_t s = 0; s < node->capacity / DISK_SECTOR; s++) {
+    for (uint64_t s = node->dirty_from; s < node->dirty_to; s++) {
         if (!node->dirty[s])
             continue;
         uint64_t choice = draw(sim) % 3;
@@ -179,6 +189,7 @@ static void node_crash(struct disk_sim *sim, struct node *node)
         memcpy(node->platter + s * DISK_SECTOR, node->seen + s * DISK_SECTOR, arrived);
         node->dirty[s] = false;
     }
+    node->dirty_from = node->dirty_to = 0;
     if (node->size != node->platter_size && draw(sim) % 2 == 0)
         node->platter_size = node->size;
     node->size = node->platter_size;
@@ -498,10 +509,13 @@ static void submit(void *context, struct disk_job *job)
     struct disk_sim *sim = context;
     uint64_t span = sim->options.job_us_max - sim->options.job_us_min + 1;
     assert(sim->options.job_us_max >= sim->options.job_us_min);
+    uint64_t takes = sim->options.job_us_min + draw(sim) % span;
+    if (sim->options.tail_permille > 0 && draw(sim) % 1000 < sim->options.tail_permille)
+        takes *= 50;
     sim->jobs = memory_resize(sim->jobs, (sim->job_count + 1) * sizeof *sim->jobs);
     sim->jobs[sim->job_count++] = (struct sim_job){
         .job = job,
-        .due_us = sim->now_us + sim->options.job_us_min + draw(sim) % span,
+        .due_us = sim->now_us + takes,
         .number = sim->job_number++,
     };
 }
@@ -606,6 +620,11 @@ void disk_sim_set_capacity(struct disk_sim *sim, uint64_t capacity)
     sim->options.capacity = capacity;
 }
 
+void disk_sim_fill(struct disk_sim *sim, uint64_t left)
+{
+    sim->options.capacity = used_bytes(sim) + left;
+}
+
 void disk_sim_set_speed(struct disk_sim *sim, uint64_t job_us_min, uint64_t job_us_max)
 {
     sim->options.job_us_min = job_us_min;
@@ -625,20 +644,41 @@ void disk_sim_flip(struct disk_sim *sim, const char *path, uint64_t offset, uint
     node->platter[offset] ^= mask;
 }
 
-bool disk_sim_flip_random(struct disk_sim *sim, const char *prefix)
+static struct node *random_file(struct disk_sim *sim, const char *prefix)
 {
     size_t candidates = 0;
-    const char *chosen = NULL;
+    struct node *chosen = NULL;
     for (size_t i = 0; i < sim->name_count; i++) {
         struct name *name = &sim->names[i];
         bool fitting = strncmp(name->path, prefix, strlen(prefix)) == 0 && name->node != NULL && name->node->size > 0;
         if (fitting && draw(sim) % ++candidates == 0)
-            chosen = name->path;
+            chosen = name->node;
     }
-    if (chosen == NULL)
+    return chosen;
+}
+
+bool disk_sim_flip_random(struct disk_sim *sim, const char *prefix)
+{
+    struct node *node = random_file(sim, prefix);
+    if (node == NULL)
         return false;
-    disk_sim_flip(sim, chosen, draw(sim) % node_at(sim, chosen)->size, (uint8_t)(1u << draw(sim) % 8));
+    uint64_t offset = draw(sim) % node->size;
+    uint8_t mask = (uint8_t)(1u << draw(sim) % 8);
+    node->seen[offset] ^= mask;
+    node->platter[offset] ^= mask;
     return true;
+}
+
+bool disk_sim_misdirect_random(struct disk_sim *sim, const char *prefix)
+{
+    struct node *node = random_file(sim, prefix);
+    if (node == NULL || node->size < 2 * DISK_SECTOR)
+        return false;
+    uint64_t sectors = node->size / DISK_SECTOR;
+    uint64_t from = draw(sim) % sectors * DISK_SECTOR, to = draw(sim) % sectors * DISK_SECTOR;
+    memmove(node->platter + to, node->platter + from, DISK_SECTOR);
+    memmove(node->seen + to, node->platter + to, DISK_SECTOR);
+    return from != to;
 }
 
 /* ---- looking ---- */

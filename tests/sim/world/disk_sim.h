@@ -20,6 +20,7 @@ struct disk_sim_options {
     uint64_t capacity;           /* bytes of all files together; more is STATUS_NO_SPACE. 0 = no limit */
     uint64_t job_us_min;         /* how long a job takes: drawn evenly from min to max */
     uint64_t job_us_max;
+    unsigned tail_permille;      /* of jobs take fifty times as long */
     bool cut_inside_sectors;     /* a crash may leave the first part of a sector only. Real disks promise not to */
 };
 
@@ -55,6 +56,8 @@ enum disk_sim_call {
 void disk_sim_fail(struct disk_sim *sim, enum disk_sim_call call, uint64_t skip, enum status status, bool for_ever);
 void disk_sim_heal(struct disk_sim *sim);
 void disk_sim_set_capacity(struct disk_sim *sim, uint64_t capacity);
+/* From now on there is room for `left` more bytes. */
+void disk_sim_fill(struct disk_sim *sim, uint64_t left);
 void disk_sim_set_speed(struct disk_sim *sim, uint64_t job_us_min, uint64_t job_us_max);
 /* While hung no job ends; what is out then ends a while after it is let go. */
 void disk_sim_hang(struct disk_sim *sim, bool hung);
@@ -63,6 +66,8 @@ void disk_sim_hang(struct disk_sim *sim, bool hung);
 void disk_sim_flip(struct disk_sim *sim, const char *path, uint64_t offset, uint8_t mask);
 /* A random bit of a random file whose path begins with `prefix`. false: there is none with content. */
 bool disk_sim_flip_random(struct disk_sim *sim, const char *prefix);
+/* A write that went to the wrong place: a random sector of such a file now holds what another one of it holds. */
+bool disk_sim_misdirect_random(struct disk_sim *sim, const char *prefix);
 
 /* ---- looking at it ---- */
 

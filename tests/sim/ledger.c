@@ -1,0 +1,180 @@
+/* ledger.c — what an all-knowing observer writes down: the one log that all nodes together have committed, who led in which
+ * term, the state hash at each index, and the clock of the cluster. Every node is measured by it, at every event. */
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "base/memory.h"
+#include "command.h"
+#include "sim.h"
+
+#define STAMP_SLACK_MS 1000
+#define BRIDGING_US (5 * SIM_S)   /* in which the first leader after a time without nodes may go by its wall clock */
+
+struct committed_entry {
+    uint64_t term, hash;         /* term 0: not committed anywhere yet */
+};
+
+struct hash_at {
+    bool known;
+    uint64_t hash[2];
+};
+
+struct sim_ledger {
+    struct committed_entry *entries;   /* by index */
+    struct hash_at *hashes;
+    size_t capacity;
+    uint64_t last;
+    struct { uint64_t term; uint32_t node; } *leaders;
+    size_t leader_count, leader_capacity;
+    uint64_t stamp_ms;           /* of the last batch */
+    uint64_t anchor_ms, anchor_us;     /* a stamp, and when it was committed: since then the clock has run evenly */
+    uint64_t bridged_us;         /* until then the clock may jump */
+    uint64_t reckoners[SIM_NODES_MAX + 1];   /* at the last commit, nodes that knew the time: their generation, or 0 */
+};
+
+struct sim_ledger *ledger_new(void)
+{
+    return memory_zeroed(1, sizeof(struct sim_ledger));
+}
+
+void ledger_free(struct sim_ledger *ledger)
+{
+    free(ledger->entries);
+    free(ledger->hashes);
+    free(ledger->leaders);
+    free(ledger);
+}
+
+uint64_t ledger_last(const struct sim_ledger *ledger)
+{
+    return ledger->last;
+}
+
+static void reserve(struct sim_ledger *ledger, uint64_t index)
+{
+    if (index < ledger->capacity)
+        return;
+    size_t capacity = ledger->capacity > 0 ? ledger->capacity : 1024;
+    while (capacity <= index)
+        capacity *= 2;
+    ledger->entries = memory_resize(ledger->entries, capacity * sizeof *ledger->entries);
+    ledger->hashes = memory_resize(ledger->hashes, capacity * sizeof *ledger->hashes);
+    memset(ledger->entries + ledger->capacity, 0, (capacity - ledger->capacity) * sizeof *ledger->entries);
+    memset(ledger->hashes + ledger->capacity, 0, (capacity - ledger->capacity) * sizeof *ledger->hashes);
+    ledger->capacity = capacity;
+}
+
+/* ---- what is in an entry ---- */
+
+/* Whether one of those that knew the time at the last commit still runs. If none does, the wall clock has to be asked. */
+static bool somebody_knows_the_time(const struct sim *sim)
+{
+    for (uint32_t id = 1; id <= sim->config.nodes; id++)
+        if (node_running(sim->node[id]) && sim->ledger->reckoners[id] == node_generation(sim->node[id]))
+            return true;
+    return false;
+}
+
+static void remember_who_knows_the_time(struct sim *sim)
+{
+    for (uint32_t id = 1; id <= sim->config.nodes; id++)
+        sim->ledger->reckoners[id] = node_is_whole(sim->node[id]) ? node_generation(sim->node[id]) : 0;
+}
+
+/* Stamps never fall, and do not outrun the time that has passed, whatever the wall clocks say. */
+static void judge_stamp(struct sim *sim, uint32_t node, uint64_t stamp_ms)
+{
+    struct sim_ledger *ledger = sim->ledger;
+    if (stamp_ms < ledger->stamp_ms)
+        sim_violation(sim, "node %u: cluster time goes back from %" PRIu64 " to %" PRIu64, node, ledger->stamp_ms, stamp_ms);
+    ledger->stamp_ms = stamp_ms;
+    if (!somebody_knows_the_time(sim))
+        ledger->bridged_us = sim_now_us(sim) + BRIDGING_US;
+    if (sim_now_us(sim) < ledger->bridged_us) {
+        ledger->anchor_ms = stamp_ms;
+        ledger->anchor_us = sim_now_us(sim);
+        return;
+    }
+    uint64_t passed_ms = (sim_now_us(sim) - ledger->anchor_us) / SIM_MS;
+    if (stamp_ms - ledger->anchor_ms > passed_ms + passed_ms / 10 + STAMP_SLACK_MS)
+        sim_violation(sim, "node %u: cluster time has gone on by %" PRIu64 " ms while %" PRIu64 " ms passed", node,
+                      stamp_ms - ledger->anchor_ms, passed_ms);
+}
+
+/* The publishes of model clients, by the numbers in their payload: what is not here by then must not be acknowledged. */
+static void note_publishes(struct sim *sim, struct reader *commands, uint32_t count)
+{
+    struct command command;
+    for (uint32_t i = 0; i < count && command_decode(commands, &command) == STATUS_OK; i++) {
+        if (command.type != COMMAND_PUBLISH || command.publish.message.payload.size < HISTORY_PAYLOAD)
+            continue;
+        struct reader payload = reader_of(command.publish.message.payload);
+        uint32_t publisher = reader_u32(&payload), number = reader_u32(&payload);
+        history_committed(sim->history, publisher, number);
+    }
+}
+
+void ledger_committed(struct sim *sim, uint32_t node, uint64_t index, uint64_t term, struct bytes entry,
+                      struct bytes batch)
+{
+    struct sim_ledger *ledger = sim->ledger;
+    reserve(ledger, index);
+    uint64_t hash = XXH3_64bits(entry.data, entry.size);
+    struct committed_entry *known = &ledger->entries[index];
+    if (known->term != 0) {
+        if (known->term != term || known->hash != hash)
+            sim_violation(sim, "node %u commits another entry at %" PRIu64 " (term %" PRIu64 ", was %" PRIu64 ")", node,
+                          index, term, known->term);
+        return;
+    }
+    *known = (struct committed_entry){term, hash};
+    if (index > ledger->last)
+        ledger->last = index;
+    sim_trace(sim, 'e', index ^ hash);
+    struct batch_header header;
+    struct bytes content;
+    if (batch.size == 0 || batch_decode(batch, &header, &content) != STATUS_OK)
+        return;
+    judge_stamp(sim, node, header.stamp_ms);
+    remember_who_knows_the_time(sim);
+    struct reader commands = reader_of(content);
+    note_publishes(sim, &commands, header.count);
+}
+
+/* ---- nodes compared ---- */
+
+void ledger_hash(struct sim *sim, uint32_t node, uint64_t index, const uint64_t hash[2])
+{
+    reserve(sim->ledger, index);
+    struct hash_at *known = &sim->ledger->hashes[index];
+    if (!known->known) {
+        known->known = true;
+        memcpy(known->hash, hash, sizeof known->hash);
+    } else if (memcmp(known->hash, hash, sizeof known->hash) != 0) {
+        sim_violation(sim, "node %u has another state hash at %" PRIu64, node, index);
+    }
+}
+
+void ledger_leader(struct sim *sim, uint32_t node, uint64_t term)
+{
+    struct sim_ledger *ledger = sim->ledger;
+    for (size_t i = ledger->leader_count; i-- > 0;) {
+        if (ledger->leaders[i].term != term)
+            continue;
+        if (ledger->leaders[i].node != node)
+            sim_violation(sim, "nodes %u and %u both lead in term %" PRIu64, ledger->leaders[i].node, node, term);
+        return;
+    }
+    if (ledger->leader_count == ledger->leader_capacity) {
+        ledger->leader_capacity = ledger->leader_capacity > 0 ? 2 * ledger->leader_capacity : 64;
+        ledger->leaders = memory_resize(ledger->leaders, ledger->leader_capacity * sizeof *ledger->leaders);
+    }
+    ledger->leaders[ledger->leader_count].term = term;
+    ledger->leaders[ledger->leader_count++].node = node;
+    sim->counts.elections++;
+    sim_note(sim, "node %u leads in term %" PRIu64, node, term);
+}
