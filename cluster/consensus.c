@@ -494,12 +494,14 @@ static void receive_append(struct consensus *consensus, uint32_t peer, const str
         return;
     }
     uint64_t term = message.append_entries.term, commit = message.append_entries.leader_commit;
-    if (term >= replica_term(consensus->replica))
+    const char *refused =
+        frame->type == WIRE_COMMIT && count == 0
+            ? replica_receive_push(consensus->replica, peer, &message)
+            : replica_receive(consensus->replica, peer, &message, entries, count, bytes_of(NULL, 0));
+    if (refused != NULL)
+        consensus_break(consensus, peer, LINK_RAFT, refused);
+    else if (term >= replica_term(consensus->replica))
         raise_floor(consensus, entries, count);
-    if (frame->type == WIRE_COMMIT && count == 0)
-        replica_receive_push(consensus->replica, peer, &message);
-    else
-        replica_receive(consensus->replica, peer, &message, entries, count, bytes_of(NULL, 0));
     heard_leader(consensus, peer, term, commit);
     for (uint32_t i = 0; i < count; i++)
         log_entry_release(entries[i]);
@@ -521,7 +523,9 @@ static void receive_raft(struct consensus *consensus, uint32_t peer, const struc
     if (message.type == RAFT_INSTALL_SNAPSHOT &&
         !transfer_is_stored(consensus, message.install_snapshot.last_index, message.install_snapshot.last_term))
         return; /* of an earlier attempt */
-    replica_receive(consensus->replica, peer, &message, NULL, 0, configuration);
+    const char *refused = replica_receive(consensus->replica, peer, &message, NULL, 0, configuration);
+    if (refused != NULL)
+        consensus_break(consensus, peer, LINK_RAFT, refused);
 }
 
 static void check_hash(struct consensus *consensus, uint32_t node, uint64_t index, const uint64_t hash[2])

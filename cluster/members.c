@@ -6,6 +6,50 @@
 #include <string.h>
 
 #define VOTERS_MIN 2
+#define CONFIGURATION_FORMAT 1 /* of raft's encoding: u8 format, u64 count; u64 id, text, NUL, u8 role each; zeros to 8 */
+
+/* Takes one server off the front: its id and address; false: it is none. */
+static bool read_server(struct reader *reader, uint64_t *id, struct bytes *address)
+{
+    *id = reader_u64(reader);
+    const uint8_t *end = reader->rest.size > 0 ? memchr(reader->rest.data, 0, reader->rest.size) : NULL;
+    if (end == NULL)
+        return false;
+    *address = reader_bytes(reader, (size_t)(end - reader->rest.data) + 1);
+    uint8_t role = reader_u8(reader);
+    return !reader->failed && *id > 0 && *id <= MEMBERS_NODE_MAX && address->size <= MEMBERS_NAME_SIZE &&
+           (role == RAFT_VOTER || role == RAFT_STANDBY);
+}
+
+static bool read_padding(struct reader *reader)
+{
+    if (reader->rest.size >= 8)
+        return false;
+    while (reader->rest.size > 0)
+        if (reader_u8(reader) != 0)
+            return false;
+    return true;
+}
+
+bool members_valid(struct bytes configuration)
+{
+    struct reader reader = reader_of(configuration);
+    struct bytes addresses[MEMBERS_NODE_MAX];
+    uint64_t ids = 0;
+    uint8_t format = reader_u8(&reader);
+    uint64_t count = reader_u64(&reader);
+    if (configuration.size % 8 != 0 || format != CONFIGURATION_FORMAT || count == 0 || count > MEMBERS_NODE_MAX)
+        return false;
+    for (uint64_t i = 0, id; i < count; i++) {
+        if (!read_server(&reader, &id, &addresses[i]) || (ids >> id & 1) != 0)
+            return false;
+        ids |= (uint64_t)1 << id;
+        for (uint64_t other = 0; other < i; other++)
+            if (bytes_equal(addresses[i], addresses[other]))
+                return false;
+    }
+    return read_padding(&reader);
+}
 
 void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_SIZE])
 {

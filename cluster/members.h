@@ -51,6 +51,7 @@
 #include "wire.h"
 
 #define MEMBERS_NAME_SIZE 64
+#define MEMBERS_NODE_MAX 63   /* ids are 1 to this; as NODES_MAX in state.h */
 
 enum member_role {
     MEMBER_NONE,        /* not in the configuration */
@@ -58,6 +59,9 @@ enum member_role {
     MEMBER_LEARNING,    /* gets the log, does not vote */
     MEMBER_VOTING,
 };
+
+/* Whether the bytes are a configuration that we could have written: the library's decoder reads what is not there. */
+bool members_valid(struct bytes configuration);
 
 void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_SIZE]);
 

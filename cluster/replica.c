@@ -19,6 +19,7 @@
 
 #include "base/memory.h"
 #include "pacer.h"
+#include "trust.h"
 
 #define MESSAGE_ENTRIES_MAX 1024     /* in one AppendEntries */
 #define CHANGE_DISTANCE_MAX 1000     /* S5: "near the end of the log" */
@@ -142,23 +143,21 @@ static void truncate_changes(struct replica *replica, uint64_t from)
 {
     while (replica->change_count > 0 && replica->changes[replica->change_count - 1].index >= from)
         drop_changes(replica, replica->change_count - 1, 1);
+    if (replica->configured >= from)
+        replica->configured = from - 1;
 }
 
 /* The library wants configurations as structs, 8-byte aligned; false: it is not one. */
 static bool configuration_decode(struct bytes bytes, struct raft_configuration *configuration)
 {
     struct raft_buffer buffer = {.len = bytes.size};
-    if (bytes.size == 0 || bytes.size % 8 != 0)
+    if (!members_valid(bytes))
         return false;
     buffer.base = memory_copy(bytes.data, bytes.size);
-    raft_configuration_init(configuration);
-    bool good = raft_configuration_decode(&buffer, configuration) == 0;
-    for (unsigned i = 0; i < configuration->n; i++)
-        good = good && configuration->servers[i].id > 0 && configuration->servers[i].id < REPLICA_NODES_MAX;
-    if (!good)
-        raft_configuration_close(configuration);
+    int error = raft_configuration_decode(&buffer, configuration);
+    assert(error == 0); /* only for want of memory: it is valid */
     free(buffer.base);
-    return good;
+    return true;
 }
 
 void replica_bootstrap_configuration(const uint32_t *nodes, uint32_t count, struct buffer *out)
@@ -352,12 +351,12 @@ static void forget_old_role(struct replica *replica)
 
 static void step(struct replica *replica, struct raft_event *event, struct log_entry *const *entries, uint64_t first);
 
-/* Configurations that are committed now become final for the library too. */
-static void commit_changes(struct replica *replica)
+/* Configurations up to `index`, which are committed, become final for the library too. */
+static void settle_changes(struct replica *replica, uint64_t index)
 {
     for (size_t i = 0; i < replica->change_count; i++) {
         struct change *change = &replica->changes[i];
-        if (change->index <= replica->configured || change->index > replica->commit)
+        if (change->index <= replica->configured || change->index > index)
             continue;
         struct raft_event event = {.type = RAFT_CONFIGURATION, .configuration = {.index = change->index}};
         if (!configuration_decode(buffer_bytes(&change->configuration), &event.configuration.conf)) {
@@ -375,7 +374,7 @@ static void take_commit(struct replica *replica)
     if (replica->installing || commit <= replica->commit) /* S8: not before the snapshot is there */
         return;
     replica->commit = commit;
-    commit_changes(replica);
+    settle_changes(replica, commit);
 }
 
 /* One event in, all its consequences out. `entries` and `first`: what the event brings, see store_entries. */
@@ -519,6 +518,8 @@ static void feed_append(struct replica *replica, struct raft_message *message, s
                         uint32_t count)
 {
     struct raft_append_entries *append = &message->append_entries;
+    if (replica->failed)
+        return;
     struct raft_entry *described = memory_zeroed(count + 1, sizeof *described);
     void *batch = count == 0 ? NULL : raft_malloc(1);
     for (uint32_t i = 0; i < count; i++) {
@@ -550,6 +551,16 @@ static uint32_t skip_committed(const struct replica *replica, struct raft_append
     return skip < count ? (uint32_t)skip : count;
 }
 
+/* S13: a change is proposed when the one before it is committed, so a leader's change settles all that precede it here,
+ * once it is known that it continues our log. The library keeps one change that is not final, and would forget the
+ * earlier one: should this one be taken back, it would return to the members before both, or abort if there are none. */
+static void settle_before(struct replica *replica, const struct raft_append_entries *append)
+{
+    uint64_t before = append->prev_log_index;
+    if (!replica->installing && before != 0 && log_term_of(replica->log, before) == append->prev_log_term)
+        settle_changes(replica, before);
+}
+
 /* S2: the library takes a configuration only as the first entry of a message, and commits what it has not checked if
  * an earlier part carries the commit index. */
 static void receive_append(struct replica *replica, struct raft_message *message, struct log_entry *const *entries,
@@ -571,8 +582,10 @@ static void receive_append(struct replica *replica, struct raft_message *message
             while (done + part < count && entries[done + part]->type != LOG_CHANGE)
                 part++;
         append->leader_commit = done + part == count ? leader_commit : 0;
+        if (part > 0 && entries[done]->type == LOG_CHANGE)
+            settle_before(replica, append);
         struct raft_message copy = *message;
-        feed_append(replica, &copy, entries + done, part);
+        feed_append(replica, &copy, part > 0 ? entries + done : entries, part);
         done += part;
         if (done == count)
             return;
@@ -656,17 +669,11 @@ static bool may_vote(const struct replica *replica)
     return !replica_damaged(replica) && replica_member(replica, &committed) == MEMBER_VOTING;
 }
 
-void replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
-                     struct log_entry *const *entries, uint32_t count, struct bytes configuration)
+/* Gives a message that can be believed to the library. */
+static void take_message(struct replica *replica, uint32_t peer, struct raft_message *message,
+                         struct log_entry *const *entries, uint32_t count, struct bytes configuration)
 {
     struct raft_event event = {.type = RAFT_RECEIVE, .receive = {.message = message}};
-    if (!replica->started || replica->failed || peer == 0 || peer >= REPLICA_NODES_MAX ||
-        peer == replica->settings.self)
-        return;
-    message->server_id = peer;
-    message->server_address = replica->addresses[peer];
-    if (is_answer(message) && !is_member(replica, peer))
-        return; /* R1 of members.h */
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:
         receive_append(replica, message, entries, count);
@@ -690,11 +697,29 @@ void replica_receive(struct replica *replica, uint32_t peer, struct raft_message
     step(replica, &event, NULL, 0);
 }
 
-void replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message)
+const char *replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
+                            struct log_entry *const *entries, uint32_t count, struct bytes configuration)
+{
+    if (!replica->started || replica->failed || peer == 0 || peer >= REPLICA_NODES_MAX ||
+        peer == replica->settings.self)
+        return NULL;
+    message->server_id = peer;
+    message->server_address = replica->addresses[peer];
+    if (is_answer(message) && !is_member(replica, peer))
+        return NULL; /* R1 of members.h */
+    const char *refused = trust_refuses(&replica->raft, replica->log, replica->commit, peer, message, entries, count,
+                                        configuration);
+    if (refused == NULL)
+        take_message(replica, peer, message, entries, count, configuration);
+    return refused;
+}
+
+const char *replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message)
 {
     replica->pushed = true;
-    replica_receive(replica, peer, message, NULL, 0, bytes_of(NULL, 0));
+    const char *refused = replica_receive(replica, peer, message, NULL, 0, bytes_of(NULL, 0));
     replica->pushed = false;
+    return refused;
 }
 
 /* ---- appending ---- */

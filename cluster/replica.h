@@ -7,7 +7,7 @@
  * The library decides; everything it leaves to its user is here: entries and votes go to the log before any message
  * that speaks of them; AppendEntries are filled from the log and sent at the pace of the peer (below 4 MiB or one
  * entry unacknowledged); commits are pushed; and what the library mishandles is caught before it gets there. These
- * obligations are numbered S1 to S11; each has its place in replica.c and its test in test_replica.c.
+ * obligations are numbered S1 to S13; each has its place in replica.c and its test in test_replica.c.
  *
  * Internal to cluster/: others see consensus.h. */
 #ifndef COTERIE_REPLICA_H
@@ -22,7 +22,7 @@
 
 struct replica;
 
-#define REPLICA_NODES_MAX 64   /* as NODES_MAX in state.h: ids are 1 to 63 */
+#define REPLICA_NODES_MAX (MEMBERS_NODE_MAX + 1)
 
 struct replica_snapshot {
     uint64_t index, term;              /* index 0 = none */
@@ -67,12 +67,13 @@ bool replica_started(const struct replica *replica);
 void replica_advance(struct replica *replica, uint64_t now_ms);
 uint64_t replica_deadline(const struct replica *replica);
 
-/* A message of `peer`. Entries of an AppendEntries: references taken where needed. `configuration`: of InstallSnapshot. */
-void replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
+/* A message of `peer`. Entries of an AppendEntries: references taken where needed. `configuration`: of InstallSnapshot.
+ * Not NULL: no honest peer says this (S12). Nothing was done; close the connection for that reason. */
+const char *replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
                      struct log_entry *const *entries, uint32_t count, struct bytes configuration);
 
 /* A pushed commit of `peer`. Answered only if it is refused: the leader knows already what an answer would say. */
-void replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message);
+const char *replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message);
 
 /* Appends as leader. STATUS_NOT_LEADER, STATUS_BUSY (leadership is being handed over; try again). */
 enum status replica_submit(struct replica *replica, struct log_entry *const *entries, uint32_t count);
