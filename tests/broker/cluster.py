@@ -109,6 +109,13 @@ class Cluster:
     def logs(self, number):
         return self.run("logs", str(number))
 
+    def complaints(self):
+        """What a sanitizer, if the program was built with one, has written."""
+        lines = [line for number in self.ports for line in self.logs(number).splitlines()]
+        return [line for line in lines if "runtime error:" in line or "Sanitizer" in line]
+
     def down(self):
         self.run("down", check=False)
+        found = self.complaints()
         shutil.rmtree(self.directory, ignore_errors=True)
+        assert not found, "\n".join(found)
