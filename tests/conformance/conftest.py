@@ -1,6 +1,7 @@
 """Options, fixtures and the coverage table of the conformance tests.
 
   --target cluster|mosquitto    which broker (default: cluster)
+  --nodes N                     how many nodes the cluster has (default: 3); with one, sessions are resumed at it
   --results FILE                writes {statement: verdict} as JSON, for the comparison
 
 A test takes `world`: clients at several nodes, names of its own, the protocol level. With `resume_at` it runs once
@@ -21,12 +22,15 @@ from strict import StrictClient
 
 def pytest_addoption(parser):
     parser.addoption("--target", default="cluster", choices=sorted(targets.TARGETS))
+    parser.addoption("--nodes", type=int, default=3)
     parser.addoption("--results", default=None)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "statement(*ids, level): the normative statements that this test shows")
     config.addinivalue_line("markers", "corner(*rows, level): the corner cases that this test shows")
+    config.addinivalue_line("markers", "reason(*codes, level): the reason codes that this test sees in the right place")
+    config.addinivalue_line("markers", "slow: what takes too long for every day; only with --slow")
     config.coverage = Coverage()
     config.expected = expected_failures() if config.getoption("--target") == "cluster" else {}
     config.unexpected_passes = []
@@ -35,7 +39,7 @@ def pytest_configure(config):
 # ---- which tests run how often ----
 
 def _levels(definition):
-    marks = [*definition.iter_markers("statement"), *definition.iter_markers("corner")]
+    marks = [mark for name in ("statement", "corner", "reason") for mark in definition.iter_markers(name)]
     return sorted({level for mark in marks for level in mark.kwargs["level"]})
 
 
@@ -44,12 +48,13 @@ def pytest_generate_tests(metafunc):
         levels = _levels(metafunc.definition) or [4, 5]
         metafunc.parametrize("level", levels, ids=[VERSIONS.get(level, "3.1") for level in levels])
     if "resume_at" in metafunc.fixturenames:
-        places = [0] if metafunc.config.getoption("--target") == "mosquitto" else [0, 1]
+        options = metafunc.config.option
+        places = [0] if options.target == "mosquitto" or options.nodes == 1 else [0, 1]
         metafunc.parametrize("resume_at", places, ids=["same-node", "other-node"][:len(places)])
 
 
 def _own_parameters(metafunc):
-    return [name for mark in metafunc.definition.iter_markers("parametrize")
+    return [name.strip() for mark in metafunc.definition.iter_markers("parametrize")
             for name in (mark.args[0] if isinstance(mark.args[0], (list, tuple)) else mark.args[0].split(","))]
 
 
@@ -62,6 +67,8 @@ def _keys(item):
     for mark in item.iter_markers("corner"):
         if level in (None, 3) or level in mark.kwargs["level"]:
             keys |= {("corner", row) for row in mark.args}
+    for mark in item.iter_markers("reason"):
+        keys |= {("reason", code) for code in mark.args}
     return keys
 
 
@@ -128,7 +135,7 @@ def pytest_sessionfinish(session):
 @pytest.fixture(scope="session")
 def target(request):
     try:
-        made = targets.TARGETS[request.config.getoption("--target")]()
+        made = targets.TARGETS[request.config.getoption("--target")](request.config.getoption("--nodes"))
     except (AssertionError, targets.NotOffered) as error:
         print(f"not ok the broker did not start\n# {error}", file=sys.__stdout__, flush=True)
         pytest.exit("no broker", returncode=1)

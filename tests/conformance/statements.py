@@ -2,6 +2,7 @@
 
 statements.tsv       version, id, whom it binds, what a test must show, and why it cannot be tested on a server if so
 corner_cases.tsv     inputs that broke brokers: row, input, where else it is shown if it cannot be seen through a socket
+reason_codes.tsv     the reason codes of 5.0: code, name, in which packets this server sends it, why it is not tested here
 
     @statement("MQTT-3.12.4-1", level=BOTH)
     def test_pingreq_is_answered(world): ...
@@ -29,6 +30,11 @@ def corner(*rows, level=BOTH):
     return pytest.mark.corner(*rows, level=levels)
 
 
+def reason(*codes, level=V5):
+    levels = (level,) if isinstance(level, int) else tuple(level)
+    return pytest.mark.reason(*codes, level=levels)
+
+
 def _rows(name):
     with open(os.path.join(HERE, name), encoding="utf-8") as file:
         for line in file:
@@ -45,6 +51,11 @@ def load_statements():
 def load_corner_cases():
     """{row: where else it is shown, or ''}"""
     return {int(row): reason for row, _, reason in _rows("corner_cases.tsv")}
+
+
+def load_reason_codes():
+    """{code: why no test here shows it, or ''}"""
+    return {int(code, 16): why for code, _, _, why in _rows("reason_codes.tsv")}
 
 
 def expected_failures():
@@ -65,7 +76,8 @@ class Coverage:
     def __init__(self):
         self.statements = load_statements()
         self.corners = load_corner_cases()
-        self.named = {}       # (level, id) or ("corner", row) -> set of test names
+        self.reasons = load_reason_codes()
+        self.named = {}       # (level, id), ("corner", row) or ("reason", code) -> set of test names
         self.outcomes = {}    # the same -> set of outcomes
 
     def name(self, keys, test):
@@ -84,20 +96,24 @@ class Coverage:
         return "not run"
 
     def unknown(self):
-        return sorted(str(key) for key in self.named
-                      if key not in self.statements and not (key[0] == "corner" and key[1] in self.corners))
+        known = {*self.statements, *(("corner", row) for row in self.corners),
+                 *(("reason", code) for code in self.reasons)}
+        return sorted(str(key) for key in self.named if key not in known)
 
     def missing(self):
         found = [f"{name} of {VERSIONS[level]}" for (level, name), reason in self.statements.items()
                  if not reason and (level, name) not in self.named]
-        return found + [f"corner case {row}" for row, reason in self.corners.items()
-                        if not reason and ("corner", row) not in self.named]
+        found += [f"corner case {row}" for row, reason in self.corners.items()
+                  if not reason and ("corner", row) not in self.named]
+        return found + [f"reason code {code:#04x}" for code, reason in self.reasons.items()
+                        if not reason and ("reason", code) not in self.named]
 
     def table(self):
         """Lines of the coverage table."""
         def count(level, test):
-            if level == "corner":
-                keys = {("corner", row): reason for row, reason in self.corners.items()}
+            if level in ("corner", "reason"):
+                listed = self.corners if level == "corner" else self.reasons
+                keys = {(level, row): reason for row, reason in listed.items()}
             else:
                 keys = {key: reason for key, reason in self.statements.items() if key[0] == level}
             return sum(1 for key, reason in keys.items() if test(key, reason))
@@ -111,9 +127,10 @@ class Coverage:
             ("violated", lambda key, reason: self.verdict(key) == "violated"),
             ("not there yet", lambda key, reason: self.verdict(key) == "waiting"),
         ]
-        lines = [f"{'':16}{'3.1.1':>8}{'5.0':>8}{'corner cases':>14}"]
+        lines = [f"{'':16}{'3.1.1':>8}{'5.0':>8}{'corner cases':>14}{'reason codes':>14}"]
         for title, test in rows:
             if title == "held":
                 lines.append("of the covered:")
-            lines.append(f"{title:16}{count(4, test):8}{count(5, test):8}{count('corner', test):14}")
+            lines.append(f"{title:16}{count(4, test):8}{count(5, test):8}{count('corner', test):14}"
+                         f"{count('reason', test):14}")
         return lines

@@ -28,6 +28,18 @@ SPECIAL = {
                      "mosquitto": None},
     "authentication": {"cluster": {"COTERIE_AUTHENTICATION_USERS": "user:pencil"},
                        "mosquitto": None},
+    "little-offered": {"cluster": {"COTERIE_LIMITS_WILDCARDS_AVAILABLE": "false",
+                                   "COTERIE_LIMITS_SUBSCRIPTION_IDS_AVAILABLE": "false",
+                                   "COTERIE_LIMITS_PAYLOAD_FORMAT_CHECKED": "true",
+                                   "COTERIE_LIMITS_TOPIC_ALIAS_MAX": "0",
+                                   "COTERIE_LIMITS_RECEIVE_MAXIMUM": "2",
+                                   "COTERIE_LIMITS_SESSION_EXPIRY_MAX_S": "100",
+                                   "COTERIE_LIMITS_SUBSCRIPTIONS_MAX": "4",
+                                   "COTERIE_LIMITS_RETAINED_MESSAGES_MAX": "3",
+                                   "COTERIE_LIMITS_RESPONSE_INFORMATION": "answers/here"},
+                       "mosquitto": None},
+    "one-connect-a-second": {"cluster": {"COTERIE_LIMITS_CONNECT_RATE_ADDRESS_MAX": "1"},
+                             "mosquitto": None},
 }
 
 
@@ -76,7 +88,8 @@ class Mosquitto:
 
 class MosquittoTarget:
     name = "mosquitto"
-    def __init__(self):
+
+    def __init__(self, _nodes=1):
         self.broker = Mosquitto()
         self.ports, self.websocket_port = [self.broker.port], self.broker.websocket_port
         self.specials = {}
@@ -106,8 +119,8 @@ class ClusterTarget:
     name = "cluster"
     websocket_port = None  # no such listener yet
 
-    def __init__(self):
-        self.cluster = Cluster(3)
+    def __init__(self, nodes=3):
+        self.cluster = Cluster(nodes)
         self.cluster.wait_ready(timeout=60)
         self.ports = [port for _, port in sorted(self.cluster.ports.items())]
         self.specials = {}
