@@ -24,6 +24,7 @@
 #define MESSAGE_ENTRIES_MAX 1024     /* in one AppendEntries */
 #define CHANGE_DISTANCE_MAX 1000     /* S5: "near the end of the log" */
 #define FORGOTTEN_MS 1000            /* a peer denies what it had acknowledged: not a stale message any more */
+#define DIFFERS "the leader's log and this one differ in a committed entry"
 #define NODE_BIT(node) ((uint64_t)1 << (node))
 
 /* A configuration in the log, or in the snapshot below it. */
@@ -387,9 +388,7 @@ static void step(struct replica *replica, struct raft_event *event, struct log_e
     event->capacity = 0;
     int error = raft_step(&replica->raft, event, &update);
     if (error != 0) {
-        fail(replica, STATUS_CORRUPT, error == RAFT_SHUTDOWN
-                                          ? "the leader's log and this one differ in a committed entry"
-                                          : raft_strerror(error));
+        fail(replica, STATUS_CORRUPT, error == RAFT_SHUTDOWN ? DIFFERS : raft_strerror(error));
         return;
     }
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
@@ -537,14 +536,27 @@ static void feed_append(struct replica *replica, struct raft_message *message, s
     free(described);
 }
 
+/* Whether the term of an entry is another than that of ours, which is committed. */
+static bool contradicts(const struct replica *replica, uint64_t index, uint64_t term)
+{
+    uint64_t ours = log_term_of(replica->log, index);
+    return ours != 0 && ours != term;
+}
+
 /* S1: what is committed here is not looked at again; the library could take an entry below its trail for a new one. */
-static uint32_t skip_committed(const struct replica *replica, struct raft_append_entries *append, uint32_t count)
+static uint32_t skip_committed(struct replica *replica, struct raft_append_entries *append,
+                               struct log_entry *const *entries, uint32_t count)
 {
     uint64_t floor = replica->commit > replica->trusted ? replica->commit : replica->trusted;
     if (floor > log_last(replica->log))
         floor = log_last(replica->log);
     if (replica->installing || append->prev_log_index >= floor)
         return 0;
+    bool differs = append->prev_log_index != 0 && contradicts(replica, append->prev_log_index, append->prev_log_term);
+    for (uint32_t i = 0; i < count && append->prev_log_index + 1 + i <= floor; i++)
+        differs = differs || contradicts(replica, append->prev_log_index + 1 + i, entries[i]->term);
+    if (differs)
+        fail(replica, STATUS_CORRUPT, DIFFERS);
     uint64_t skip = floor - append->prev_log_index;
     append->prev_log_index = floor;
     append->prev_log_term = log_term_of(replica->log, floor);
@@ -574,7 +586,7 @@ static void receive_append(struct replica *replica, struct raft_message *message
         replica->stale = false;
         return;
     }
-    for (uint32_t done = skip_committed(replica, append, count);;) {
+    for (uint32_t done = skip_committed(replica, append, entries, count);;) {
         uint32_t part = 0;
         if (done < count && entries[done]->type == LOG_CHANGE)
             part = 1;

@@ -346,6 +346,20 @@ static void s1_entries_at_or_below_what_is_applied_are_skipped(void **state)
     assert_int_equal(log_last(w->log), 11);
 }
 
+static void s1_a_leader_that_contradicts_what_is_committed_stops_the_node(void **state)
+{
+    struct world *w = *state;
+    given_replica(w, 3, 0);
+    receive(w, 2, append_of(2, 4, 1, 4));
+    struct log_entry *entries[3];
+    for (int i = 0; i < 3; i++) /* 3, 4 and 5, of which 4 is committed with term 1 */
+        entries[i] = log_entry_new(i == 0 ? 1 : 2, LOG_COMMAND, "x", 1);
+    receive_entries(w, append_of(2, 2, 1, 5), entries, 3);
+    assert_int_equal(w->fatals, 1);
+    assert_int_equal(w->fatal, STATUS_CORRUPT);
+    assert_int_equal(log_last(w->log), 4);
+}
+
 /* ---- S2 ---- */
 
 static void s2_a_configuration_goes_alone(void **state)
@@ -1137,6 +1151,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(s1_entries_at_or_below_what_is_applied_are_skipped),
+        TEST(s1_a_leader_that_contradicts_what_is_committed_stops_the_node),
         TEST(s2_a_configuration_goes_alone),
         TEST(s3_a_rejected_candidate_learns_our_term),
         TEST(s4_a_rejection_at_or_below_match_takes_nothing_back),
