@@ -28,6 +28,9 @@
 #define DELIVER_ENTRIES 256                        /* to core in one turn */
 #define DELIVER_BYTES (8u * 1024 * 1024)
 #define FAR_BEHIND 10000                           /* entries; not caught up */
+#define SPACE_ASK_MS 500                           /* a full disk: how often the log looks whether there is space */
+#define RESIGNED_PAUSE_MS 1000                     /* until leadership that came back is handed over again, at first */
+#define RESIGNED_PAUSE_MAX_MS 4000
 #define QUIET_MS 1000                              /* nothing appended: then the log's durable mark is written */
 
 /* ---- small things that transfer.c uses as well ---- */
@@ -904,9 +907,11 @@ static void tell_changes(struct consensus *consensus)
 static void hand_over(struct consensus *consensus)
 {
     if (!consensus->resigned || replica_role(consensus->replica) != RAFT_LEADER ||
-        consensus->now - consensus->resigned_ms < 1000)
+        consensus->now - consensus->resigned_ms < consensus->resigned_pause_ms)
         return;
     consensus->resigned_ms = consensus->now;
+    if (consensus->resigned_pause_ms < RESIGNED_PAUSE_MAX_MS)
+        consensus->resigned_pause_ms *= 2;
     replica_transfer(consensus->replica, 0);
 }
 
@@ -939,6 +944,33 @@ uint64_t consensus_deadline(const struct consensus *consensus)
     return deadline;
 }
 
+/* A node whose disk is full does not want to lead; if all are full, none is better, so they take turns ever more slowly. */
+static void resign(struct consensus *consensus)
+{
+    consensus_note(consensus, "handing leadership over: the disk of the log is full");
+    consensus->resigned = true;
+    drop_pending(consensus);
+    replica_transfer(consensus->replica, 0);
+    consensus->resigned_ms = consensus->space_asked_ms = consensus->now;
+    consensus->resigned_pause_ms = RESIGNED_PAUSE_MS;
+}
+
+static void tend_space(struct consensus *consensus)
+{
+    if (!log_space_is_low(consensus->log)) {
+        if (consensus->resigned)
+            consensus_note(consensus, "the disk of the log has space again");
+        consensus->resigned = false;
+        return;
+    }
+    if (!consensus->resigned)
+        resign(consensus);
+    if (consensus->now - consensus->space_asked_ms >= SPACE_ASK_MS) {
+        consensus->space_asked_ms = consensus->now;
+        log_retry_space(consensus->log);
+    }
+}
+
 /* What the log wants of its owner: a mark once it is quiet, and no more work when its disk is nearly full. */
 static void tend_log(struct consensus *consensus)
 {
@@ -951,8 +983,7 @@ static void tend_log(struct consensus *consensus)
         if (log_flush_mark(consensus->log) != STATUS_OK)
             consensus_fail(consensus, log_status(consensus->log), log_trouble(consensus->log));
     }
-    if (log_space_is_low(consensus->log))
-        consensus_resign(consensus, "the disk of the log is full");
+    tend_space(consensus);
 }
 
 /* What is applied here, and what every peer within reach has, is kept on disk only. */
@@ -1066,17 +1097,6 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 enum status consensus_transfer(struct consensus *consensus, uint32_t node)
 {
     return consensus->failed ? STATUS_CLOSED : replica_transfer(consensus->replica, node);
-}
-
-void consensus_resign(struct consensus *consensus, const char *reason)
-{
-    if (consensus->resigned || consensus->failed)
-        return;
-    consensus_note(consensus, "handing leadership over for good: %s", reason);
-    consensus->resigned = true;
-    drop_pending(consensus);
-    replica_transfer(consensus->replica, 0);
-    consensus->resigned_ms = consensus->now;
 }
 
 void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts)

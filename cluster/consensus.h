@@ -164,8 +164,6 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 /* ---- operation ---- */
 /* Hands leadership to `node` (0 = whoever is best); also before stopping. STATUS_NOT_LEADER, STATUS_BUSY, STATUS_NOT_FOUND. */
 enum status consensus_transfer(struct consensus *consensus, uint32_t node);
-/* The disk of this node is full or has failed outside the log: stop acknowledging, hand over leadership. */
-void consensus_resign(struct consensus *consensus, const char *reason);
 void consensus_status(const struct consensus *consensus, struct consensus_status *status);
 
 /* Numbers for /metrics. */

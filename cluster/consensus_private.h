@@ -62,8 +62,9 @@ struct consensus {
     uint64_t now, wall;
     bool bootstrapping;                       /* the first entry is not durable yet */
     bool failed;
-    bool resigned;
-    uint64_t resigned_ms;                     /* of the last attempt to hand over */
+    bool resigned;                            /* its disk is full: it leads only if nobody else will, and appends nothing */
+    uint64_t resigned_ms, resigned_pause_ms;  /* of the last attempt to hand over, and until the next one */
+    uint64_t space_asked_ms;                  /* when the log was last asked to look for space */
 
     struct consensus_snapshot newest, older;  /* verified here; configurations owned */
     struct buffer newest_configuration, older_configuration;

@@ -750,6 +750,8 @@ static void care_done(struct disk_job *job)
         log->space_is_low = true; /* the present segment may last until something is trimmed */
     else if (care->status != STATUS_OK)
         log_fail(log, care->status, care->trouble);
+    else if (care->prepare)
+        log->space_is_low = false;
     if (log->flush_wanted)
         start_flush(log);
     if (!log->flush.out)
@@ -762,7 +764,7 @@ static void start_care(struct log *log)
     struct care *care = &log->care;
     if (log->status != STATUS_OK || care->out || log->flush.out)
         return;
-    care->prepare = log->prepared == NULL && !log->space_is_low;
+    care->prepare = log->prepared == NULL && (!log->space_is_low || log->space_retry);
     if (!care->prepare && log->unneeded_count == 0)
         return;
     care->unlink = memory_resize(care->unlink, (log->unneeded_count + 1) * sizeof *care->unlink);
@@ -772,12 +774,19 @@ static void start_care(struct log *log)
         log_segment_free(log->unneeded[i]);
     }
     log->unneeded_count = 0;
+    log->space_retry = false;
     care->disk = log->options.disk;
     care->directory = log->directory;
     care->prepare_size = log->options.segment_bytes;
     care->job = (struct disk_job){.run = care_run, .done = care_done};
     care->out = true;
     log->options.queue.submit(log->options.queue.context, &care->job);
+}
+
+void log_retry_space(struct log *log)
+{
+    log->space_retry = log->space_is_low;
+    start_care(log);
 }
 
 void log_counts(const struct log *log, struct log_counts *counts)

@@ -169,6 +169,8 @@ enum status log_status(const struct log *log);         /* STATUS_OK, or what mad
 const char *log_trouble(const struct log *log);        /* the same as a sentence; "" if none */
 /* The file for what comes next could not be prepared for want of space: the log works until the present one is full. */
 bool log_space_is_low(const struct log *log);
+/* Tries again to prepare it: for the owner to call now and then while space is low. */
+void log_retry_space(struct log *log);
 
 struct log_counts {
     uint64_t flushes;             /* completed */

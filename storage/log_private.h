@@ -97,7 +97,7 @@ struct log {
     bool begin_segment;           /* the next entry starts a new segment */
     bool begin_at_once;           /* and does so before there is one: a reset */
     struct disk_file *prepared;   /* "next", made ahead; NULL = not yet */
-    bool space_is_low;
+    bool space_is_low, space_retry;
 
     uint64_t first, placed, durable, last;
     uint64_t first_previous_term; /* of the entry first - 1 */

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "tests/sim/world/disk_sim.h"
 
+#define SEGMENT_BYTES (64 * 1024)
 #define NODES 4 /* 1 to 3 */
 #define ENTRIES 16384
 #define FRAME_US 200
@@ -285,7 +286,7 @@ static void start_node(struct world *world, uint32_t id, bool bootstrap)
         .context = node,
         .create = true,
         .covered = node->snapshot.index,
-        .segment_bytes = 64 * 1024,
+        .segment_bytes = SEGMENT_BYTES,
     };
     enum status status = log_open(&options, &node->log, &fault);
     if (status != STATUS_OK)
@@ -686,6 +687,31 @@ static void a_leader_whose_disk_hangs_hands_over_and_then_gives_up(void **state)
     assert_int_not_equal(leader_of(world), 0);
     run_ms(world, 9000);
     assert_int_equal(world->nodes[slow].fatal, STATUS_IO_ERROR);
+}
+
+static void set_capacity(struct world *world, uint64_t bytes)
+{
+    for (uint32_t id = 1; id < NODES; id++)
+        disk_sim_set_capacity(world->nodes[id].disk, bytes);
+}
+
+static void nodes_whose_disks_are_all_full_go_on_when_there_is_space(void **state)
+{
+    struct world *world = *state;
+    set_capacity(world, 3 * SEGMENT_BYTES - 1); /* the open segment and the next */
+    uint64_t stuck;
+    do {
+        stuck = last_applied(world);
+        submit_size(world, leader_of(world), SEGMENT_BYTES / 4);
+        run_ms(world, 500);
+    } while (last_applied(world) > stuck);
+    run_ms(world, 20000);
+    assert_int_equal(last_applied(world), stuck);
+    set_capacity(world, 0);
+    run_ms(world, 2000);
+    submit(world, leader_of(world));
+    run_ms(world, 1000);
+    then_all_agree_up_to(world, stuck + 1);
 }
 
 static void leadership_is_handed_over_on_request(void **state)
@@ -1165,6 +1191,7 @@ int main(void)
         TEST(a_silent_node_is_reported_after_two_seconds_and_not_before),
         TEST(a_leader_that_was_paused_itself_counts_silence_anew),
         TEST(a_leader_whose_disk_hangs_hands_over_and_then_gives_up),
+        TEST(nodes_whose_disks_are_all_full_go_on_when_there_is_space),
         TEST(leadership_is_handed_over_on_request),
         TEST(a_disk_error_of_the_log_ends_the_node),
         TEST(a_node_whose_state_differs_from_the_majority_stops),

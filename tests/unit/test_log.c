@@ -1002,6 +1002,25 @@ static void space_that_a_trim_frees_is_used(void **state)
     assert_int_equal(log_status(w->log), STATUS_OK);
 }
 
+static void space_that_others_freed_is_found_by_asking(void **state)
+{
+    struct world *w = *state;
+    append_and_flush(w, 1, 1);
+    disk_sim_set_capacity(w->sim, 2 * SEGMENT_BYTES);
+    while (!log_space_is_low(w->log))
+        append_and_flush(w, 1, 1);
+    log_retry_space(w->log);
+    disk_sim_run_all(w->sim);
+    assert_true(log_space_is_low(w->log));
+    disk_sim_set_capacity(w->sim, 0);
+    log_retry_space(w->log);
+    assert_true(log_space_is_low(w->log)); /* not before it is known */
+    disk_sim_run_all(w->sim);
+    assert_false(log_space_is_low(w->log));
+    append_and_flush(w, 1, 60);
+    assert_int_equal(log_status(w->log), STATUS_OK);
+}
+
 static void a_hung_disk_holds_up_the_flush_but_not_the_owner(void **state)
 {
     struct world *w = *state;
@@ -1087,6 +1106,7 @@ int main(void)
         IN_A_WORLD(a_failed_write_is_final_too),
         IN_A_WORLD(a_full_disk_shows_ahead_of_time_and_stops_the_log_when_its_segment_is_full),
         IN_A_WORLD(space_that_a_trim_frees_is_used),
+        IN_A_WORLD(space_that_others_freed_is_found_by_asking),
         IN_A_WORLD(a_hung_disk_holds_up_the_flush_but_not_the_owner),
         IN_A_WORLD(the_mark_is_written_once_after_a_rest_and_costs_nothing_afterwards),
     };
