@@ -9,7 +9,8 @@
  * looks at any socket; and what one part asks of another waits in a queue until the turn (`committed`, the
  * proposals in core, the frames in links), so no part is ever called from inside itself.
  *
- * Entries are applied for APPLY_NS at most per turn: a node that catches up goes on hearing heartbeats. */
+ * Entries are applied for APPLY_NS at most per turn, and one that is long over several: a node that catches up goes on
+ * hearing heartbeats. What the core does in a turn is counted (core_private.h) and goes on in the next. */
 #include "broker_private.h"
 
 #include <stdio.h>
@@ -54,8 +55,16 @@ void broker_begin(struct broker *broker)
 
 /* ---- the store, and copies of it ---- */
 
+static void forget_applied(struct broker *broker)
+{
+    if (broker->applying != NULL)
+        log_entry_release(broker->applying);
+    broker->applying = NULL;
+}
+
 void forget_committed(struct broker *broker)
 {
+    forget_applied(broker);
     for (size_t i = 0; i < broker->committed_waiting; i++)
         log_entry_release(broker->committed[(broker->committed_first + i) % broker->committed_capacity].entry);
     broker->committed_waiting = 0;
@@ -84,7 +93,7 @@ static void swap_store(struct broker *broker)
 static void take_snapshot(struct broker *broker)
 {
     struct state *state = broker->data.state;
-    if (broker->now_ms < broker->snapshot_ms || snapshots_busy(broker->snapshots) || broker->restored != 0 ||
+    if (core_applying(broker->core) || broker->now_ms < broker->snapshot_ms || snapshots_busy(broker->snapshots) || broker->restored != 0 ||
         !consensus_wants_snapshot(broker->consensus))
         return;
     if (state_commit(state) != STATUS_OK) {
@@ -116,13 +125,15 @@ static void measure_batch(struct broker *broker, struct bytes batch)
 static void apply_committed(struct broker *broker)
 {
     uint64_t started = uv_hrtime();
-    while (broker->committed_waiting > 0 && broker_alive(broker)) {
+    while (broker->committed_waiting > 0 && broker_alive(broker) && core_takes_entries(broker->core)) {
         struct committed next = broker->committed[broker->committed_first];
         broker->committed_first = (broker->committed_first + 1) % broker->committed_capacity;
         broker->committed_waiting--;
-        core_committed(broker->core, next.index, next.entry->term, consensus_entry_batch(next.entry), broker->now_ms);
-        measure_batch(broker, consensus_entry_batch(next.entry));
-        log_entry_release(next.entry);
+        forget_applied(broker);
+        broker->applying = next.entry; /* the core may need it for several turns */
+        core_take_entry(broker->core, next.index, next.entry->term, consensus_entry_batch(next.entry), broker->now_ms);
+        if (broker_alive(broker))
+            measure_batch(broker, consensus_entry_batch(next.entry));
         if (uv_hrtime() - started > APPLY_NS)
             break;
     }

@@ -71,6 +71,7 @@ struct broker {
 
     struct committed *committed; /* a ring: committed[first .. first + waiting) */
     size_t committed_first, committed_waiting, committed_capacity;
+    struct log_entry *applying; /* lent to the core; NULL: none was */
 
     uint64_t now_ms;
     uint64_t turn_ns;     /* when this turn began; 0: it has not */

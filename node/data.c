@@ -474,7 +474,7 @@ enum status data_open(const struct config *config, const struct data_log *log, s
 
 void data_close(struct data *data)
 {
-    if (data->state != NULL && state_commit(data->state) != STATUS_OK)
+    if (data->state != NULL && !state_applying(data->state) && state_commit(data->state) != STATUS_OK)
         log_event(LOG_ERROR, "store-not-committed", log_text("why", store_trouble(data->store)));
     data_release(data);
 }

@@ -44,21 +44,30 @@ static void add_outcome(struct state *state, enum effect_type type, const struct
     effect->delivery.order = order;
 }
 
-void apply_ack(struct state *state, const struct command_ack *ack)
+bool apply_ack(struct state *state, const struct command_ack *ack)
 {
-    struct session *session = state_owner(state, &ack->owner);
-    if (session != NULL) {
-        struct reader own = reader_of(ack->own), broadcast = reader_of(ack->broadcast);
-        struct command_ack_broadcast entry;
-        uint64_t order = 0;
-        while (command_ack_next_own(&own, &order))
-            acknowledge_own(state, session, order);
-        while (command_ack_next_broadcast(&broadcast, &entry))
-            acknowledge_broadcast(state, session, &entry);
+    struct entry *entry = &state->entry;
+    struct command_ack_broadcast broadcast;
+    if (!entry->begun) {
+        entry->begun = true;
+        entry->session = state_owner(state, &ack->owner);
+        entry->rest = reader_of(ack->own);
+        entry->rest2 = reader_of(ack->broadcast);
     }
-    add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, session, 0, true);
-    if (session != NULL)
-        session_advance(state, session);
+    while (entry->session != NULL && command_ack_next_own(&entry->rest, &entry->order)) {
+        acknowledge_own(state, entry->session, entry->order);
+        if (state_spent(state))
+            return false;
+    }
+    while (entry->session != NULL && command_ack_next_broadcast(&entry->rest2, &broadcast)) {
+        acknowledge_broadcast(state, entry->session, &broadcast);
+        if (state_spent(state))
+            return false;
+    }
+    add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, entry->session, 0, true);
+    if (entry->session != NULL)
+        session_advance(state, entry->session);
+    return true;
 }
 
 void apply_pubrec(struct state *state, const struct command_delivery *delivery)

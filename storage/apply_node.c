@@ -47,8 +47,15 @@ enum status node_end_step(struct state *state, uint32_t node, uint64_t node_epoc
     return STATUS_OK;
 }
 
-void apply_node_up(struct state *state, const struct command_node_up *node_up)
+bool apply_node_up(struct state *state, const struct command_node_up *node_up)
 {
+    if (state->entry.begun)
+        return work_step(state);
+    state->entry.begun = true;
+    if (state->batch.origin_epoch != 0) {
+        state->counts.undecodable++; /* it comes in a batch of its own only */
+        return true;
+    }
     struct node_record *record = &state->nodes[node_up->node];
     if (record->up)
         node_end(state, node_up->node);
@@ -63,18 +70,21 @@ void apply_node_up(struct state *state, const struct command_node_up *node_up)
     if (node_up->node == state->self)
         state->self_epoch = record->epoch;
     add_node_effect(state, node_up->node, record->epoch, true);
-    work_step(state);
+    return false;
 }
 
-void apply_node_down(struct state *state, const struct command_node_down *node_down)
+bool apply_node_down(struct state *state, const struct command_node_down *node_down)
 {
+    if (state->entry.begun)
+        return work_step(state);
+    state->entry.begun = true;
     if (node_down->node == 0 || node_down->node >= NODES_MAX)
-        return;
+        return true;
     const struct node_record *record = &state->nodes[node_down->node];
     if (!record->up || record->epoch != node_down->node_epoch)
-        return;
+        return true;
     node_end(state, node_down->node);
-    work_step(state);
+    return false;
 }
 
 void apply_settings(struct state *state, const struct command_settings *settings)

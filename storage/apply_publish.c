@@ -25,29 +25,45 @@ static struct effect *add_outcome(struct state *state, const struct command_publ
     return effect;
 }
 
-void apply_publish(struct state *state, const struct command_publish *publish)
+/* Whether it is to be published; if not, its outcome has been added. */
+static bool begin(struct state *state, const struct command_publish *publish)
 {
     struct session *session = state_owner(state, &publish->owner);
-    if (session == NULL) {
-        add_outcome(state, publish, OUTCOME_FENCED);
-        return;
-    }
-    uint64_t connection = session->owner.connection;
-    struct message message = publish->message;
     enum outcome outcome = OUTCOME_DONE;
-    if (message.qos == 2 && inbound_is_open(state, session, publish->packet_id)) {
+    state->entry.session = session;
+    if (session == NULL) {
+        outcome = OUTCOME_FENCED;
+    } else if (publish->message.qos == 2 && inbound_is_open(state, session, publish->packet_id)) {
         outcome = OUTCOME_DUPLICATE;
-    } else if (!has_room(state, &message)) {
+    } else if (!has_room(state, &publish->message)) {
         state->counts.refused_quota++;
         outcome = OUTCOME_QUOTA;
-    } else {
+    }
+    if (outcome == OUTCOME_DONE)
+        return true;
+    add_outcome(state, publish, outcome)->connection = session != NULL ? session->owner.connection : 0;
+    return false;
+}
+
+bool apply_publish(struct state *state, const struct command_publish *publish)
+{
+    struct session *session;
+    if (!state->entry.begun) {
+        struct message message = publish->message;
+        state->entry.begun = true;
+        if (!begin(state, publish))
+            return true;
+        session = state->entry.session;
         if (message.qos == 2)
             inbound_open(state, session, publish->packet_id);
         message.origin_session = session->id;
-        bool matched = publish_message(state, &message, publish->message_expiry_s, publish->register_only);
-        outcome = matched || publish->register_only ? OUTCOME_DONE : OUTCOME_NO_SUBSCRIBERS;
+        publish_begin(state, &message, publish->message_expiry_s, publish->register_only);
+        return false;
     }
-    add_outcome(state, publish, outcome)->connection = connection;
+    bool done = state->publication.matched || publish->register_only;
+    session = state->entry.session;
+    add_outcome(state, publish, done ? OUTCOME_DONE : OUTCOME_NO_SUBSCRIBERS)->connection = session->owner.connection;
+    return true;
 }
 
 void apply_pubrel(struct state *state, const struct command_pubrel *pubrel)

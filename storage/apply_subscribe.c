@@ -6,6 +6,8 @@
 #include "sessions.h"
 #include "subscriptions.h"
 
+#include <string.h>
+
 enum reason {
     REASON_UNSUBSCRIBED = 0x00,
     REASON_NO_SUBSCRIPTION_EXISTED = 0x11,
@@ -18,80 +20,100 @@ enum retain_handling {
     RETAIN_DO_NOT_SEND = 2,
 };
 
-static void add_codes(struct state *state, enum effect_type type, const struct session *session, const uint8_t *codes,
-                      uint32_t count)
+/* Codes are gathered over the steps; the effect has a copy. */
+static void add_codes(struct state *state, enum effect_type type, const struct session *session)
 {
     struct effect *effect = outcome_add(state, type, OUTCOME_DONE);
+    uint8_t *codes = effects_allocate(state->effects, state->codes.size);
+    memcpy(codes, state->codes.data, state->codes.size);
     effect->session_id = session->id;
     effect->connection = session->owner.connection;
     effect->codes.codes = codes;
-    effect->codes.count = count;
+    effect->codes.count = (uint32_t)state->codes.size;
     effect->codes.index = state->index_now;
 }
 
-static void refuse(struct state *state, enum effect_type type, uint64_t session_id)
+/* The first step of a SUBSCRIBE or UNSUBSCRIBE; false: it is not the owner's. */
+static bool begin(struct state *state, enum effect_type type, const struct command_owner *owner, struct bytes filters)
 {
-    outcome_add(state, type, OUTCOME_FENCED)->session_id = session_id;
+    struct entry *entry = &state->entry;
+    entry->begun = true;
+    entry->session = state_owner(state, owner);
+    entry->rest = reader_of(filters);
+    entry->room = RETAINED_AT_ONCE_MAX;
+    entry->rows = STEP_ROWS_MAX;
+    buffer_clear(&state->codes);
+    if (entry->session == NULL)
+        outcome_add(state, type, OUTCOME_FENCED)->session_id = owner->session_id;
+    return entry->session != NULL;
+}
+
+/* The next filter of it; false: that was the last. */
+static bool next_filter(struct state *state, uint32_t count, struct command_filter *filter)
+{
+    return state->entry.number < count && command_next_filter(&state->entry.rest, filter);
 }
 
 /* One filter of a SUBSCRIBE; its reason code. */
 static uint8_t subscribe_one(struct state *state, struct session *session, const struct command_filter *wanted,
-                             uint32_t number, uint32_t subscription_id, uint32_t *room)
+                             uint32_t number, uint32_t subscription_id)
 {
+    struct entry *entry = &state->entry;
     struct filter *filter = filter_by_text(state, wanted->filter);
     bool exists = filter != NULL && subscription_find(session, filter->id) != NULL;
     if (!exists && session->subscription_count >= subscriptions_max_of(state, session)) {
         state->counts.refused_quota++;
         return REASON_QUOTA_EXCEEDED;
     }
-    filter = subscription_set(state, session, wanted->filter, wanted->options, subscription_id);
-    uint8_t handling = filter->group != NULL ? RETAIN_DO_NOT_SEND : SUBSCRIPTION_RETAIN_HANDLING(wanted->options);
-    if (handling == RETAIN_SEND || (handling == RETAIN_SEND_IF_NEW && !exists)) {
-        scans_close(state, session, filter);
-        scan_start(state, session, filter, number, wanted->options, subscription_id, room);
-    }
+    struct subscription *subscription =
+        subscription_set(state, session, wanted->filter, wanted->options, subscription_id);
+    uint8_t handling = subscription->filter->group != NULL ? RETAIN_DO_NOT_SEND
+                                                           : SUBSCRIPTION_RETAIN_HANDLING(wanted->options);
+    if (handling == RETAIN_SEND || (handling == RETAIN_SEND_IF_NEW && !exists))
+        scan_start(state, subscription, number, &entry->room, &entry->rows);
     return SUBSCRIPTION_QOS(wanted->options);
 }
 
-void apply_subscribe(struct state *state, const struct command_subscribe *subscribe)
+bool apply_subscribe(struct state *state, const struct command_subscribe *subscribe)
 {
-    struct session *session = state_owner(state, &subscribe->owner);
-    if (session == NULL) {
-        refuse(state, EFFECT_SUBSCRIBED, subscribe->owner.session_id);
-        return;
-    }
-    struct reader filters = reader_of(subscribe->filters);
+    struct entry *entry = &state->entry;
     struct command_filter wanted;
-    uint8_t *codes = effects_allocate(state->effects, subscribe->count);
-    uint32_t room = RETAINED_AT_ONCE_MAX;
-    for (uint32_t i = 0; i < subscribe->count && command_next_filter(&filters, &wanted); i++)
-        codes[i] = subscribe_one(state, session, &wanted, i, subscribe->subscription_id, &room);
-    add_codes(state, EFFECT_SUBSCRIBED, session, codes, subscribe->count);
-    if (room < RETAINED_AT_ONCE_MAX || session->scan_count > 0)
-        session_tell_queued(state, session);
-    session_advance(state, session);
+    if (!entry->begun && !begin(state, EFFECT_SUBSCRIBED, &subscribe->owner, subscribe->filters))
+        return true;
+    while (next_filter(state, subscribe->count, &wanted)) {
+        buffer_put_u8(&state->codes, subscribe_one(state, entry->session, &wanted, entry->number,
+                                                   subscribe->subscription_id));
+        entry->number++;
+        if (state_spent(state))
+            return false;
+    }
+    add_codes(state, EFFECT_SUBSCRIBED, entry->session);
+    if (entry->room < RETAINED_AT_ONCE_MAX || scan_first(entry->session) != NULL)
+        session_tell_queued(state, entry->session);
+    session_advance(state, entry->session);
+    return true;
 }
 
-void apply_unsubscribe(struct state *state, const struct command_unsubscribe *unsubscribe)
+bool apply_unsubscribe(struct state *state, const struct command_unsubscribe *unsubscribe)
 {
-    struct session *session = state_owner(state, &unsubscribe->owner);
-    if (session == NULL) {
-        refuse(state, EFFECT_UNSUBSCRIBED, unsubscribe->owner.session_id);
-        return;
-    }
-    struct reader filters = reader_of(unsubscribe->filters);
+    struct entry *entry = &state->entry;
     struct command_filter unwanted;
-    uint8_t *codes = effects_allocate(state->effects, unsubscribe->count);
-    for (uint32_t i = 0; i < unsubscribe->count && command_next_filter(&filters, &unwanted); i++) {
+    if (!entry->begun && !begin(state, EFFECT_UNSUBSCRIBED, &unsubscribe->owner, unsubscribe->filters))
+        return true;
+    while (next_filter(state, unsubscribe->count, &unwanted)) {
         struct filter *filter = filter_by_text(state, unwanted.filter);
-        struct subscription *subscription = filter != NULL ? subscription_find(session, filter->id) : NULL;
-        codes[i] = subscription != NULL ? REASON_UNSUBSCRIBED : REASON_NO_SUBSCRIPTION_EXISTED;
-        if (subscription == NULL)
-            continue;
-        scans_close(state, session, filter);
-        subscription_remove(state, subscription);
+        struct subscription *subscription = filter != NULL ? subscription_find(entry->session, filter->id) : NULL;
+        buffer_put_u8(&state->codes, subscription != NULL ? REASON_UNSUBSCRIBED : REASON_NO_SUBSCRIPTION_EXISTED);
+        entry->number++;
+        if (subscription != NULL) {
+            scan_close_of(state, subscription);
+            subscription_remove(state, subscription);
+        }
+        if (state_spent(state))
+            return false;
     }
-    add_codes(state, EFFECT_UNSUBSCRIBED, session, codes, unsubscribe->count);
+    add_codes(state, EFFECT_UNSUBSCRIBED, entry->session);
+    return true;
 }
 
 void apply_retained_more(struct state *state, const struct command_retained_more *more)

@@ -28,27 +28,28 @@ void due_remove(struct state *state, uint64_t time_ms, enum due_kind kind, uint6
         due_load(state);
 }
 
-void apply_tick(struct state *state)
+bool apply_tick(struct state *state)
 {
     struct key zero = key_of(0);
     struct row row;
-    while (state->budget > 0 && store_first_at(state->store, TABLE_DUE, key_bytes(&zero), &row) &&
-           key_number(row.key, 0) <= state->clock_ms) {
-        uint64_t time_ms = key_number(row.key, 0);
-        enum due_kind kind = (enum due_kind)key_number(row.key, 1);
-        uint64_t id = key_number(row.key, 2);
-        state->budget--;
-        due_remove(state, time_ms, kind, id);
-        switch (kind) {
-        case DUE_WILL:
-            will_fall_due(state, id);
-            break;
-        case DUE_SESSION:
-            session_expire(state, id);
-            break;
-        case DUE_RETAINED:
-            retained_expire(state, id);
-            break;
-        }
+    if (state->budget == 0 || !store_first_at(state->store, TABLE_DUE, key_bytes(&zero), &row) ||
+        key_number(row.key, 0) > state->clock_ms)
+        return true;
+    uint64_t time_ms = key_number(row.key, 0);
+    enum due_kind kind = (enum due_kind)key_number(row.key, 1);
+    uint64_t id = key_number(row.key, 2);
+    state->budget--;
+    due_remove(state, time_ms, kind, id);
+    switch (kind) {
+    case DUE_WILL:
+        will_fall_due(state, id);
+        break;
+    case DUE_SESSION:
+        session_expire(state, id);
+        break;
+    case DUE_RETAINED:
+        retained_expire(state, id);
+        break;
     }
+    return false;
 }

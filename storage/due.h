@@ -15,6 +15,7 @@ enum due_kind {              /* at the same time, in this order */
 void due_add(struct state *state, uint64_t time_ms, enum due_kind kind, uint64_t id);
 void due_remove(struct state *state, uint64_t time_ms, enum due_kind kind, uint64_t id);
 void due_load(struct state *state);
-void apply_tick(struct state *state);
+/* One row that is due; true: none is left, or the budget is used up. */
+bool apply_tick(struct state *state);
 
 #endif

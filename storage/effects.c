@@ -116,10 +116,3 @@ struct effect *effects_add(struct effects *effects, enum effect_type type)
     *effect = (struct effect){.type = type};
     return effect;
 }
-
-void effects_set_verdict(struct effects *effects, uint32_t number, enum batch_verdict verdict, uint64_t expected)
-{
-    assert(number < effects->count && effects->list[number].type == EFFECT_BATCH);
-    effects->list[number].batch.verdict = verdict;
-    effects->list[number].batch.expected = expected;
-}

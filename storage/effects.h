@@ -127,7 +127,5 @@ const struct effect *effects_at(const struct effects *effects, uint32_t number);
  * but for its type; borrowed until the next effects_add). */
 void *effects_allocate(struct effects *effects, size_t size);
 struct effect *effects_add(struct effects *effects, enum effect_type type);
-/* Completes the EFFECT_BATCH at `number`, which comes first but is known last. */
-void effects_set_verdict(struct effects *effects, uint32_t number, enum batch_verdict verdict, uint64_t expected);
 
 #endif

@@ -370,6 +370,8 @@ bool group_hand_on(struct state *state, uint64_t filter_id)
         if (give_first(state, group, member))
             session_tell_queued(state, member->session);
         session_advance(state, member->session);
+        if (state_spent(state))
+            return true;
     }
     return false;
 }
@@ -393,6 +395,8 @@ bool group_clear(struct state *state, uint64_t filter_id)
         state->counts.queued--;
         state->counts.queued_bytes -= waiting.bytes;
         messages_release(&state->messages, message_id, 1);
+        if (state_spent(state))
+            return true;
     }
     return false;
 }
@@ -435,8 +439,9 @@ bool group_offer_step(struct state *state, uint64_t session_id)
         struct reader in = reader_of(value);
         last = reader_varint(&in);
     }
+    bool spent = false;
     while (last < session->sharing->own_upto && own_next(state, session, last, &delivery)) {
-        if (state->budget == 0) {
+        if (state->budget == 0 || spent) {
             buffer_clear(&state->row);
             buffer_put_varint(&state->row, last);
             store_put(state->store, TABLE_GARBAGE, key_bytes(&key), buffer_bytes(&state->row));
@@ -446,6 +451,7 @@ bool group_offer_step(struct state *state, uint64_t session_id)
         last = delivery.order;
         if (delivery.group != 0)
             offer(state, session, &delivery);
+        spent = state_spent(state);
     }
     return false;
 }

@@ -263,6 +263,8 @@ bool membership_clear(struct state *state, struct membership *membership)
         else
             membership->cursor = id;
         touch(state, membership);
+        if (state_spent(state))
+            return false;
     }
     membership_remove(state, membership);
     return true;

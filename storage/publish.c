@@ -10,57 +10,149 @@
 #include "window.h"
 #include "work.h"
 
-/* One message on its way: what matched, and where the copies of what targets borrow are made. */
-struct publication {
-    const struct message *message;
-    uint64_t message_id;             /* 0: QoS 0 outside the log */
-    struct filter **filters;         /* that matched */
-    uint32_t filter_count;
-    struct group_list **lists;       /* of groups that matched */
-    uint32_t list_count;
-    struct effects *effects;
-    const uint64_t *only_filter;     /* if there is one filter and it is broadcast: its id, shared by all targets */
+#include <assert.h>
+
+#define TARGETS_AT_ONCE 1000 /* of one EFFECT_MESSAGE */
+
+/* Each stage is a function that goes on where it was; when it is done, the next one begins. */
+enum publish_stage {
+    STAGE_NONE,
+    STAGE_MATCH,      /* index -> filters, lists of groups */
+    STAGE_PRESERVE,   /* what the topic retains until now goes to the scans that have not passed it */
+    STAGE_NUMBER,     /* the message gets its id: its place in the order */
+    STAGE_HITS,       /* sessions that get a row of their own */
+    STAGE_BEHIND,
+    STAGE_COUNT,      /* references */
+    STAGE_ROWS,       /* of the hits */
+    STAGE_QUEUES,     /* of filters */
+    STAGE_RETAIN,
+    STAGE_TARGETS,    /* sessions held here */
+    STAGE_GROUPS,
+    STAGE_ADMIT,      /* QoS 2, where it could not be at once */
+    STAGE_COUNT_NODES, /* QoS 0 outside the log: which other nodes get a copy */
+    STAGE_COUNT_OF_STAGES,
 };
 
-static void match(struct state *state, const struct message *message, struct publication *publication)
+/* ---- matching ---- */
+
+/* true: done. */
+static bool match_in(struct state *state, struct index *index)
 {
+    uint64_t worked = state_worked(state), left = state->worked_max > worked ? state->worked_max - worked : 1;
+    uint32_t budget = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX, before = budget;
+    bool more = index_match_more(index, &budget);
+    state_look(state, before - budget);
+    return !more;
+}
+
+static bool stage_match(struct state *state, struct publication *publication)
+{
+    bool groups = state->counts.groups > 0;
     void **values;
-    publication->message = message;
-    publication->filter_count = index_match(state->index, message->topic, &values);
+    if (publication->at == 0) {
+        index_match_begin(state->index, publication->message.topic);
+        if (groups)
+            index_match_begin(state->shared, publication->message.topic);
+        publication->at = 1;
+    }
+    if (!match_in(state, state->index) || (groups && !match_in(state, state->shared)))
+        return false;
+    publication->filter_count = index_matches(state->index, &values);
     publication->filters = (struct filter **)values;
-    publication->list_count = groups_match(state, message->topic, &publication->lists);
+    publication->list_count = groups ? index_matches(state->shared, &values) : 0;
+    publication->lists = (struct group_list **)values;
+    return true;
+}
+
+/* The filters are marked on the way, for resolve(). */
+static bool stage_preserve(struct state *state, struct publication *publication)
+{
+    bool kept = publication->retained && state->scan_count > 0 &&
+                retained_get(&state->retained, publication->message.topic, &publication->old);
+    for (; publication->at < publication->filter_count; publication->at++, publication->within = 0) {
+        struct filter *filter = publication->filters[publication->at];
+        if (publication->within == 0) {
+            filter->match_mark = publication->serial;
+            publication->scan = kept ? filter->first_scan : NULL;
+            publication->within = 1;
+        }
+        for (; publication->scan != NULL && !state_spent(state); publication->scan = publication->scan->next_of_filter) {
+            retained_preserve(state, publication->scan, publication->message.topic, &publication->old);
+            state_look(state, 1);
+        }
+        state_look(state, 1);
+        if (publication->scan != NULL || state_spent(state))
+            return false;
+    }
+    return true;
+}
+
+static bool stage_number(struct state *state, struct publication *publication)
+{
+    publication->message_id = state->next_message_id++;
+    if (publication->register_only)
+        publication->filter_count = publication->list_count = 0;
+    return true;
 }
 
 /* ---- one session ---- */
 
-/* What all matching subscriptions of a session make of the message; false: it does not want it. `known` is the
- * subscription that led here, the only one if a single filter matched. Ids are in state->ids. */
-static bool resolve(struct state *state, const struct publication *publication, const struct session *session,
-                    const struct subscription *known, struct delivery *delivery)
+struct resolution {
+    const struct message *message;
+    struct delivery *delivery;
+    bool wanted;
+    bool broadcasts;                 /* collect the filters in whose queues the message is pending for the session */
+};
+
+static void resolve_one(struct state *state, const struct subscription *subscription, struct resolution *resolution)
 {
-    const struct message *message = publication->message;
-    bool wanted = false;
+    struct delivery *delivery = resolution->delivery;
+    const struct message *message = resolution->message;
+    uint8_t qos = SUBSCRIPTION_QOS(subscription->options);
+    if (!subscription_wants(subscription, message))
+        return;
+    resolution->wanted = true;
+    delivery->qos = qos > delivery->qos ? qos : delivery->qos;
+    delivery->retain |= message->retain && (subscription->options & SUBSCRIPTION_RETAIN_AS_PUBLISHED) != 0;
+    if (subscription->subscription_id != 0)
+        u32_list_add(&state->ids, subscription->subscription_id);
+    if (resolution->broadcasts && subscription->filter->broadcast && qos > 0)
+        number_list_add(&state->read_filters, subscription->filter->id);
+}
+
+/* What all matching subscriptions of a session make of the message; false: it does not want it. `known` is the
+ * subscription that led here, the only one if a single filter matched. Ids are in state->ids, in the order of filters.
+ * Of the session's subscriptions and the filters that match, the fewer are gone through. */
+static bool resolve(struct state *state, const struct publication *publication, const struct session *session,
+                    const struct subscription *known, bool broadcasts, struct delivery *delivery)
+{
+    const struct message *message = &publication->message;
+    struct resolution resolution = {.message = message, .delivery = delivery, .broadcasts = broadcasts};
     *delivery = (struct delivery){.order = publication->message_id,
                                   .message_id = publication->message_id,
                                   .bytes = message->payload.size};
-    state->ids.count = 0;
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        const struct subscription *subscription =
-            publication->filter_count == 1 ? known : subscription_find(session, publication->filters[i]->id);
-        if (subscription == NULL || !subscription_wants(subscription, message))
-            continue;
-        wanted = true;
-        uint8_t qos = SUBSCRIPTION_QOS(subscription->options);
-        delivery->qos = qos > delivery->qos ? qos : delivery->qos;
-        delivery->retain |= message->retain && (subscription->options & SUBSCRIPTION_RETAIN_AS_PUBLISHED) != 0;
-        if (subscription->subscription_id != 0)
-            u32_list_add(&state->ids, subscription->subscription_id);
+    state->ids.count = state->read_filters.count = 0;
+    if (publication->filter_count == 1) {
+        if (known != NULL)
+            resolve_one(state, known, &resolution);
+    } else {
+        state_look(state, session->subscription_count);
+        for (uint32_t i = 0; i < session->subscription_count; i++) {
+            if (session->subscriptions[i]->filter->match_mark == publication->serial)
+                resolve_one(state, session->subscriptions[i], &resolution);
+        }
     }
     if (delivery->qos > message->qos)
         delivery->qos = message->qos;
     delivery->subscription_ids = state->ids.items;
     delivery->subscription_id_count = state->ids.count;
-    return wanted;
+    return resolution.wanted;
+}
+
+static const struct subscription *only_subscription(const struct publication *publication,
+                                                    const struct session *session)
+{
+    return publication->filter_count == 1 ? subscription_find(session, publication->filters[0]->id) : NULL;
 }
 
 /* ---- rows ---- */
@@ -76,44 +168,52 @@ static void hit_add(struct state *state, struct session *session)
 }
 
 /* Sessions that are to get a row of their own, each once. */
-static void collect_hits(struct state *state, const struct publication *publication)
+static bool stage_hits(struct state *state, struct publication *publication)
 {
-    state->hits.count = 0;
-    if (publication->message->qos == 0)
-        return;
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        const struct filter *filter = publication->filters[i];
+    if (publication->at == 0)
+        state->hits.count = 0;
+    while (publication->message.qos > 0 && publication->at < publication->filter_count) {
+        const struct filter *filter = publication->filters[publication->at++];
+        state_look(state, 1);
         for (uint32_t m = 0; !filter->broadcast && m < filter->member_count; m++) {
             const struct subscription *member = filter->members[m];
             struct session *session = member->session;
-            if (session->ended || session->own_mark == state->publish_serial ||
-                !subscription_wants(member, publication->message))
+            state_look(state, 1);
+            if (session->ended || session->own_mark == publication->serial ||
+                !subscription_wants(member, &publication->message))
                 continue;
-            session->own_mark = state->publish_serial;
+            session->own_mark = publication->serial;
             hit_add(state, session);
         }
+        if (state_spent(state))
+            return false;
     }
+    return true;
 }
 
 /* A new value must not overtake the old one that still waits in a queue. For QoS 1 and 2 the queue sees to that; a QoS 0
  * subscription gets its new value through the queue, too, while there is a retained message in it. */
-static void collect_hits_behind(struct state *state, const struct publication *publication)
+static bool stage_behind(struct state *state, struct publication *publication)
 {
     struct retained_entry old;
-    if (state->behind.count == 0 || !retained_get(&state->retained, publication->message->topic, &old) ||
+    if (!publication->retained || publication->message.qos == 0 || state->behind.count == 0 ||
+        !retained_get(&state->retained, publication->message.topic, &old) ||
         messages_references(&state->messages, old.message_id) < 2)
-        return;
-    for (uint32_t i = 0; i < state->behind.count; i++) {
-        struct session *session = state->behind.things[i];
-        const struct subscription *known =
-            publication->filter_count == 1 ? subscription_find(session, publication->filters[0]->id) : NULL;
+        return true;
+    while (publication->at < state->behind.count) {
+        struct session *session = state->behind.things[publication->at++];
         struct delivery delivery;
-        if (session->owner.client_epoch == 0 || session->own_mark == state->publish_serial ||
-            !resolve(state, publication, session, known, &delivery) || delivery.qos > 0)
-            continue;
-        session->own_mark = state->publish_serial;
-        hit_add(state, session);
+        state_look(state, 1);
+        if (session->owner.client_epoch != 0 && session->own_mark != publication->serial &&
+            resolve(state, publication, session, only_subscription(publication, session), false, &delivery) &&
+            delivery.qos == 0) {
+            session->own_mark = publication->serial;
+            hit_add(state, session);
+        }
+        if (state_spent(state))
+            return false;
     }
+    return true;
 }
 
 /* The publisher's subscription to this filter, if No Local keeps its own messages from it. */
@@ -136,36 +236,77 @@ static uint64_t broadcast_need(const struct state *state, const struct filter *f
     return filter->member_count - (local_publisher(state, filter, message) != NULL ? 1 : 0);
 }
 
-static void append_to_hits(struct state *state, const struct publication *publication)
+static bool stage_count(struct state *state, struct publication *publication)
 {
-    for (uint32_t i = 0; i < state->hits.count; i++) {
-        struct session *session = state->hits.items[i];
-        const struct subscription *known =
-            publication->filter_count == 1 ? subscription_find(session, publication->filters[0]->id) : NULL;
+    const struct message *message = &publication->message;
+    if (publication->at == 0)
+        publication->references = state->hits.count + (publication->retained && message->payload.size > 0);
+    while (publication->at < publication->filter_count) {
+        const struct filter *filter = publication->filters[publication->at++];
+        bool needed = broadcast_need(state, filter, message) > 0;
+        publication->references += needed;
+        publication->matched |= needed || filter->subscribers > filter->member_count;
+        state_look(state, 1);
+        if (state_spent(state))
+            return false;
+    }
+    for (uint32_t i = 0; i < publication->list_count; i++) {
+        publication->references += message->qos > 0 ? publication->lists[i]->count : 0;
+        publication->matched = true;
+        state_look(state, 1);
+    }
+    publication->matched |= state->hits.count > 0;
+    if (publication->references > 0)
+        messages_add(&state->messages, publication->message_id, message, publication->references);
+    return true;
+}
+
+static bool stage_rows(struct state *state, struct publication *publication)
+{
+    while (publication->at < state->hits.count) {
+        struct session *session = state->hits.items[publication->at++];
         struct delivery delivery;
-        resolve(state, publication, session, known, &delivery);
+        resolve(state, publication, session, only_subscription(publication, session), false, &delivery);
         if (delivery.qos == 2 && window_is_free(state, session))
             window_add(state, session, &delivery);
         else
             own_append(state, session, &delivery);
+        if (state_spent(state))
+            return false;
     }
+    return true;
 }
 
-static void append_to_broadcasts(struct state *state, const struct publication *publication)
+static void append_to_queue(struct state *state, const struct publication *publication, struct filter *filter)
 {
-    const struct message *message = publication->message;
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        struct filter *filter = publication->filters[i];
-        uint64_t need = broadcast_need(state, filter, message);
-        if (need == 0)
-            continue;
-        const struct subscription *publisher = local_publisher(state, filter, message);
-        if (publisher != NULL)
-            membership_skip(state, membership_find(publisher->session, filter->id), publication->message_id);
-        broadcast_append(state, filter, publication->message_id, message, need);
-        if (message->qos == 2 && filter->qos2_count > 0)
-            work_admit_filter(state, filter->id);
+    const struct message *message = &publication->message;
+    uint64_t need = broadcast_need(state, filter, message);
+    if (need == 0)
+        return;
+    const struct subscription *publisher = local_publisher(state, filter, message);
+    if (publisher != NULL)
+        membership_skip(state, membership_find(publisher->session, filter->id), publication->message_id);
+    broadcast_append(state, filter, publication->message_id, message, need);
+    if (message->qos == 2 && filter->qos2_count > 0)
+        work_admit_filter(state, filter->id);
+}
+
+static bool stage_queues(struct state *state, struct publication *publication)
+{
+    while (publication->message.qos > 0 && publication->at < publication->filter_count) {
+        append_to_queue(state, publication, publication->filters[publication->at++]);
+        state_look(state, 1);
+        if (state_spent(state))
+            return false;
     }
+    return true;
+}
+
+static bool stage_retain(struct state *state, struct publication *publication)
+{
+    if (publication->retained)
+        retained_store(state, publication->message_id, &publication->message);
+    return true;
 }
 
 /* ---- targets ---- */
@@ -185,20 +326,9 @@ static void *copy_into(struct effects *effects, const void *data, size_t size)
     return size > 0 ? memcpy(effects_allocate(effects, size), data, size) : NULL;
 }
 
-/* The broadcast queues in which the message is pending for this session. */
-static void set_broadcasts(struct state *state, struct publication *publication,
-                           const struct subscription *known, struct target *target)
+/* The broadcast queues in which the message is pending for this session, as resolve() found them. */
+static void set_broadcasts(struct state *state, struct publication *publication, struct target *target)
 {
-    state->read_filters.count = 0;
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        const struct filter *filter = publication->filters[i];
-        const struct subscription *subscription = !filter->broadcast           ? NULL
-                                                  : known->filter == filter ? known
-                                                                            : subscription_find(known->session, filter->id);
-        if (subscription != NULL && SUBSCRIPTION_QOS(subscription->options) > 0 &&
-            subscription_wants(subscription, publication->message))
-            number_list_add(&state->read_filters, filter->id);
-    }
     target->broadcast_count = state->read_filters.count;
     if (target->broadcast_count == 0)
         return;
@@ -212,10 +342,10 @@ static void add_target(struct state *state, struct publication *publication, con
 {
     struct session *session = subscription->session;
     struct delivery delivery;
-    if (!session_held(state, session) || session->target_mark == state->publish_serial)
+    if (!session_held(state, session) || session->target_mark == publication->serial)
         return;
-    session->target_mark = state->publish_serial;
-    if (!resolve(state, publication, session, subscription, &delivery))
+    session->target_mark = publication->serial;
+    if (!resolve(state, publication, session, subscription, true, &delivery))
         return;
     struct target *target = target_add(state);
     *target = (struct target){.session_id = session->id,
@@ -227,11 +357,11 @@ static void add_target(struct state *state, struct publication *publication, con
                                          delivery.subscription_id_count * sizeof(uint32_t));
     if (publication->message_id == 0)
         return;
-    bool row = session->own_mark == state->publish_serial;
+    bool row = session->own_mark == publication->serial;
     target->admitted = row && delivery.qos == 2 && session->admitted_upto == publication->message_id;
     target->own = row && !target->admitted;
-    if (publication->message->qos > 0)
-        set_broadcasts(state, publication, subscription, target);
+    if (publication->message.qos > 0)
+        set_broadcasts(state, publication, target);
     if (row || target->broadcast_count > 0)
         target->order = publication->message_id;
 }
@@ -240,19 +370,25 @@ static void add_target(struct state *state, struct publication *publication, con
 #define PREFETCH_SUBSCRIPTIONS 16
 #define PREFETCH_SESSIONS 8
 
-static void collect_targets(struct state *state, struct publication *publication)
+/* Goes on until all are there, there are as many as go together, or the step is over; true: all. */
+static bool collect_targets(struct state *state, struct publication *publication)
 {
-    state->targets.count = 0;
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        const struct filter *filter = publication->filters[i];
-        for (uint32_t l = 0; l < filter->local_count; l++) {
+    for (; publication->at < publication->filter_count; publication->at++, publication->within = 0) {
+        const struct filter *filter = publication->filters[publication->at];
+        while (publication->within < filter->local_count) {
+            uint32_t l = publication->within++;
             if (l + PREFETCH_SUBSCRIPTIONS < filter->local_count) {
                 __builtin_prefetch(filter->local[l + PREFETCH_SUBSCRIPTIONS]);
                 __builtin_prefetch(filter->local[l + PREFETCH_SESSIONS]->session);
             }
             add_target(state, publication, filter->local[l]);
+            state_look(state, 1);
+            if (state->targets.count == TARGETS_AT_ONCE || state_spent(state))
+                return false;
         }
+        state_look(state, 1);
     }
+    return true;
 }
 
 /* ---- groups ---- */
@@ -262,7 +398,7 @@ static void add_member(struct state *state, struct publication *publication, con
                        const struct delivery *delivery)
 {
     const struct session *session = member->session;
-    const struct message *message = publication->message;
+    const struct message *message = &publication->message;
     uint8_t granted = SUBSCRIPTION_QOS(member->options);
     if (!session_held(state, session))
         return;
@@ -283,7 +419,7 @@ static void add_member(struct state *state, struct publication *publication, con
 
 static void give_to_group(struct state *state, struct publication *publication, struct group *group)
 {
-    const struct message *message = publication->message;
+    const struct message *message = &publication->message;
     struct delivery delivery = {.message_id = publication->message_id,
                                 .bytes = message->payload.size,
                                 .qos = message->qos,
@@ -296,31 +432,27 @@ static void give_to_group(struct state *state, struct publication *publication, 
         hit_add(state, member->session); /* to be admitted, if it was not at once */
 }
 
-static void give_to_groups(struct state *state, struct publication *publication)
+/* The group at `at`, `within`; NULL: there are no more. */
+static struct group *next_group(struct publication *publication)
 {
-    for (uint32_t i = 0; i < publication->list_count; i++) {
-        for (uint32_t g = 0; g < publication->lists[i]->count; g++)
-            give_to_group(state, publication, publication->lists[i]->groups[g]);
+    while (publication->at < publication->list_count) {
+        const struct group_list *list = publication->lists[publication->at];
+        if (publication->within < list->count)
+            return list->groups[publication->within++];
+        publication->at++;
+        publication->within = 0;
     }
+    return NULL;
 }
 
-static uint64_t count_groups(const struct publication *publication)
-{
-    uint64_t groups = 0;
-    for (uint32_t i = 0; i < publication->list_count; i++)
-        groups += publication->lists[i]->count;
-    return groups;
-}
+/* ---- what goes out ---- */
 
-/* ---- */
-
-static void deliver_here(struct state *state, struct publication *publication)
+/* The targets so far, and a copy of the message, which is short-lived. */
+static void tell_targets(struct state *state, const struct publication *publication)
 {
-    collect_targets(state, publication);
-    give_to_groups(state, publication); /* their orders come behind that of the message */
     if (state->targets.count == 0)
         return;
-    struct message *copy = copy_into(state->effects, publication->message, sizeof *copy);
+    struct message *copy = copy_into(state->effects, &publication->message, sizeof *copy);
     copy->topic.data = copy_into(state->effects, copy->topic.data, copy->topic.size);
     copy->payload.data = copy_into(state->effects, copy->payload.data, copy->payload.size);
     copy->properties.data = copy_into(state->effects, copy->properties.data, copy->properties.size);
@@ -330,60 +462,115 @@ static void deliver_here(struct state *state, struct publication *publication)
     effect->message.targets =
         copy_into(state->effects, state->targets.items, state->targets.count * sizeof(struct target));
     effect->message.count = state->targets.count;
+    state->targets.count = 0;
+}
+
+static void begin_page(struct state *state, struct publication *publication)
+{
+    state->targets.count = 0;
+    publication->effects = state->effects;
+    publication->only_filter = NULL;
+}
+
+static bool stage_targets(struct state *state, struct publication *publication)
+{
+    begin_page(state, publication);
+    bool done = collect_targets(state, publication);
+    tell_targets(state, publication);
+    return done;
+}
+
+/* Members get their orders behind that of the message. */
+static bool stage_groups(struct state *state, struct publication *publication)
+{
+    struct group *group = NULL;
+    begin_page(state, publication);
+    while (state->targets.count < TARGETS_AT_ONCE && !state_spent(state) && (group = next_group(publication)) != NULL)
+        give_to_group(state, publication, group);
+    tell_targets(state, publication);
+    return publication->at == publication->list_count;
+}
+
+/* Where a QoS 2 message could not enter the window at once, it may by its place in the merged order. */
+static bool stage_admit(struct state *state, struct publication *publication)
+{
+    while (publication->message.qos == 2 && publication->at < state->hits.count) {
+        session_advance(state, state->hits.items[publication->at++]);
+        if (state_spent(state))
+            return false;
+    }
+    return true;
 }
 
 /* ---- */
 
-/* Where a QoS 2 message could not enter the window at once, it may by its place in the merged order. */
-static void admit_hits(struct state *state, const struct publication *publication)
+typedef bool (*stage_function)(struct state *state, struct publication *publication);
+
+static const struct {
+    stage_function go_on;            /* true: done */
+    enum publish_stage next;
+} stages[STAGE_COUNT_OF_STAGES] = {
+    [STAGE_MATCH] = {stage_match, STAGE_PRESERVE},
+    [STAGE_PRESERVE] = {stage_preserve, STAGE_NUMBER},
+    [STAGE_NUMBER] = {stage_number, STAGE_HITS},
+    [STAGE_HITS] = {stage_hits, STAGE_BEHIND},
+    [STAGE_BEHIND] = {stage_behind, STAGE_COUNT},
+    [STAGE_COUNT] = {stage_count, STAGE_ROWS},
+    [STAGE_ROWS] = {stage_rows, STAGE_QUEUES},
+    [STAGE_QUEUES] = {stage_queues, STAGE_RETAIN},
+    [STAGE_RETAIN] = {stage_retain, STAGE_TARGETS},
+    [STAGE_TARGETS] = {stage_targets, STAGE_GROUPS},
+    [STAGE_GROUPS] = {stage_groups, STAGE_ADMIT},
+    [STAGE_ADMIT] = {stage_admit, STAGE_NONE},
+};
+
+static void begin_stage(struct publication *publication, enum publish_stage stage)
 {
-    for (uint32_t i = 0; publication->message->qos == 2 && i < state->hits.count; i++)
-        session_advance(state, state->hits.items[i]);
+    publication->stage = (uint8_t)stage;
+    publication->at = publication->within = 0;
 }
 
-static bool has_subscribers(const struct state *state, const struct publication *publication)
+void publish_begin(struct state *state, const struct message *message, uint32_t message_expiry_s, bool register_only)
 {
-    for (uint32_t i = 0; i < publication->filter_count; i++) {
-        const struct filter *filter = publication->filters[i];
-        if (broadcast_need(state, filter, publication->message) > 0 || filter->subscribers > filter->member_count)
-            return true;
-    }
-    return state->hits.count > 0 || publication->list_count > 0;
+    struct publication *publication = &state->publication;
+    assert(!publish_is_open(state));
+    *publication = (struct publication){
+        .message = *message, .register_only = register_only, .text = publication->text, .serial = ++state->publish_serial};
+    publication->message.created_ms = state->clock_ms;
+    publication->message.expires_ms =
+        message_expiry_s == UINT32_MAX ? 0 : seconds_from(state->clock_ms, message_expiry_s);
+    publication->retained = message->retain && retained_fits(state, message);
+    begin_stage(publication, STAGE_MATCH);
 }
 
-bool publish_message(struct state *state, const struct message *original, uint32_t message_expiry_s,
-                     bool register_only)
+void publish_begin_copy(struct state *state, const struct message *message, uint32_t message_expiry_s)
 {
-    struct message message = *original;
-    message.created_ms = state->clock_ms;
-    message.expires_ms = message_expiry_s == UINT32_MAX ? 0 : seconds_from(state->clock_ms, message_expiry_s);
-    bool retained = message.retain && retained_fits(state, &message);
-    if (retained)
-        retained_preserve(state, message.topic); /* takes places in the order before the new message does */
+    struct message copy = *message;
+    struct buffer *text = &state->publication.text;
+    assert(!publish_is_open(state));
+    buffer_clear(text);
+    buffer_put_bytes(text, message->topic);
+    buffer_put_bytes(text, message->payload);
+    buffer_put_bytes(text, message->properties);
+    copy.topic.data = text->data;
+    copy.payload.data = copy.topic.data + copy.topic.size;
+    copy.properties.data = copy.payload.data + copy.payload.size;
+    publish_begin(state, &copy, message_expiry_s, false);
+}
 
-    struct publication publication = {.message_id = state->next_message_id++, .effects = state->effects};
-    state->publish_serial++;
-    match(state, &message, &publication);
-    if (register_only)
-        publication.filter_count = publication.list_count = 0;
-    collect_hits(state, &publication);
-    if (retained && message.qos > 0)
-        collect_hits_behind(state, &publication);
-    uint64_t references = state->hits.count + (retained && message.payload.size > 0);
-    if (message.qos > 0)
-        references += count_groups(&publication);
-    for (uint32_t i = 0; i < publication.filter_count; i++)
-        references += broadcast_need(state, publication.filters[i], &message) > 0;
-    if (references > 0)
-        messages_add(&state->messages, publication.message_id, &message, references);
-    append_to_hits(state, &publication);
-    append_to_broadcasts(state, &publication);
-    if (retained)
-        retained_store(state, publication.message_id, &message);
-    deliver_here(state, &publication);
-    bool matched = has_subscribers(state, &publication);
-    admit_hits(state, &publication);
-    return matched;
+bool publish_is_open(const struct state *state)
+{
+    return state->publication.stage != STAGE_NONE;
+}
+
+void publish_more(struct state *state)
+{
+    struct publication *publication = &state->publication;
+    do {
+        if (!stages[publication->stage].go_on(state, publication))
+            return;
+        begin_stage(publication, stages[publication->stage].next);
+    } while (publication->stage != STAGE_NONE && !state_spent(state));
 }
 
 /* ---- QoS 0 outside the log ---- */
@@ -434,52 +621,75 @@ static uint64_t choose_live(struct state *state, struct publication *publication
     return 0;
 }
 
-static void copy_match(struct state *state, const struct publication *publication, struct match *match)
+static bool stage_live_nodes(struct state *state, struct publication *publication)
 {
-    match->count = state->targets.count;
-    match->targets =
-        copy_into(publication->effects, state->targets.items, state->targets.count * sizeof(struct target));
-    match->choice_count = state->choices.count;
-    match->choices =
-        copy_into(publication->effects, state->choices.items, state->choices.count * sizeof(struct group_choice));
-}
-
-void publish_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
-                   struct match *out)
-{
-    struct publication publication = {.effects = effects};
-    state->publish_serial++;
-    state->choices.count = 0;
-    match(state, message, &publication);
-    collect_targets(state, &publication);
-    reachable &= ~(UINT64_C(1) << state->self);
-    *out = (struct match){0};
-    for (uint32_t i = 0; i < publication.filter_count; i++) {
-        const struct filter *filter = publication.filters[i];
+    while (publication->at < publication->filter_count) {
+        struct filter *filter = publication->filters[publication->at++];
+        filter->match_mark = publication->serial;
         for (uint32_t n = 0; n < filter->node_count; n++)
-            out->nodes |= UINT64_C(1) << filter->nodes[n].node;
+            publication->nodes |= UINT64_C(1) << filter->nodes[n].node;
+        state_look(state, 1 + filter->node_count);
+        if (state_spent(state))
+            return false;
     }
-    for (uint32_t i = 0; i < publication.list_count; i++) {
-        for (uint32_t g = 0; g < publication.lists[i]->count; g++)
-            out->nodes |= choose_live(state, &publication, publication.lists[i]->groups[g], reachable);
-    }
-    out->nodes &= ~(UINT64_C(1) << state->self);
-    copy_match(state, &publication, out);
+    return true;
 }
 
-void publish_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
-                        struct effects *effects, struct match *out)
+/* A turn in each group that matches; or, in a copy, a member here of each group that it is for. */
+static bool stage_live_groups(struct state *state, struct publication *publication)
 {
-    struct publication publication = {.effects = effects};
-    state->publish_serial++;
-    state->choices.count = 0;
-    match(state, message, &publication);
-    collect_targets(state, &publication);
-    for (uint32_t i = 0; i < group_count; i++) {
-        struct filter *filter = filter_by_id(state, groups[i]); /* it may have ended meanwhile */
-        if (filter != NULL && filter->group != NULL)
-            add_live_member(state, &publication, filter->group, filter->group->turn++);
+    struct group *group = NULL;
+    while (publication->given == NULL && state->targets.count < TARGETS_AT_ONCE && !state_spent(state) &&
+           (group = next_group(publication)) != NULL) {
+        publication->nodes |= choose_live(state, publication, group, publication->reachable);
+        state_look(state, 1);
     }
-    *out = (struct match){0};
-    copy_match(state, &publication, out);
+    if (publication->given == NULL)
+        return publication->at == publication->list_count;
+    while (publication->at < publication->given_count && state->targets.count < TARGETS_AT_ONCE) {
+        struct filter *filter = filter_by_id(state, publication->given[publication->at++]);
+        if (filter != NULL && filter->group != NULL) /* it may have ended meanwhile */
+            add_live_member(state, publication, filter->group, filter->group->turn++);
+    }
+    return publication->at == publication->given_count;
+}
+
+static const struct {
+    stage_function go_on;
+    enum publish_stage next;
+} live_stages[STAGE_COUNT_OF_STAGES] = {
+    [STAGE_MATCH] = {stage_match, STAGE_COUNT_NODES},
+    [STAGE_COUNT_NODES] = {stage_live_nodes, STAGE_TARGETS},
+    [STAGE_TARGETS] = {collect_targets, STAGE_GROUPS},
+    [STAGE_GROUPS] = {stage_live_groups, STAGE_NONE},
+};
+
+void publish_live_begin(struct state *state, const struct message *message, uint64_t reachable, const uint64_t *given,
+                        uint32_t given_count)
+{
+    state->choices.count = 0;
+    state->live = (struct publication){.message = *message,
+                                       .reachable = reachable & ~(UINT64_C(1) << state->self),
+                                       .given = given,
+                                       .given_count = given_count,
+                                       .serial = ++state->publish_serial};
+    begin_stage(&state->live, STAGE_MATCH);
+}
+
+bool publish_live_more(struct state *state, struct effects *effects, struct match *match)
+{
+    struct publication *live = &state->live;
+    state->targets.count = 0;
+    live->effects = effects;
+    while (live->stage != STAGE_NONE && live_stages[live->stage].go_on(state, live))
+        begin_stage(live, live_stages[live->stage].next);
+    bool over = live->stage == STAGE_NONE;
+    *match = (struct match){.count = state->targets.count};
+    match->targets = copy_into(effects, state->targets.items, state->targets.count * sizeof(struct target));
+    if (!over)
+        return true;
+    match->nodes = live->given == NULL ? live->nodes & ~(UINT64_C(1) << state->self) : 0;
+    match->choice_count = state->choices.count;
+    match->choices = copy_into(effects, state->choices.items, state->choices.count * sizeof(struct group_choice));
+    return false;
 }

@@ -12,15 +12,18 @@
 
 #include "state_private.h"
 
-/* Gives the message its id and times, keeps it where it is needed, and sets the register if it is retained. What it
- * points at lies outside the store. `register_only`: nothing is delivered. false: no subscription matched. */
-bool publish_message(struct state *state, const struct message *message, uint32_t message_expiry_s,
-                     bool register_only);
+/* Begins to publish: gives the message its times, then in steps its id, keeps it where it is needed, and sets the register
+ * if it is retained. What it points at lies outside the store and lives until it is over. `register_only`: nothing is
+ * delivered. Only one is under way at a time, and it goes on before anything else is done; when it is over,
+ * state->publication.matched says whether there were subscriptions. */
+void publish_begin(struct state *state, const struct message *message, uint32_t message_expiry_s, bool register_only);
+void publish_begin_copy(struct state *state, const struct message *message, uint32_t message_expiry_s);
+bool publish_is_open(const struct state *state);
+void publish_more(struct state *state);
 
-/* For QoS 0 outside the log; see state_match in state.h. */
-void publish_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
-                   struct match *match);
-void publish_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
-                        struct effects *effects, struct match *match);
+/* For QoS 0 outside the log; see state_match in state.h. `given`: the groups of a copy; NULL: it was published here. */
+void publish_live_begin(struct state *state, const struct message *message, uint64_t reachable, const uint64_t *given,
+                        uint32_t given_count);
+bool publish_live_more(struct state *state, struct effects *effects, struct match *match);
 
 #endif

@@ -9,31 +9,63 @@
 
 #include <stdlib.h>
 
-/* ---- the list of open scans, by session, position, number ---- */
+/* ---- the lists of open scans: one of each session, by position and number, and one of each filter ----
+ *
+ * Both are in the order in which the scans were opened, which is that of their positions and numbers. */
 
 static bool comes_before(const struct scan *a, const struct scan *b)
 {
-    if (a->session->id != b->session->id)
-        return a->session->id < b->session->id;
-    if (a->position != b->position)
-        return a->position < b->position;
-    return a->number < b->number;
+    return a->position != b->position ? a->position < b->position : a->number < b->number;
+}
+
+static void list_by_session(struct scan *scan)
+{
+    struct session *session = scan->session;
+    scan->previous = session->last_scan;
+    if (scan->previous != NULL)
+        scan->previous->next = scan;
+    else
+        session->first_scan = scan;
+    session->last_scan = scan;
+}
+
+/* Rows are loaded by session; so this one may have its place before the last. */
+static void list_by_filter(struct scan *scan)
+{
+    struct filter *filter = scan->filter;
+    struct scan *before = filter->last_scan;
+    while (before != NULL && comes_before(scan, before))
+        before = before->previous_of_filter;
+    scan->previous_of_filter = before;
+    scan->next_of_filter = before != NULL ? before->next_of_filter : filter->first_scan;
+    if (before != NULL)
+        before->next_of_filter = scan;
+    else
+        filter->first_scan = scan;
+    if (scan->next_of_filter != NULL)
+        scan->next_of_filter->previous_of_filter = scan;
+    else
+        filter->last_scan = scan;
 }
 
 static void list_add(struct state *state, struct scan *scan)
 {
-    if (state->scan_count == state->scan_capacity) {
-        state->scan_capacity = state->scan_capacity == 0 ? 8 : state->scan_capacity * 2;
-        state->scans = memory_resize(state->scans, state->scan_capacity * sizeof(struct scan *));
-    }
-    uint32_t at = state->scan_count;
-    while (at > 0 && comes_before(scan, state->scans[at - 1])) {
-        state->scans[at] = state->scans[at - 1];
-        at--;
-    }
-    state->scans[at] = scan;
+    list_by_session(scan);
+    list_by_filter(scan);
+    scan->subscription->scan = scan;
     state->scan_count++;
-    scan->session->scan_count++;
+}
+
+static void list_remove(struct state *state, struct scan *scan)
+{
+    *(scan->previous != NULL ? &scan->previous->next : &scan->session->first_scan) = scan->next;
+    *(scan->next != NULL ? &scan->next->previous : &scan->session->last_scan) = scan->previous;
+    *(scan->previous_of_filter != NULL ? &scan->previous_of_filter->next_of_filter : &scan->filter->first_scan) =
+        scan->next_of_filter;
+    *(scan->next_of_filter != NULL ? &scan->next_of_filter->previous_of_filter : &scan->filter->last_scan) =
+        scan->previous_of_filter;
+    scan->subscription->scan = NULL;
+    state->scan_count--;
 }
 
 void scan_free(struct scan *scan)
@@ -42,57 +74,31 @@ void scan_free(struct scan *scan)
     free(scan);
 }
 
-static void close_at(struct state *state, uint32_t at)
+static void scan_close(struct state *state, struct scan *scan)
 {
-    struct scan *scan = state->scans[at];
     struct key key = key_triple(scan->session->id, scan->position, scan->number);
     store_delete(state->store, TABLE_SCANS, key_bytes(&key));
-    scan->session->scan_count--;
-    state->scan_count--;
-    memmove(state->scans + at, state->scans + at + 1, (state->scan_count - at) * sizeof(struct scan *));
+    list_remove(state, scan);
     scan_free(scan);
 }
 
-/* Index of the session's first scan with position >= `position`; scan_count if none. */
-static uint32_t find(const struct state *state, const struct session *session, uint64_t position)
+const struct scan *scan_first(const struct session *session)
 {
-    uint32_t low = 0, high = session->scan_count > 0 ? state->scan_count : 0;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct scan *scan = state->scans[middle];
-        bool before = scan->session->id < session->id || (scan->session == session && scan->position < position);
-        if (before)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    bool found = session->scan_count > 0 && low < state->scan_count && state->scans[low]->session == session;
-    return found ? low : state->scan_count;
-}
-
-const struct scan *scan_first(const struct state *state, const struct session *session)
-{
-    uint32_t at = find(state, session, 0);
-    return at < state->scan_count ? state->scans[at] : NULL;
+    return session->first_scan;
 }
 
 bool scan_close_one(struct state *state, struct session *session)
 {
-    uint32_t at = find(state, session, 0);
-    if (at == state->scan_count)
+    if (session->first_scan == NULL)
         return false;
-    close_at(state, at);
+    scan_close(state, session->first_scan);
     return true;
 }
 
-void scans_close(struct state *state, struct session *session, const struct filter *filter)
+void scan_close_of(struct state *state, struct subscription *subscription)
 {
-    if (session->scan_count == 0)
-        return;
-    for (uint32_t i = state->scan_count; i-- > 0;) {
-        if (state->scans[i]->session == session && state->scans[i]->filter == filter)
-            close_at(state, i);
-    }
+    if (subscription->scan != NULL)
+        scan_close(state, subscription->scan);
 }
 
 /* ---- rows ---- */
@@ -120,11 +126,14 @@ bool scans_load(struct state *state)
         struct reader in = reader_of(row.value);
         struct session *session = session_by_id(state, key_number(row.key, 0));
         struct filter *filter = filter_by_id(state, reader_varint(&in));
-        if (session == NULL || filter == NULL)
+        struct subscription *subscription =
+            session != NULL && filter != NULL ? subscription_find(session, filter->id) : NULL;
+        if (subscription == NULL || subscription->scan != NULL)
             return false;
         struct scan *scan = memory_zeroed(1, sizeof *scan);
         scan->session = session;
         scan->filter = filter;
+        scan->subscription = subscription;
         scan->position = key_number(row.key, 1);
         scan->number = (uint32_t)key_number(row.key, 2);
         scan->options = reader_u8(&in);
@@ -167,14 +176,13 @@ static bool is_wanted(const struct state *state, const struct scan *scan, uint64
     return !went_live && !expired && !own;
 }
 
-/* Goes on until *room matches are queued or STEP_ROWS_MAX rows were looked at; true: there may be more. */
-static bool scan_step(struct state *state, struct scan *scan, uint32_t *room)
+/* Goes on until *room matches are queued or *rows rows were looked at; true: there may be more. */
+static bool scan_step(struct state *state, struct scan *scan, uint32_t *room, uint32_t *rows)
 {
-    uint32_t budget = STEP_ROWS_MAX;
     while (*room > 0) {
         struct retained_entry entry;
         struct message_facts facts;
-        enum status status = retained_next(&state->retained, scan->filter->text, &scan->cursor, &budget, &entry);
+        enum status status = retained_next(&state->retained, scan->filter->text, &scan->cursor, rows, &entry);
         if (status != STATUS_OK)
             return status == STATUS_BUSY;
         if (messages_facts(&state->messages, entry.message_id, &facts) &&
@@ -186,18 +194,20 @@ static bool scan_step(struct state *state, struct scan *scan, uint32_t *room)
     return true;
 }
 
-void scan_start(struct state *state, struct session *session, struct filter *filter, uint32_t number, uint8_t options,
-                uint32_t subscription_id, uint32_t *room)
+void scan_start(struct state *state, struct subscription *subscription, uint32_t number, uint32_t *room,
+                uint32_t *rows)
 {
     struct scan *scan = memory_zeroed(1, sizeof *scan);
-    *scan = (struct scan){.session = session,
-                          .filter = filter,
+    *scan = (struct scan){.session = subscription->session,
+                          .filter = subscription->filter,
+                          .subscription = subscription,
                           .position = state->position,
                           .number = number,
-                          .options = options,
-                          .subscription_id = subscription_id,
+                          .options = subscription->options,
+                          .subscription_id = subscription->subscription_id,
                           .before = state->next_message_id};
-    if (scan_step(state, scan, room)) {
+    scan_close_of(state, subscription);
+    if (scan_step(state, scan, room, rows)) {
         list_add(state, scan);
         write_row(state, scan);
     } else {
@@ -207,15 +217,14 @@ void scan_start(struct state *state, struct session *session, struct filter *fil
 
 void scan_continue(struct state *state, struct session *session, uint64_t position, uint32_t room)
 {
-    uint32_t at;
-    while (room > 0 && (at = find(state, session, position)) < state->scan_count &&
-           state->scans[at]->position == position) {
-        struct scan *scan = state->scans[at];
-        if (scan_step(state, scan, &room)) {
+    uint32_t rows = STEP_ROWS_MAX;
+    struct scan *scan;
+    while (room > 0 && rows > 0 && (scan = session->first_scan) != NULL && scan->position == position) {
+        if (scan_step(state, scan, &room, &rows)) {
             write_row(state, scan);
             return;
         }
-        close_at(state, at);
+        scan_close(state, scan);
     }
 }
 
@@ -232,26 +241,16 @@ bool retained_fits(struct state *state, const struct message *message)
     return bytes <= state->settings.retained_bytes_max && topics <= state->settings.retained_messages_max;
 }
 
-void retained_preserve(struct state *state, struct bytes topic)
+void retained_preserve(struct state *state, const struct scan *scan, struct bytes topic,
+                       const struct retained_entry *old)
 {
-    struct retained_entry old;
     struct message_facts facts;
-    if (state->scan_count == 0 || !retained_get(&state->retained, topic, &old) ||
-        !messages_facts(&state->messages, old.message_id, &facts))
+    if (scan->session->ended || SUBSCRIPTION_QOS(scan->options) == 0 ||
+        retained_passed(buffer_bytes(&scan->cursor), topic) ||
+        !messages_facts(&state->messages, old->message_id, &facts) || !is_wanted(state, scan, old->message_id, &facts))
         return;
-    for (uint32_t i = 0; i < state->scan_count; i++) {
-        struct scan *scan = state->scans[i];
-        if (scan->session->ended || SUBSCRIPTION_QOS(scan->options) == 0 ||
-            !is_wanted(state, scan, old.message_id, &facts) || !topic_matches(scan->filter->text, topic) ||
-            retained_passed(buffer_bytes(&scan->cursor), topic))
-            continue;
-        queue_retained(state, scan, old.message_id, &facts);
-        if (session_held(state, scan->session)) {
-            struct effect *effect = effects_add(state->effects, EFFECT_QUEUED);
-            effect->session_id = scan->session->id;
-            effect->connection = scan->session->owner.connection;
-        }
-    }
+    queue_retained(state, scan, old->message_id, &facts);
+    session_tell_queued(state, scan->session);
 }
 
 /* The register no longer refers to this message. */

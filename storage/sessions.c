@@ -88,6 +88,10 @@ struct sharing *session_sharing(struct session *session)
 
 void session_free(struct session *session)
 {
+    for (struct scan *scan = session->first_scan, *next; scan != NULL; scan = next) {
+        next = scan->next;
+        scan_free(scan);
+    }
     for (uint32_t i = 0; i < session->subscription_count; i++)
         free(session->subscriptions[i]);
     for (uint32_t i = 0; i < session->membership_count; i++)
@@ -200,8 +204,8 @@ void session_end(struct state *state, struct session *session)
     work_add(state, WORK_SESSION, session->id, 0);
     if (session->will_epoch != 0)
         will_publish_now(state, session);
-    if (state->budget > 0)
-        session_clear(state, session);
+    assert(state->entry.clearing == NULL);
+    state->entry.clearing = session;
 }
 
 void session_expire(struct state *state, uint64_t id)
@@ -268,18 +272,13 @@ static bool clear_membership(struct state *state, struct session *session)
     return true;
 }
 
-void session_clear(struct state *state, struct session *session)
+bool session_clear(struct state *state, struct session *session)
 {
-    assert(session->ended);
-    bool left = true;
-    while (left && state->budget > 0) {
-        state->budget--;
-        left = scan_close_one(state, session) || clear_subscription(state, session) ||
-               clear_membership(state, session) || clear_queue(state, session) ||
-               clear_window(state, session) || clear_inbound(state, session);
-    }
-    if (left)
-        return;
+    assert(session->ended && state->budget > 0);
+    state->budget--;
+    if (scan_close_one(state, session) || clear_subscription(state, session) || clear_membership(state, session) ||
+        clear_queue(state, session) || clear_window(state, session) || clear_inbound(state, session))
+        return true;
     struct key key = key_of(session->id);
     store_delete(state->store, TABLE_SESSIONS, key_bytes(&key));
     work_remove(state, WORK_SESSION, session->id, 0);
@@ -288,6 +287,7 @@ void session_clear(struct state *state, struct session *session)
     dirty_list_remove(&state->dirty_sessions, &session->dirty_slot);
     session_map_remove(&state->sessions, session);
     session_free(session);
+    return false;
 }
 
 /* ---- QoS 2 from the client ---- */

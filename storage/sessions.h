@@ -41,12 +41,12 @@ void session_connect(struct state *state, struct session *session, struct owner 
 void session_detach(struct state *state, struct session *session);
 /* The connection has ended: the will is forgotten or scheduled, and the expiry runs. */
 void session_disconnect(struct state *state, struct session *session, bool with_will);
-/* Ends it; its delayed will is published. Rows are cleared as far as the budget reaches. */
+/* Ends it; its delayed will is published. Rows are cleared before the next command, as far as the budget reaches. */
 void session_end(struct state *state, struct session *session);
 /* TICK. Nothing if it is connected, or not there. */
 void session_expire(struct state *state, uint64_t id);
-/* Clears rows of an ended session within the budget, and frees it with the last one. */
-void session_clear(struct state *state, struct session *session);
+/* Clears one thing of an ended session, which takes one off the budget. false: nothing was left, and it is freed. */
+bool session_clear(struct state *state, struct session *session);
 
 /* Which session a connection belongs to. */
 void owner_row_put(struct state *state, const struct owner *owner, uint64_t session_id);

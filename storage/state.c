@@ -6,6 +6,11 @@
  *   epoch differs    stale: that life has ended, or is not ours to judge
  *   number           last + 1: applied; <= last: seen before; > last + 1: a gap, the origin sends again
  *
+ * An entry is applied in steps of counted work (state_apply_more). Between two of them the state is that of some place in the
+ * middle of the entry, or even of a command (state_amid_command); nothing but the next step may change it.
+ *
+ *   ENTRY_FIRST -> COMMANDS <-> COMMAND -> WORK -> LAST     before each: the message under way, the session that has ended
+ *
  * Whatever is in an entry, the applied index advances: an entry that cannot be read is skipped by every node alike. The
  * rows of TABLE_META are written, like all that is dirty, when the store is to be committed or hashed. */
 #include "state.h"
@@ -26,7 +31,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define ROWS_AT_ONCE 100 /* of work that clients wait for, without waiting for a CONTINUE */
+#define ROWS_AT_ONCE 100      /* of work that clients wait for, without waiting for a CONTINUE */
+#define LOOKS_MIN    100      /* in a step: so that each gets somewhere, whatever its stage looks up first */
+#define LOOKS_MAX    (1 << 20) /* in a step of state_apply(), which does all of them */
 
 static const struct command_settings default_settings = {
     .queue_messages_max = 100000,
@@ -310,8 +317,6 @@ static void free_things(struct state *state)
     struct session *session;
     struct filter *filter, *next_filter;
     uint32_t slot = 0;
-    for (uint32_t i = 0; i < state->scan_count; i++)
-        scan_free(state->scans[i]);
     while ((session = session_map_next(&state->sessions, &slot)) != NULL)
         session_free(session);
     session_map_release(&state->clients);
@@ -341,7 +346,8 @@ void state_close(struct state *state)
     buffer_release(&state->row);
     buffer_release(&state->assembled);
     buffer_release(&state->text);
-    free(state->scans);
+    buffer_release(&state->codes);
+    buffer_release(&state->publication.text);
     free(state->dirty_sessions.things);
     free(state->behind.things);
     free(state->dirty_filters.things);
@@ -357,112 +363,88 @@ void state_close(struct state *state)
 
 /* ---- applying ---- */
 
-static void apply_command(struct state *state, const struct command *command)
+/* false: it goes on with the next call, at the latest in the next step. */
+static bool apply_command(struct state *state, const struct command *command)
 {
     switch (command->type) { /* no default: the compiler names the case we forgot */
     case COMMAND_NODE_UP:
-        state->counts.undecodable++; /* it comes in a batch of its own only */
-        return;
+        return apply_node_up(state, &command->node_up);
     case COMMAND_NODE_DOWN:
-        apply_node_down(state, &command->node_down);
-        return;
+        return apply_node_down(state, &command->node_down);
     case COMMAND_CONTINUE:
-        work_step(state);
-        return;
+        return work_step(state);
     case COMMAND_TICK:
-        apply_tick(state);
-        return;
+        return apply_tick(state);
     case COMMAND_CHECKPOINT:
         state->checkpoint = true;
-        return;
+        return true;
     case COMMAND_SETTINGS:
         apply_settings(state, &command->settings);
-        return;
+        return true;
     case COMMAND_CONNECT:
         apply_connect(state, &command->connect);
-        return;
+        return true;
     case COMMAND_END:
         apply_end(state, &command->end);
-        return;
+        return true;
     case COMMAND_SUBSCRIBE:
-        apply_subscribe(state, &command->subscribe);
-        return;
+        return apply_subscribe(state, &command->subscribe);
     case COMMAND_UNSUBSCRIBE:
-        apply_unsubscribe(state, &command->unsubscribe);
-        return;
+        return apply_unsubscribe(state, &command->unsubscribe);
     case COMMAND_PUBLISH:
-        apply_publish(state, &command->publish);
-        return;
+        return apply_publish(state, &command->publish);
     case COMMAND_PUBREL:
         apply_pubrel(state, &command->pubrel);
-        return;
+        return true;
     case COMMAND_ACK:
-        apply_ack(state, &command->ack);
-        return;
+        return apply_ack(state, &command->ack);
     case COMMAND_PUBREC:
         apply_pubrec(state, &command->delivery);
-        return;
+        return true;
     case COMMAND_PUBCOMP:
         apply_pubcomp(state, &command->delivery);
-        return;
+        return true;
     case COMMAND_RETAINED_MORE:
         apply_retained_more(state, &command->retained_more);
-        return;
+        return true;
     case COMMAND_USER_ADD:
     case COMMAND_USER_PASSWORD:
     case COMMAND_USER_ENABLE:
     case COMMAND_USER_REMOVE:
     case COMMAND_USER_QUOTA:
         apply_user(state, command->type, &command->user);
-        return;
+        return true;
     case COMMAND_ROLE_ADD:
     case COMMAND_ROLE_REMOVE:
     case COMMAND_ROLE_RULE:
     case COMMAND_ROLE_GRANT:
         apply_role(state, command->type, &command->role);
-        return;
+        return true;
     case COMMAND_BAN:
         apply_ban(state, &command->ban);
-        return;
+        return true;
     }
+    return true;
 }
 
-static void apply_commands(struct state *state, struct bytes commands)
+/* Takes the next command out of the batch; false: there is none, or it cannot be found. */
+static bool next_command(struct state *state)
 {
-    struct reader in = reader_of(commands);
-    struct command command;
-    for (uint32_t number = 0; number < state->batch.count && in.rest.size > 0; number++) {
-        state->command_number = number;
-        state->position = POSITION(state->index_now, number);
-        state->counts.commands++;
-        if (command_decode(&in, &command) == STATUS_OK)
-            apply_command(state, &command);
-        else
-            state->counts.undecodable++;
-        if (in.failed)
-            return; /* not even its length: what is behind cannot be found */
-    }
-}
-
-/* The batch that begins a life holds one command, NODE_UP of its origin. */
-static enum batch_verdict apply_first_batch(struct state *state, struct bytes commands)
-{
-    struct reader in = reader_of(commands);
-    struct command command;
-    const struct node_record *record = &state->nodes[state->batch.origin_node];
-    if (state->batch.number != 0 || command_decode(&in, &command) != STATUS_OK || command.type != COMMAND_NODE_UP ||
-        command.node_up.node != state->batch.origin_node) {
-        state->counts.undecodable++;
-        return BATCH_STALE;
-    }
-    if (record->known &&
-        memcmp(record->boot_nonce, command.node_up.boot_nonce, sizeof record->boot_nonce) == 0)
-        return BATCH_SEEN;
-    state->command_number = 0;
-    state->position = POSITION(state->index_now, 0);
+    struct entry *entry = &state->entry;
+    if (state->command_number == state->batch.count || entry->commands.rest.size == 0 || entry->commands.failed)
+        return false;
+    state->position = POSITION(state->index_now, state->command_number);
     state->counts.commands++;
-    apply_node_up(state, &command.node_up);
-    return BATCH_APPLIED;
+    entry->begun = false;
+    entry->number = 0;
+    entry->order = 0;
+    if (command_decode(&entry->commands, &entry->command) == STATUS_OK) {
+        entry->stage = ENTRY_COMMAND;
+    } else {
+        state->counts.undecodable++;
+        state->command_number++; /* if not even its length can be read, what is behind cannot be found */
+    }
+    return true;
 }
 
 static enum batch_verdict judge(const struct state *state, const struct batch_header *batch)
@@ -475,21 +457,33 @@ static enum batch_verdict judge(const struct state *state, const struct batch_he
     return batch->number == record->last_batch + 1 ? BATCH_APPLIED : BATCH_GAP;
 }
 
-static void apply_batch(struct state *state, struct bytes commands)
+/* The batch that begins a life holds one command, NODE_UP of its origin. */
+static enum batch_verdict judge_first(struct state *state, struct bytes commands)
+{
+    struct reader in = reader_of(commands);
+    struct command command;
+    const struct node_record *record = &state->nodes[state->batch.origin_node];
+    if (state->batch.number != 0 || command_decode(&in, &command) != STATUS_OK || command.type != COMMAND_NODE_UP ||
+        command.node_up.node != state->batch.origin_node) {
+        state->counts.undecodable++;
+        return BATCH_STALE;
+    }
+    if (record->known &&
+        memcmp(record->boot_nonce, command.node_up.boot_nonce, sizeof record->boot_nonce) == 0)
+        return BATCH_SEEN;
+    state->batch.count = 1;
+    return BATCH_APPLIED;
+}
+
+static void begin_batch(struct state *state, struct bytes commands)
 {
     const struct batch_header *batch = &state->batch;
-    uint32_t place = effects_count(state->effects);
-    struct effect *effect = effects_add(state->effects, EFFECT_BATCH);
-    effect->batch.origin_node = batch->origin_node;
-    effect->batch.origin_epoch = batch->origin_epoch;
-    effect->batch.number = batch->number;
-
     enum batch_verdict verdict = BATCH_STALE;
     uint64_t expected = 0;
     if (batch->origin_node == 0 || batch->origin_node >= NODES_MAX) {
         state->counts.undecodable++;
     } else if (batch->origin_epoch == 0) {
-        verdict = apply_first_batch(state, commands);
+        verdict = judge_first(state, commands);
     } else {
         struct node_record *record = &state->nodes[batch->origin_node];
         verdict = judge(state, batch);
@@ -497,10 +491,16 @@ static void apply_batch(struct state *state, struct bytes commands)
         if (verdict == BATCH_APPLIED) {
             record->last_batch = batch->number;
             record->dirty = true;
-            apply_commands(state, commands);
         }
     }
-    effects_set_verdict(state->effects, place, verdict, verdict == BATCH_GAP ? expected : 0);
+    struct effect *effect = effects_add(state->effects, EFFECT_BATCH);
+    effect->batch.origin_node = batch->origin_node;
+    effect->batch.origin_epoch = batch->origin_epoch;
+    effect->batch.number = batch->number;
+    effect->batch.verdict = verdict;
+    effect->batch.expected = verdict == BATCH_GAP ? expected : 0;
+    state->entry.commands = reader_of(verdict == BATCH_APPLIED ? commands : bytes_of(NULL, 0));
+    state->entry.stage = ENTRY_COMMANDS;
 }
 
 /* The hash is of the state as of this entry, so it is taken when all of it has been applied. */
@@ -511,33 +511,139 @@ static void add_checkpoint(struct state *state)
     state_hash(state, effect->checkpoint.hash);
 }
 
-enum status state_apply(struct state *state, uint64_t index, uint64_t term, struct bytes entry,
-                        struct effects *effects)
+void state_apply_begin(struct state *state, uint64_t index, uint64_t term, struct bytes entry)
 {
-    assert(index == state->applied + 1);
-    struct bytes commands;
-    state->effects = effects;
-    state->index_now = index;
+    assert(index == state->applied + 1 && !state_applying(state));
+    state->entry = (struct entry){.stage = ENTRY_FIRST, .index = index, .term = term, .commands = reader_of(entry)};
+}
+
+bool state_applying(const struct state *state)
+{
+    return state->entry.stage != ENTRY_NONE;
+}
+
+bool state_amid_command(const struct state *state)
+{
+    return state->entry.stage == ENTRY_COMMAND || state->entry.clearing != NULL || publish_is_open(state);
+}
+
+static void begin_entry(struct state *state)
+{
+    struct bytes entry = state->entry.commands.rest, commands;
+    state->index_now = state->entry.index;
+    state->command_number = 0;
     state->budget = STEP_ROWS_MAX;
     state->checkpoint = false;
+    state->entry.stage = ENTRY_LAST;
     if (entry.size > 0 && batch_decode(entry, &state->batch, &commands) == STATUS_OK) {
         if (state->batch.stamp_ms > state->clock_ms)
             state->clock_ms = state->batch.stamp_ms;
-        apply_batch(state, commands);
-        work_at_once(state, ROWS_AT_ONCE);
+        begin_batch(state, commands);
     } else if (entry.size > 0) {
         state->counts.undecodable++;
     }
-    state->applied = index;
-    state->applied_term = term;
+}
+
+static void finish_entry(struct state *state)
+{
+    state->applied = state->entry.index;
+    state->applied_term = state->entry.term;
+    state->entry.stage = ENTRY_NONE;
     if (state->checkpoint)
         add_checkpoint(state);
+}
+
+/* What a command has left to be done before anything else; false: nothing. */
+static bool finish_former(struct state *state)
+{
+    struct entry *entry = &state->entry;
+    if (publish_is_open(state)) {
+        publish_more(state);
+        return true;
+    }
+    if (entry->clearing == NULL)
+        return false;
+    if (state->budget == 0 || !session_clear(state, entry->clearing))
+        entry->clearing = NULL;
+    return true;
+}
+
+static void apply_step(struct state *state)
+{
+    struct entry *entry = &state->entry;
+    if (finish_former(state))
+        return;
+    switch (entry->stage) {
+    case ENTRY_FIRST:
+        begin_entry(state);
+        return;
+    case ENTRY_COMMANDS:
+        if (next_command(state))
+            return;
+        entry->stage = ENTRY_WORK;
+        state->budget = state->budget < ROWS_AT_ONCE ? state->budget : ROWS_AT_ONCE;
+        return;
+    case ENTRY_COMMAND:
+        if (apply_command(state, &entry->command)) {
+            state->command_number++;
+            entry->stage = ENTRY_COMMANDS;
+        }
+        return;
+    case ENTRY_WORK:
+        if (work_at_once(state))
+            entry->stage = ENTRY_LAST;
+        return;
+    case ENTRY_LAST:
+        finish_entry(state);
+        return;
+    case ENTRY_NONE:
+        return;
+    }
+}
+
+/* Much that is dirty is written back before it is too much for one commit. */
+static void write_back_if_much(struct state *state)
+{
+    if (state->dirty_sessions.count >= DIRTY_MAX)
+        sessions_write_back(state);
+    if (state->dirty_memberships.count >= DIRTY_MAX)
+        memberships_write_back(state);
+    if (state->dirty_filters.count >= DIRTY_MAX)
+        filters_write_back(state);
+}
+
+enum status state_apply_more(struct state *state, struct effects *effects, uint64_t looks)
+{
+    state->effects = effects;
+    state->worked_max = state_worked(state) + (looks > LOOKS_MIN ? looks : LOOKS_MIN);
+    do {
+        state_look(state, 1);
+        apply_step(state);
+        write_back_if_much(state);
+    } while (state_applying(state) && !state_spent(state));
     state->effects = NULL;
     return store_status(state->store);
 }
 
+enum status state_apply(struct state *state, uint64_t index, uint64_t term, struct bytes entry,
+                        struct effects *effects)
+{
+    enum status status = STATUS_OK;
+    state_apply_begin(state, index, term, entry);
+    while (status == STATUS_OK && state_applying(state))
+        status = state_apply_more(state, effects, LOOKS_MAX);
+    return status;
+}
+
+uint64_t state_worked(const struct state *state)
+{
+    return state->looks + ROW_LOOKS * store_operations(state->store);
+}
+
 enum status state_commit(struct state *state)
 {
+    if (state_applying(state))
+        return STATUS_BUSY; /* half an entry must not be found after a restart */
     write_back(state);
     return store_commit(state->store);
 }

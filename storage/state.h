@@ -32,6 +32,18 @@ void state_close(struct state *state);
  * every node, and counted. Any status but STATUS_OK means that this node cannot go on (the store has failed). */
 enum status state_apply(struct state *state, uint64_t index, uint64_t term, struct bytes entry, struct effects *effects);
 
+/* The same in steps, so that no entry holds up a loop for long: state_apply_begin(), then state_apply_more() until it is no
+ * longer state_applying(). `entry` is borrowed until then. A step does some `looks` of work (state_worked) and appends the
+ * effects of that; the first is EFFECT_BATCH as above. Effects are carried out after each step, and cleared, as they may be
+ * many. Between steps the state may be read, unless it is amid a command; it is not committed. */
+void state_apply_begin(struct state *state, uint64_t index, uint64_t term, struct bytes entry);
+enum status state_apply_more(struct state *state, struct effects *effects, uint64_t looks);
+bool state_applying(const struct state *state);
+bool state_amid_command(const struct state *state);
+
+/* Work done since state_open(), in looks: at a thing in memory 1, at a row of the store 10; some 100 ns each. */
+uint64_t state_worked(const struct state *state);
+
 uint64_t state_applied(const struct state *state);       /* index of the last applied entry; 0 = none */
 uint64_t state_applied_term(const struct state *state);
 uint64_t state_clock_ms(const struct state *state);      /* cluster time: stamp of the last applied batch */
@@ -43,15 +55,16 @@ const struct command_settings *state_settings(const struct state *state);
 void state_hash(struct state *state, uint64_t hash[2]);
 
 /* Writes back what is held in memory, then commits the store's transaction. Call at 1,000 commands, after 5 to 10 ms,
- * when idle, and before a snapshot. STATUS_IO_ERROR, STATUS_NO_SPACE: the node cannot go on. */
+ * when idle, and before a snapshot. STATUS_IO_ERROR, STATUS_NO_SPACE: the node cannot go on. STATUS_BUSY: amid an entry. */
 enum status state_commit(struct state *state);
 
 /* ---- what the delivery of this node reads ---- */
 
-/* Where a QoS 0 message is to go. All of it lives until effects_clear(). */
+/* Where a QoS 0 message is to go, or a part of it. All of it lives until effects_clear(). */
 struct match {
     const struct target *targets;        /* sessions held here */
     uint32_t count;
+    /* With the last part: */
     uint64_t nodes;                      /* a bit (1 << id) for each other node that is to get a copy */
     const struct group_choice *choices;  /* groups whose turn is a member at one of those nodes: it has to be told */
     uint32_t choice_count;
@@ -63,12 +76,13 @@ struct group_choice {
 };
 
 /* Matches a QoS 0 message that was published here against the subscriptions of sessions held here and elsewhere. In each
- * group the turn goes round all members that are connected here or at a node in `reachable` (bits). */
-void state_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
-                 struct match *match);
+ * group the turn goes round all members that are connected here or at a node in `reachable` (bits). In steps:
+ * state_match_more() gives up to 1,000 targets for some `looks` of work (state_worked); false: that was the last part. What
+ * `message` and `groups` point at is borrowed until then; one match is under way at a time, and no entry is amid a command. */
+void state_match_begin(struct state *state, const struct message *message, uint64_t reachable);
 /* The same for a copy that another node has sent: the sessions held here, and a member of each of `groups`. */
-void state_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
-                      struct effects *effects, struct match *match);
+void state_match_copy_begin(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count);
+bool state_match_more(struct state *state, struct effects *effects, uint64_t looks, struct match *match);
 
 /* The first delivery after `after` that session `session_id` still has to get or to complete: the merge of its own
  * queue and its broadcast queues. The target says how; *message borrows until the next call on `state`. `released`:

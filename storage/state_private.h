@@ -13,6 +13,10 @@
  *   security.[ch]      users, roles, bans; rights.[ch]: what rules mean
  *   wills.[ch]  due.[ch]  work.[ch]      wills; what happens by the clock; what is done in steps
  *
+ * Everything whose length an outsider controls is done in steps (state_apply_more): a loop of that kind asks
+ * state_spent() and remembers in struct entry or struct publication where it is. Nothing else happens to the state before
+ * it goes on there, so what is replicated does not depend on how long steps are. What is in `budget` does: it is of the batch.
+ *
  * Sessions, subscriptions, filters and memberships live in memory and as rows. Rows that change with every message
  * (counts, cursors) are written back when the store is to be committed or hashed: `dirty` says that one differs from
  * its row. The in-memory form holds nothing that its rows do not say, so it does not matter when that happens. */
@@ -36,6 +40,8 @@
 #define STEP_ROWS_MAX 1000        /* long work: rows per batch */
 #define RETAINED_AT_ONCE_MAX 100  /* by a SUBSCRIBE; the rest is a scan */
 #define NOT_LISTED UINT32_MAX
+#define DIRTY_MAX 512             /* rows of one kind that wait to be written back, while an entry is applied */
+#define ROW_LOOKS 10              /* an operation on a row costs as much as so many looks at things in memory */
 #define NO_UNTIL UINT64_MAX
 
 /* ---- lists of things that know their slot: those whose rows are to be written back, and others ---- */
@@ -67,6 +73,8 @@ struct filter {
         uint32_t node, count;
     } *nodes;
     uint32_t node_count;
+    uint64_t match_mark;             /* serial of the last publication that it matched */
+    struct scan *first_scan, *last_scan; /* open ones, in the order of their SUBSCRIBEs */
     UT_hash_handle hh;               /* by id */
 };
 
@@ -76,6 +84,7 @@ struct subscription {
     uint32_t subscription_id;
     uint8_t options;
     uint32_t local_slot;             /* in filter->local, or NOT_LISTED */
+    struct scan *scan;               /* NULL: none is open */
 };
 
 /* All sessions that subscribe to one $share/name/filter. */
@@ -149,7 +158,7 @@ struct session {
     uint16_t in_flight;              /* QoS 2, admitted; at most receive_maximum */
     uint16_t client_id_size;
     uint32_t inbound;                /* QoS 2 packet ids that the client has open */
-    uint32_t scan_count;
+    struct scan *first_scan, *last_scan; /* open ones, by position, number */
     uint64_t expires_ms;             /* cluster time; 0: connected, or never */
     uint64_t will_epoch;             /* client epoch under which the will is stored; 0: none */
     uint64_t will_due_ms;            /* 0: the connection is up */
@@ -184,6 +193,9 @@ static inline struct bytes session_client_id(const struct session *session)
 struct scan {
     struct session *session;
     struct filter *filter;
+    struct subscription *subscription;
+    struct scan *next, *previous;    /* of the session */
+    struct scan *next_of_filter, *previous_of_filter;
     uint64_t position;               /* of the SUBSCRIBE */
     uint32_t number;                 /* of the filter in it */
     uint32_t subscription_id;
@@ -242,6 +254,56 @@ struct session_list {
     uint32_t count, capacity;
 };
 
+/* ---- a message that is being published; see publish.c ---- */
+
+struct publication {
+    uint8_t stage;                   /* enum publish_stage; 0: none is under way */
+    bool register_only, retained;
+    bool matched;                    /* somebody subscribes to it */
+    struct message message;          /* what it points at lies in the entry, or in `text` */
+    struct buffer text;
+    uint64_t serial;                 /* marks the sessions and filters that it has met */
+    uint64_t message_id;             /* 0: QoS 0 outside the log */
+    struct filter **filters;         /* that matched */
+    uint32_t filter_count;
+    struct group_list **lists;       /* of groups that matched */
+    uint32_t list_count;
+    uint64_t references;
+    struct retained_entry old;       /* what the topic retains until now */
+    const uint64_t *only_filter;     /* if there is one filter and it is broadcast: its id, shared by the targets of a page */
+    uint32_t at, within;             /* how far this stage is */
+    struct scan *scan;
+    struct effects *effects;         /* where the copies of what targets borrow are made */
+    uint64_t reachable, nodes;       /* QoS 0 outside the log: the nodes whose members count, and those that get a copy */
+    const uint64_t *given;           /* a copy from another node: the groups that it is for */
+    uint32_t given_count;
+};
+
+/* ---- an entry that is being applied; see state.c ---- */
+
+enum entry_stage {
+    ENTRY_NONE,
+    ENTRY_FIRST,
+    ENTRY_COMMANDS,                  /* between two of them */
+    ENTRY_COMMAND,                   /* in one of them */
+    ENTRY_WORK,
+    ENTRY_LAST,
+};
+
+struct entry {
+    enum entry_stage stage;
+    uint64_t index, term;
+    struct reader commands;
+    struct command command;
+    bool begun;                      /* the command: what is below is about it */
+    struct session *session;
+    struct reader rest, rest2;
+    uint32_t number;                 /* of the next filter */
+    uint32_t room, rows;             /* of a SUBSCRIBE: retained messages to queue, rows to look at */
+    uint64_t order;                  /* of an ACK */
+    struct session *clearing;        /* has ended, and is cleared before anything else is done; NULL: none */
+};
+
 struct state {
     struct store *store;             /* borrowed */
     uint32_t self;
@@ -254,8 +316,7 @@ struct state {
     struct session_map clients;      /* by client id, living ones */
     struct filter *filters;          /* by id */
     struct dirty_list behind;        /* sessions with retained messages of QoS 0 in their queue; in any order */
-    struct scan **scans;             /* by session, position, number */
-    uint32_t scan_count, scan_capacity;
+    uint32_t scan_count;
     struct node_record nodes[NODES_MAX];
 
     uint64_t applied, applied_term;
@@ -276,10 +337,15 @@ struct state {
     struct batch_header batch;
     uint32_t budget;                 /* rows of long work that this batch may still do */
     bool checkpoint;
+    struct entry entry;
+    struct publication publication;  /* of the entry */
+    struct publication live;         /* QoS 0 outside the log; never both at once */
+    uint64_t looks;                  /* at things in memory, since it was opened */
+    uint64_t worked_max;             /* of state_worked(), in this step */
 
     /* Room that is used again and again. */
     uint64_t publish_serial;
-    struct buffer row, assembled, text;
+    struct buffer row, assembled, text, codes;
     struct u32_list ids, read_ids;
     struct number_list read_filters;
     struct session_list hits;
@@ -296,6 +362,19 @@ void *list_room(void *list, uint32_t count);
 
 void u32_list_add(struct u32_list *list, uint32_t item);
 void number_list_add(struct number_list *list, uint64_t item);
+
+/* ---- work is counted, so that it can be done in steps ---- */
+
+static inline void state_look(struct state *state, uint64_t things)
+{
+    state->looks += things;
+}
+
+/* The step is over: what can wait for the next one does. */
+static inline bool state_spent(const struct state *state)
+{
+    return state_worked(state) >= state->worked_max;
+}
 
 /* A new effect that answers the command being applied. */
 struct effect *outcome_add(struct state *state, enum effect_type type, enum outcome outcome);

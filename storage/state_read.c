@@ -7,16 +7,21 @@
 #include "sessions.h"
 #include "window.h"
 
-void state_match(struct state *state, const struct message *message, uint64_t reachable, struct effects *effects,
-                 struct match *match)
+void state_match_begin(struct state *state, const struct message *message, uint64_t reachable)
 {
-    publish_match(state, message, reachable, effects, match);
+    publish_live_begin(state, message, reachable, NULL, 0);
 }
 
-void state_match_copy(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count,
-                      struct effects *effects, struct match *match)
+void state_match_copy_begin(struct state *state, const struct message *message, const uint64_t *groups, uint32_t group_count)
 {
-    publish_match_copy(state, message, groups, group_count, effects, match);
+    static const uint64_t none = 0;
+    publish_live_begin(state, message, 0, groups != NULL ? groups : &none, group_count);
+}
+
+bool state_match_more(struct state *state, struct effects *effects, uint64_t looks, struct match *match)
+{
+    state->worked_max = state_worked(state) + (looks > 0 ? looks : 1);
+    return publish_live_more(state, effects, match);
 }
 
 static void *copy_into(struct effects *arena, const void *data, size_t size)
@@ -73,7 +78,7 @@ enum status state_next_queued(struct state *state, uint64_t session_id, uint64_t
 bool state_retained_scan(const struct state *state, uint64_t session_id, uint64_t *subscribe_position)
 {
     const struct session *session = session_by_id(state, session_id);
-    const struct scan *scan = session != NULL ? scan_first(state, session) : NULL;
+    const struct scan *scan = session != NULL ? scan_first(session) : NULL;
     if (scan == NULL)
         return false;
     *subscribe_position = scan->position;

@@ -130,13 +130,14 @@ static void disconnect_subscription(struct subscription *subscription)
 
 void subscriptions_connect(struct state *state, struct session *session)
 {
+    state_look(state, session->subscription_count);
     for (uint32_t i = 0; i < session->subscription_count; i++)
         connect_subscription(state, session->subscriptions[i]);
 }
 
 void subscriptions_disconnect(struct state *state, struct session *session)
 {
-    (void)state;
+    state_look(state, session->subscription_count);
     for (uint32_t i = 0; i < session->subscription_count; i++)
         disconnect_subscription(session->subscriptions[i]);
 }
@@ -280,8 +281,8 @@ static void put_row(struct state *state, const struct subscription *subscription
     store_put(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key), buffer_bytes(&state->row));
 }
 
-struct filter *subscription_set(struct state *state, struct session *session, struct bytes text, uint8_t options,
-                                uint32_t subscription_id)
+struct subscription *subscription_set(struct state *state, struct session *session, struct bytes text,
+                                      uint8_t options, uint32_t subscription_id)
 {
     struct filter *filter = filter_by_text(state, text);
     if (filter == NULL) {
@@ -294,7 +295,7 @@ struct filter *subscription_set(struct state *state, struct session *session, st
         if (session->owner.client_epoch != 0)
             connect_subscription(state, subscription);
     } else if (subscription->options == options && subscription->subscription_id == subscription_id) {
-        return filter;
+        return subscription;
     } else if (is_member(subscription)) {
         member_leave(state, subscription);
     }
@@ -304,13 +305,14 @@ struct filter *subscription_set(struct state *state, struct session *session, st
         member_join(state, subscription);
     put_row(state, subscription);
     filter_settle(state, filter); /* its last member may have become a subscriber with QoS 0 */
-    return filter;
+    return subscription;
 }
 
 void subscription_remove(struct state *state, struct subscription *subscription)
 {
     struct session *session = subscription->session;
     struct filter *filter = subscription->filter;
+    assert(subscription->scan == NULL);
     struct key key = key_pair(session->id, filter->id);
     store_delete(state->store, TABLE_SUBSCRIPTIONS, key_bytes(&key));
     if (is_member(subscription))

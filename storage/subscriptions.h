@@ -20,8 +20,8 @@ void filter_settle(struct state *state, struct filter *filter);
 
 struct subscription *subscription_find(const struct session *session, uint64_t filter_id); /* NULL: none */
 /* Makes or replaces; from the next message on these options hold. */
-struct filter *subscription_set(struct state *state, struct session *session, struct bytes filter, uint8_t options,
-                                uint32_t subscription_id);
+struct subscription *subscription_set(struct state *state, struct session *session, struct bytes filter,
+                                      uint8_t options, uint32_t subscription_id);
 void subscription_remove(struct state *state, struct subscription *subscription);
 
 /* The session is now, or is no longer, connected at its owner's node. */

@@ -74,16 +74,6 @@ static void forget_row(struct state *state, uint64_t session_id, uint64_t client
     messages_release(&state->messages, row.message_id, 1);
 }
 
-/* A copy that lives as long as the effects: publishing writes to the store, from which messages are borrowed. */
-static struct bytes keep(struct state *state, struct bytes bytes)
-{
-    if (bytes.size == 0)
-        return bytes_of(NULL, 0);
-    void *copy = effects_allocate(state->effects, bytes.size);
-    memcpy(copy, bytes.data, bytes.size);
-    return bytes_of(copy, bytes.size);
-}
-
 /* With the rights of now. */
 static bool is_permitted(const struct state *state, const struct will_row *row, struct bytes topic)
 {
@@ -105,18 +95,13 @@ static void publish_row(struct state *state, uint64_t session_id, uint64_t clien
     if (!row_get(state, session_id, client_epoch, &row) ||
         !messages_get(&state->messages, row.message_id, &state->assembled, &message))
         return;
-    bool permitted = is_permitted(state, &row, message.topic);
-    message.topic = keep(state, message.topic);
-    message.payload = keep(state, message.payload);
-    message.properties = keep(state, message.properties);
+    message.origin_session = 0;
+    if (is_permitted(state, &row, message.topic))
+        publish_begin_copy(state, &message, row.message_expiry_s);
+    else
+        state->counts.wills_refused++;
     row_delete(state, session_id, client_epoch);
     messages_release(&state->messages, row.message_id, 1);
-    if (!permitted) {
-        state->counts.wills_refused++;
-        return;
-    }
-    message.origin_session = 0;
-    publish_message(state, &message, row.message_expiry_s, false);
 }
 
 void will_forget(struct state *state, struct session *session)

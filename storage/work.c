@@ -75,7 +75,7 @@ static bool admit_filter_step(struct state *state, uint64_t filter_id)
     struct key key = key_triple(WORK_ADMIT_FILTER, filter_id, 0);
     struct admit_progress progress = progress_get(state, key);
     struct key prefix = key_of(filter_id);
-    while (state->budget > 0) {
+    do {
         struct key last = key_pair(filter_id, progress.last_session);
         struct row row;
         bool found = store_first_after(state->store, TABLE_MEMBERS, key_bytes(&last), &row);
@@ -83,14 +83,14 @@ static bool admit_filter_step(struct state *state, uint64_t filter_id)
             if (!progress.again)
                 return false;
             progress = (struct admit_progress){0};
-            continue;
+            continue; /* the budget has not changed, so it goes on unless the step is over */
         }
         progress.last_session = key_number(row.key, 1);
         state->budget--;
         struct session *session = session_by_id(state, progress.last_session);
         if (session != NULL)
             session_advance(state, session);
-    }
+    } while (state->budget > 0 && !state_spent(state));
     progress_put(state, key, progress);
     return true;
 }
@@ -118,8 +118,8 @@ static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64
         struct session *session = session_by_id(state, a);
         if (session == NULL)
             return false;
-        session_clear(state, session); /* removes the note when it is done */
-        return true;
+        session_clear(state, session); /* removes the note when it is done, and */
+        return true;                   /* does not leave that to us */
     }
     case WORK_GROUP:
         return group_hand_on(state, a);
@@ -131,37 +131,34 @@ static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64
     return false;
 }
 
-/* All of one kind, within the budget. */
-static void do_all(struct state *state, enum work_kind kind)
+static void do_row(struct state *state, const struct row *row)
 {
-    struct key prefix = key_of(kind);
-    struct row row;
-    while (state->budget > 0 &&
-           row_in(key_bytes(&prefix), store_first_at(state->store, TABLE_GARBAGE, key_bytes(&prefix), &row), &row)) {
-        uint64_t a = key_number(row.key, 1), b = key_number(row.key, 2);
-        if (!do_work(state, kind, a, b))
-            work_remove(state, kind, a, b);
-    }
+    enum work_kind kind = (enum work_kind)key_number(row->key, 0);
+    uint64_t a = key_number(row->key, 1), b = key_number(row->key, 2);
+    if (!do_work(state, kind, a, b))
+        work_remove(state, kind, a, b);
 }
 
-void work_at_once(struct state *state, uint32_t rows)
+bool work_at_once(struct state *state)
 {
     static const enum work_kind kinds[] = {WORK_ADMIT_FILTER, WORK_GROUP_OFFER, WORK_GROUP};
-    uint32_t kept = state->budget > rows ? state->budget - rows : 0;
-    state->budget -= kept;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && state->work_count > 0; i++)
-        do_all(state, kinds[i]);
-    state->budget += kept;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && state->work_count > 0 && state->budget > 0; i++) {
+        struct key prefix = key_of(kinds[i]);
+        struct row row;
+        if (!row_in(key_bytes(&prefix), store_first_at(state->store, TABLE_GARBAGE, key_bytes(&prefix), &row), &row))
+            continue;
+        do_row(state, &row);
+        return false;
+    }
+    return true;
 }
 
-void work_step(struct state *state)
+bool work_step(struct state *state)
 {
     struct key zero = key_of(0);
     struct row row;
-    while (state->budget > 0 && store_first_at(state->store, TABLE_GARBAGE, key_bytes(&zero), &row)) {
-        enum work_kind kind = (enum work_kind)key_number(row.key, 0);
-        uint64_t a = key_number(row.key, 1), b = key_number(row.key, 2);
-        if (!do_work(state, kind, a, b))
-            work_remove(state, kind, a, b);
-    }
+    if (state->budget == 0 || !store_first_at(state->store, TABLE_GARBAGE, key_bytes(&zero), &row))
+        return true;
+    do_row(state, &row);
+    return false;
 }

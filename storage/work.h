@@ -29,11 +29,11 @@ void work_load(struct state *state);
 /* A QoS 2 message was added to the broadcast queue of `filter`. */
 void work_admit_filter(struct state *state, uint64_t filter_id);
 
-/* What clients wait for, up to `rows`, so that it need not wait for a CONTINUE: admissions to members of filters, and what
- * groups hand on. */
-void work_at_once(struct state *state, uint32_t rows);
+/* One piece of what clients wait for, so that it need not wait for a CONTINUE: admissions to members of filters, and what
+ * groups hand on. true: nothing is left, or the budget is used up. */
+bool work_at_once(struct state *state);
 
-/* Works until the budget of the batch is used up, or nothing is left. */
-void work_step(struct state *state);
+/* One piece of any work; true: nothing is left, or the budget is used up. */
+bool work_step(struct state *state);
 
 #endif

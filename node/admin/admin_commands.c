@@ -212,6 +212,7 @@ static void put_client_metrics(struct buffer *body, struct core *core)
         [DROP_TOO_LARGE] = "too-large",
         [DROP_EXPIRED] = "expired",
         [DROP_NO_LINK] = "no-link",
+        [DROP_BEHIND] = "behind",
     };
     static const char *const results[CONNECT_RESULTS] = {
         [CONNECT_ACCEPTED] = "accepted",

@@ -349,7 +349,7 @@ void client_outcome(struct client *client, const struct effect *effect, uint32_t
 
 static uint64_t keep_alive_deadline(const struct client *client)
 {
-    bool unread = client->stalled && client_output(client) <= client->node->limits.output_bytes_max;
+    bool unread = (client->stalled || client->postponed) && client_output(client) <= client->node->limits.output_bytes_max;
 
     if (client->keep_alive_s == 0 || unread) /* whom we do not read we cannot blame for silence, unless it began */
         return UINT64_MAX;

@@ -93,6 +93,7 @@ struct client {
     bool close_wanted : 1, close_flush : 1, close_called : 1;
     bool reading_off : 1, reading_changed : 1;
     bool stalled : 1;               /* has input that may not be looked at now */
+    bool postponed : 1;             /* or not in this turn */
     bool in_work : 1, in_dirty : 1, in_acks : 1, in_stalled : 1;
 
     uint32_t commands_pending;

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORK_ROUNDS 4 /* what one client's packets cause for others is done in the same turn, but not for ever */
+#define COMMAND_LOOKS 500 /* a store transaction holds about so much work for each of commit_commands */
+#define WORK_ROUNDS   4   /* what one client's packets cause for others is done in the same turn, but not for ever */
 
 /* ---- making and freeing ---- */
 
@@ -124,8 +125,15 @@ void core_free(struct core *core)
     registry_release(&core->registry);
     free_held(core);
     outbox_pool_release(&core->pool);
-    for (uint32_t node = 0; node < NODES_MAX; node++)
+    for (uint32_t node = 0; node < NODES_MAX; node++) {
         buffer_release(&core->peers[node].messages);
+        buffer_release(&core->peers[node].arrived);
+    }
+    buffer_release(&core->live.text);
+    buffer_release(&core->live.groups);
+    core_forget_entry(core);
+    deliver_over(core);
+    free(core->forms);
     free(core->work.numbers);
     free(core->stalled.numbers);
     free(core->dirty.numbers);
@@ -155,6 +163,26 @@ void work_list_add(struct later_list *list, const struct client *client)
         list->numbers = memory_resize(list->numbers, list->capacity * sizeof(*list->numbers));
     }
     list->numbers[list->count++] = client->number;
+}
+
+bool later_list_drop(struct later_list *list, uint32_t count)
+{
+    list->count -= count;
+    if (list->count > 0)
+        memmove(list->numbers, list->numbers + count, list->count * sizeof(*list->numbers));
+    return list->count > 0;
+}
+
+void later_list_join(struct later_list *list, struct later_list *more)
+{
+    if (list->count + more->count > list->capacity) {
+        list->capacity = list->count + more->count;
+        list->numbers = memory_resize(list->numbers, list->capacity * sizeof(*list->numbers));
+    }
+    if (more->count > 0)
+        memcpy(list->numbers + list->count, more->numbers, more->count * sizeof(*more->numbers));
+    list->count += more->count;
+    free(more->numbers);
 }
 
 void core_want_work(struct core *core, struct client *client)
@@ -366,9 +394,10 @@ static void expire_timers(struct core *core)
 {
     struct timer *timer;
 
-    while ((timer = timers_expire(&core->timers, core->now_ms)) != NULL) {
+    for (uint32_t i = 0; i < TIMERS_MAX && (timer = timers_expire(&core->timers, core->now_ms)) != NULL; i++) {
         struct client *client = (struct client *)timer; /* its first member */
 
+        core->other_looks += PACKET_LOOKS;
         if (client->phase == CLIENT_NEW && client->stalled && client_deadline(client) <= core->now_ms) {
             core_refuse_stalled(core, client);
             continue;
@@ -382,9 +411,11 @@ static void expire_timers(struct core *core)
 /* Those who had to wait are looked at again, once there is room for all of them. */
 static void resume_stalled(struct core *core)
 {
-    if (core->stalled.count == 0 || core_pressed(core) || !core->node.available)
+    uint32_t count = core->stalled.count < WAKES_MAX ? core->stalled.count : WAKES_MAX;
+
+    if (count == 0 || core_pressed(core) || !core->node.available)
         return;
-    for (uint32_t i = 0; i < core->stalled.count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct client *client = registry_find(&core->registry, core->stalled.numbers[i]);
 
         if (client == NULL)
@@ -393,7 +424,8 @@ static void resume_stalled(struct core *core)
         if (client->stalled)
             core_want_work(core, client);
     }
-    core->stalled.count = 0;
+    core->other_looks += count;
+    later_list_drop(&core->stalled, count);
 }
 
 static void work_for(struct core *core, struct client *client)
@@ -401,31 +433,36 @@ static void work_for(struct core *core, struct client *client)
     uint64_t number = client->number;
 
     client->in_work = false;
-    if (client->input.size > 0 && (client->phase == CLIENT_NEW || client->phase == CLIENT_CONNECTED))
+    if (client->input.size > 0 && client->phase <= CLIENT_CONNECTED && client->phase != CLIENT_CONNECTING)
         core_take_input(core, client, bytes_of(NULL, 0));
     client = registry_find(&core->registry, number);
     if (client != NULL && client->phase == CLIENT_CONNECTED)
         deliver_more(core, client);
 }
 
+/* Whether there is time for more from clients: for what they have sent, and for what is queued for them. */
+static bool may_work(const struct core *core)
+{
+    return !core_busy(core) && core->input_looks < INPUT_LOOKS && core->queues_looks < QUEUES_LOOKS;
+}
+
 static void do_work(struct core *core)
 {
-    for (int round = 0; round < WORK_ROUNDS && core->work.count > 0; round++) {
+    for (int round = 0; round < WORK_ROUNDS && core->work.count > 0 && may_work(core); round++) {
         struct later_list now = core->work;
+        uint32_t i = 0;
 
         core->work = (struct later_list){0};
-        for (uint32_t i = 0; i < now.count; i++) {
+        for (; i < now.count && may_work(core); i++) {
             struct client *client = registry_find(&core->registry, now.numbers[i]);
 
+            core->other_looks++;
             if (client != NULL)
                 work_for(core, client);
         }
-        if (core->work.capacity == 0) {
-            now.count = 0;
-            core->work = now;
-        } else {
-            free(now.numbers);
-        }
+        later_list_drop(&now, i);
+        later_list_join(&now, &core->work);
+        core->work = now;
     }
 }
 
@@ -444,14 +481,20 @@ static void commit_store(struct core *core)
 {
     enum status status;
 
-    if (core->uncommitted_ms == UINT64_MAX || (core->uncommitted_commands < core->node.limits.commit_commands &&
-                                               core->uncommitted_ms + core->node.limits.commit_ms > core->now_ms))
+    uint64_t work = state_worked(core->state) - core->committed_work;
+    const struct core_limits *limits = &core->node.limits;
+    bool much = core->uncommitted_commands >= limits->commit_commands ||
+                work >= (uint64_t)limits->commit_commands * COMMAND_LOOKS;
+
+    if (core->uncommitted_ms == UINT64_MAX || state_applying(core->state) ||
+        (!much && core->uncommitted_ms + limits->commit_ms > core->now_ms))
         return;
     status = state_commit(core->state);
     if (status != STATUS_OK)
         core_trouble(core, status, "the store cannot commit");
     core->uncommitted_ms = UINT64_MAX;
     core->uncommitted_commands = 0;
+    core->committed_work = state_worked(core->state);
 }
 
 static void tell_consensus(struct core *core)
@@ -495,14 +538,40 @@ static void flush_one(struct core *core, struct client *client)
 
 static void flush(struct core *core)
 {
-    for (uint32_t i = 0; i < core->dirty.count; i++) {
+    uint32_t count = core->dirty.count < WRITES_MAX ? core->dirty.count : WRITES_MAX;
+
+    for (uint32_t i = 0; i < count; i++) {
         struct client *client = registry_find(&core->registry, core->dirty.numbers[i]);
 
         if (client != NULL)
             flush_one(core, client);
     }
-    core->dirty.count = 0;
+    core->other_looks += count * WRITE_LOOKS;
+    later_list_drop(&core->dirty, count);
     core_flush_qos0(core);
+}
+
+/* What was under way when the former turn ended; then what came meanwhile. */
+static void go_on(struct core *core)
+{
+    if (state_applying(core->state))
+        core_apply_more(core, core->apply_looks < APPLY_LOOKS ? APPLY_LOOKS - core->apply_looks : 0);
+    else if (core->live.open)
+        core_live_more(core, core->input_looks < INPUT_LOOKS ? INPUT_LOOKS - core->input_looks : 0);
+    core_take_arrived(core);
+}
+
+static void end_turn(struct core *core)
+{
+    uint64_t looks = core->input_looks + core->apply_looks + core->queues_looks + core->other_looks;
+
+    if (looks > core->node.stats.turn_looks_max)
+        core->node.stats.turn_looks_max = looks;
+    core->input_looks = core->apply_looks = core->queues_looks = core->other_looks = 0;
+    if (!core->live.open)
+        core->breather = false;
+    if (!core_busy(core))
+        deliver_over(core);
 }
 
 void core_turn(struct core *core, uint64_t now_ms)
@@ -510,6 +579,7 @@ void core_turn(struct core *core, uint64_t now_ms)
     core->now_ms = now_ms;
     core_check_health(core);
     expire_timers(core);
+    go_on(core);
     resume_stalled(core);
     do_work(core);
     propose(core);
@@ -519,6 +589,12 @@ void core_turn(struct core *core, uint64_t now_ms)
     commit_store(core);
     tell_consensus(core);
     flush(core);
+    end_turn(core);
+}
+
+bool core_takes_input(const struct core *core)
+{
+    return !core_busy(core) && !core->breather && core->input_looks < INPUT_LOOKS;
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -530,7 +606,7 @@ uint64_t core_deadline(const struct core *core)
 {
     uint64_t at = earlier(earlier(timers_next_ms(&core->timers), core->acks_ms), core->sys.next_ms);
 
-    if (core->work.count > 0 || core->acks_urgent || core->dirty.count > 0)
+    if (core->work.count > 0 || core->acks_urgent || core->dirty.count > 0 || core_busy(core) || core->sys.next > 0)
         return core->now_ms;
     if (core->node.limit_reached)
         at = earlier(at, core->limits_told_ms);

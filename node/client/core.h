@@ -128,6 +128,8 @@ struct core_origin {
 /* A connection is ready for MQTT: accepted, and done with TLS and the like. Returns its number (never 0), unique for
  * the life of the core. */
 uint64_t core_open(struct core *core, void *conn, const struct core_origin *origin, uint64_t now_ms);
+/* Whether bytes are welcome in this turn. What arrives all the same is kept, and looked at later. */
+bool core_takes_input(const struct core *core);
 /* Bytes have arrived; borrowed for the call. Ignored for a connection that the core is closing. */
 void core_received(struct core *core, uint64_t connection, struct bytes bytes, uint64_t now_ms);
 /* So many bytes of what write() was given have left for the kernel. */
@@ -140,6 +142,13 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms);
 /* The committed entry at `index`, in order; `entry` is empty for entries without a command. Borrowed for the call.
  * It is applied at once. */
 void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
+
+/* The same in steps, for a driver that has other things to do: what is left goes on with each core_turn(). `entry` is
+ * borrowed until core_takes_entries() is true again, which is to be asked before the first, too. */
+void core_take_entry(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
+bool core_takes_entries(const struct core *core);
+/* Amid an entry: state_commit() is not to be called. */
+bool core_applying(const struct core *core);
 
 /* What consensus knows: who leads, which nodes are linked or silent, whether anything can be committed (G8). Hand in a
  * fresh one (consensus_status) in each turn, before core_turn(); after a pause of the process, first of all. */
@@ -179,6 +188,7 @@ enum core_drop {               /* why a message did not reach a client */
     DROP_TOO_LARGE,            /* beyond the client's Maximum Packet Size */
     DROP_EXPIRED,
     DROP_NO_LINK,              /* QoS 0 for a node that is not linked */
+    DROP_BEHIND,               /* batches of QoS 0 from a node that sends more than this one delivers */
     DROP_COUNT,
 };
 
@@ -228,6 +238,7 @@ struct core_stats {
     uint64_t commands_pending, commands_pending_bytes;    /* gauge: proposed, not applied */
     uint64_t output_bytes, input_bytes;    /* gauge: held for clients */
     uint64_t paused_clients;               /* gauge: not read, by back-pressure */
+    uint64_t turn_looks_max;               /* the most work of a turn: things looked at, and what costs as much */
     uint64_t turn_longest_us;              /* set by the driver, if it measures */
 };
 void core_stats(const struct core *core, struct core_stats *stats);

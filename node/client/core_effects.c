@@ -118,7 +118,9 @@ static void carry_out(struct core *core, const struct effect *effect)
 {
     switch (effect->type) {
     case EFFECT_MESSAGE:
-        deliver_message(core, effect->message.message, effect->message.targets, effect->message.count);
+        deliver_message(core, effect->message.message_id, effect->message.message, effect->message.targets,
+                        effect->message.count);
+        core->apply_looks += TARGET_LOOKS * effect->message.count;
         return;
     case EFFECT_QUEUED:
     case EFFECT_ADMITTED: read_queue(core, effect); return;
@@ -140,60 +142,113 @@ static void carry_out(struct core *core, const struct effect *effect)
     }
 }
 
-static void carry_out_all(struct core *core, uint64_t index, struct bytes entry)
+/* Whose batch it is. */
+static void note_batch(struct core *core, const struct effect *effect)
 {
     const uint64_t *cookies = NULL;
-    uint64_t *own = NULL;
     uint32_t count = 0;
+    enum proposer_event event =
+        proposer_applied(core->proposer, core->entry_index, core->entry, effect, &cookies, &count);
 
+    if (event == PROPOSER_FENCED)
+        core->life_over = true;
+    if (event != PROPOSER_DONE)
+        return;
+    core->cookies = memory_copy(cookies, count * sizeof(*cookies)); /* outcomes propose, which ends the borrowing */
+    core->cookie_count = count;
+}
+
+static void carry_out_all(struct core *core)
+{
     for (uint32_t i = 0; i < effects_count(core->effects); i++) {
         const struct effect *effect = effects_at(core->effects, i);
 
-        if (effect->type == EFFECT_BATCH) {
-            enum proposer_event event = proposer_applied(core->proposer, index, entry, effect, &cookies, &count);
-
-            if (event == PROPOSER_FENCED)
-                core->life_over = true;
-            if (event != PROPOSER_DONE)
-                count = 0;
-            else
-                own = memory_copy(cookies, count * sizeof(*cookies)); /* outcomes propose, which ends the borrowing */
-        } else if (!is_outcome(effect->type)) {
+        core->apply_looks++;
+        if (effect->type == EFFECT_BATCH)
+            note_batch(core, effect);
+        else if (!is_outcome(effect->type))
             carry_out(core, effect);
-        } else if (effect->command < count) {
-            carry_out_outcome(core, effect, own[effect->command]);
-        } else if (effect->type == EFFECT_SUBSCRIBED) {
+        else if (effect->command < core->cookie_count)
+            carry_out_outcome(core, effect, core->cookies[effect->command]);
+        else if (effect->type == EFFECT_SUBSCRIBED)
             core->applied_awaited = true;
-        }
     }
-    if (own != NULL)
-        note_done(core, own, count);
-    free(own);
 }
 
-void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms)
+static void entry_is_over(struct core *core)
 {
     struct batch_header header;
     struct bytes commands;
+
+    if (core->uncommitted_ms == UINT64_MAX)
+        core->uncommitted_ms = core->now_ms;
+    if (batch_decode(core->entry, &header, &commands) == STATUS_OK)
+        core->uncommitted_commands += header.count;
+    core->applied_ms = core->now_ms;
+    note_done(core, core->cookies, core->cookie_count);
+    core_forget_entry(core);
+    if (core->life_over)
+        core_new_life(core);
+}
+
+void core_forget_entry(struct core *core)
+{
+    free(core->cookies);
+    core->cookies = NULL;
+    core->cookie_count = 0;
+    core->entry = bytes_of(NULL, 0);
+}
+
+/* One step of the entry, and what it asks of this node. */
+void core_apply_more(struct core *core, uint64_t looks)
+{
+    uint64_t before = state_worked(core->state);
     enum status status;
 
-    core->now_ms = now_ms;
-    if (core->trouble != STATUS_OK)
+    if (core->trouble != STATUS_OK || !state_applying(core->state))
         return;
     effects_clear(core->effects);
-    status = state_apply(core->state, index, term, entry, core->effects);
+    status = state_apply_more(core->state, core->effects, looks);
+    core->apply_looks += state_worked(core->state) - before;
     if (status != STATUS_OK) {
         core_trouble(core, status, "a committed entry cannot be applied");
         return;
     }
-    core->applied_ms = now_ms;
-    if (core->uncommitted_ms == UINT64_MAX)
-        core->uncommitted_ms = now_ms;
-    if (batch_decode(entry, &header, &commands) == STATUS_OK)
-        core->uncommitted_commands += header.count;
-    carry_out_all(core, index, entry);
-    if (core->life_over)
-        core_new_life(core);
+    carry_out_all(core);
+    if (!state_applying(core->state))
+        entry_is_over(core);
+}
+
+void core_take_entry(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms)
+{
+    core->now_ms = now_ms;
+    if (core->trouble != STATUS_OK)
+        return;
+    assert(!core_busy(core));
+    core->entry = entry;
+    core->entry_index = index;
+    state_apply_begin(core->state, index, term, entry);
+    core_apply_more(core, core->apply_looks < APPLY_LOOKS ? APPLY_LOOKS - core->apply_looks : 0);
+}
+
+bool core_applying(const struct core *core)
+{
+    return state_applying(core->state);
+}
+
+bool core_takes_entries(const struct core *core)
+{
+    return !core_busy(core) && core->apply_looks < APPLY_LOOKS;
+}
+
+void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms)
+{
+    core->now_ms = now_ms;
+    while (core->live.open)
+        core_live_more(core, UINT32_MAX);
+    core_take_entry(core, index, term, entry, now_ms);
+    while (core->trouble == STATUS_OK && state_applying(core->state))
+        core_apply_more(core, APPLY_LOOKS);
 }
 
 /* ---- SUBACKs that wait for the other nodes (DESIGN part 5) ---- */
@@ -232,7 +287,7 @@ void core_hold(struct core *core, struct client *client, uint64_t index)
 
 void core_release_held(struct core *core)
 {
-    while (core->held_first != NULL) {
+    for (uint32_t wakes = 0; core->held_first != NULL && wakes < WAKES_MAX; wakes++) {
         struct held_answer *held = core->held_first;
         struct client *client = registry_find(&core->registry, held->number);
 

@@ -146,6 +146,10 @@ void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms
     core->now_ms = now_ms;
     core->applied_ms = now_ms;
     core->state = state;
+    core->live.open = false;
+    core_forget_entry(core);
+    deliver_over(core);
+    core->committed_work = state_worked(state);
     core->applied_told = state_applied(state);
     core->uncommitted_ms = UINT64_MAX;
     core->uncommitted_commands = 0;

@@ -5,11 +5,13 @@
  *   - from CONNECT to its outcome: everything behind CONNECT comes after CONNACK, in order
  *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`
  *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure)
- *   - while it does not take what we answer. */
+ *   - while it does not take what we answer
+ *   - until the next turn, if this one has done enough. */
 #include "core_private.h"
 
 #include <string.h>
 
+#define PACKET_BYTES_PER_LOOK 256 /* to check and copy */
 #define READ_AHEAD_MAX (8 * 1024) /* input that may pile up for a client that has to wait, before reading stops */
 
 bool core_pressed(const struct core *core)
@@ -23,9 +25,9 @@ static bool may_take(const struct core *core, const struct client *client)
 {
     switch ((enum client_phase)client->phase) {
     case CLIENT_NEW:
-    case CLIENT_AUTHENTICATING: return true;
+    case CLIENT_AUTHENTICATING: return core_takes_input(core);
     case CLIENT_CONNECTED:
-        return client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
+        return core_takes_input(core) && client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
                client_output(client) <= core->node.limits.output_bytes_max;
     case CLIENT_CONNECTING:
     case CLIENT_ENDING:
@@ -45,6 +47,13 @@ static void stall(struct core *core, struct client *client)
         client->in_stalled = true;
         work_list_add(&core->stalled, client);
     }
+}
+
+/* This turn has done enough, or something long is under way: on with it in the next one. */
+static void postpone(struct core *core, struct client *client)
+{
+    client->postponed = true;
+    core_want_work(core, client);
 }
 
 /* Whether CONNECTs, and those from where this one comes, are not too many. */
@@ -78,8 +87,10 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     size_t size;
     enum status status = mqtt_decode(*in, &options, &packet, &size, &fault);
 
+    core->input_looks += PACKET_LOOKS;
     if (status == STATUS_NEED_MORE)
         return false;
+    core->input_looks += size / PACKET_BYTES_PER_LOOK;
     actions_clear(&core->actions);
     if (status != STATUS_OK) {
         client_receive_bad(client, &fault, &core->actions);
@@ -116,8 +127,8 @@ static void keep_input(struct core *core, struct client *client, struct bytes in
 
 void core_decide_reading(struct core *core, struct client *client)
 {
-    bool waits = client->stalled || client->phase == CLIENT_CONNECTING;
-    bool off = waits && client->input.size > (client->phase == CLIENT_CONNECTED ? 0 : READ_AHEAD_MAX);
+    bool waits = client->stalled || client->postponed || client->phase == CLIENT_CONNECTING;
+    bool off = waits && client->input.size > (client->phase == CLIENT_CONNECTED || client->postponed ? 0 : READ_AHEAD_MAX);
 
     if (off == client->reading_off || client->phase == CLIENT_CLOSED)
         return;
@@ -140,7 +151,7 @@ void core_take_input(struct core *core, struct client *client, struct bytes fres
         core->node.stats.input_bytes += fresh.size;
         in = buffer_bytes(&client->input);
     }
-    client->stalled = false;
+    client->stalled = client->postponed = false;
     while (in.size > 0 && may_take(core, client) && take_packet(core, client, &in)) {
         core_carry_out(core, client);
         client = registry_find(&core->registry, number);
@@ -149,6 +160,8 @@ void core_take_input(struct core *core, struct client *client, struct bytes fres
     }
     if (client->phase == CLIENT_ENDING || client->phase == CLIENT_CLOSED)
         in.size = 0; /* nothing behind the end is looked at */
+    else if (in.size > 0 && client->phase != CLIENT_CONNECTING && !core_takes_input(core))
+        postpone(core, client);
     else if (in.size > 0 && client->phase == CLIENT_CONNECTED && !may_take(core, client))
         stall(core, client);
     keep_input(core, client, in);

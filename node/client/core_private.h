@@ -32,6 +32,8 @@ struct held_answer {
 struct peer_node {
     uint64_t applied;            /* as it told */
     struct buffer messages;      /* QoS 0 for its clients, of this turn */
+    struct buffer arrived;       /* QoS 0 from it, behind what is being delivered */
+    size_t taken;                /* of that */
 };
 
 #define SYS_LOADS   6                               /* rates, each over */
@@ -46,6 +48,8 @@ struct core_sys {
     uint64_t counted[SYS_LOADS];
     uint64_t loads[SYS_LOADS * SYS_WINDOWS];   /* per minute, in hundredths */
     uint64_t told[SYS_VALUES];
+    uint64_t values[SYS_VALUES];               /* being told, from `next` on */
+    uint32_t next;
 };
 
 /* A hash to be reported. */
@@ -54,13 +58,49 @@ struct checkpoint {
     uint64_t hash[2];
 };
 
+/* ---- how much is done in one turn, in looks: some 100 ns each (state_worked) ----
+ *
+ * Whoever is outside can make any list here long, and any message match much. So each kind of work has its share of a turn,
+ * and goes on in the next one where it stopped. */
+#define INPUT_LOOKS   20000      /* packets, and what QoS 0 among them matches */
+#define APPLY_LOOKS   40000      /* committed entries */
+#define QUEUES_LOOKS  20000      /* read from queues for clients that are behind */
+#define PACKET_LOOKS  5          /* to decode and handle one */
+#define TARGET_LOOKS  2          /* to give a client a frame that others share */
+#define WRITE_LOOKS   50         /* to hand frames to the kernel */
+#define WRITES_MAX    1000       /* connections written to, or closed, */
+#define TIMERS_MAX    1000       /* clients whose time is over, */
+#define ACKS_MAX      2000       /* clients whose acknowledgements are collected, */
+#define WAKES_MAX     4000       /* clients that are looked at again, in one turn */
+
+/* A QoS 0 message that is being matched and delivered. */
+struct live_message {
+    bool open;
+    bool copied;                     /* it came from another node, which has told the others */
+    struct message message;
+    struct buffer text;              /* what it points at */
+    struct buffer groups;            /* uint64_t each */
+    uint64_t number;                 /* names its frames; larger than any message id */
+};
+
+struct forms;
+
 struct core {
     struct client_node node;             /* what clients see of it: limits, counters */
     struct core_callbacks out;
     struct state *state;
     struct proposer *proposer;
     struct duties duties;
-    struct effects *effects;             /* of the entry being applied */
+    struct effects *effects;             /* of the step of the entry being applied */
+    struct bytes entry;                  /* being applied; the driver's */
+    uint64_t entry_index;
+    uint64_t *cookies;                   /* of its commands, if it is our own */
+    uint32_t cookie_count;
+    struct live_message live;
+    struct forms *forms;                 /* of the message that is being delivered */
+    uint64_t forms_of;                   /* its id; 0: none is */
+    uint64_t input_looks, apply_looks, queues_looks, other_looks;   /* done in this turn */
+    bool breather;                       /* a QoS 0 message took long: entries come first now */
     struct effects *arena;               /* of reads: queues, QoS 0 matches */
     struct actions actions;              /* of the packet or outcome at hand */
     struct buffer scratch;               /* a PUBLISH being encoded */
@@ -99,6 +139,7 @@ struct core {
     bool applied_awaited;                /* since then, a SUBSCRIBE of another node was applied */
     uint64_t uncommitted_ms;             /* since when the store's transaction has something; UINT64_MAX = nothing */
     uint64_t uncommitted_commands;
+    uint64_t committed_work;             /* state_worked() as of the last commit */
 
     enum status trouble;                 /* not OK: the node cannot go on */
     const char *trouble_text;
@@ -107,6 +148,8 @@ struct core {
 
 /* ---- core.c ---- */
 void work_list_add(struct later_list *list, const struct client *client);
+bool later_list_drop(struct later_list *list, uint32_t count);   /* the first so many; false: none is left */
+void later_list_join(struct later_list *list, struct later_list *more);   /* behind the others; frees `more` */
 void core_want_work(struct core *core, struct client *client);
 void core_want_flush(struct core *core, struct client *client);
 /* Carries out core->actions, which `client` caused. The client may be gone afterwards. */
@@ -122,6 +165,12 @@ void core_forget_if_over(struct core *core, struct client *client);
 void core_trouble(struct core *core, enum status status, const char *text);
 void core_note(struct core *core, int level, const char *text);
 uint64_t core_clock_ms(const struct core *core);   /* cluster time, as far as this node can tell */
+
+/* What is under way has to be finished before anything else may read or change the state. */
+static inline bool core_busy(const struct core *core)
+{
+    return core->live.open || state_applying(core->state);
+}
 
 /* ---- core_input.c ---- */
 void core_take_input(struct core *core, struct client *client, struct bytes fresh);
@@ -146,14 +195,26 @@ void core_sys_turn(struct core *core);
 /* The client has subscribed to these filters, which begin with $SYS. */
 void core_sys_answer(struct core *core, struct client *client, struct bytes filters, uint32_t subscription_id);
 
+/* ---- core_effects.c ---- */
+void core_apply_more(struct core *core, uint64_t looks);
+void core_forget_entry(struct core *core);
+
 /* ---- core_qos0.c ---- */
-/* Delivers to the clients of this node, and of each group that matches to one member here. */
+/* Delivers to the clients of this node, and of each group that matches to one member here; as core_route_qos0(). */
 void core_deliver_here(struct core *core, const struct message *message);
+/* Goes on with the message under way. */
+void core_live_more(struct core *core, uint64_t looks);
+/* Takes what other nodes have sent. */
+void core_take_arrived(struct core *core);
+/* Begins, and ends if that is no more than this turn may do. None is under way. */
 void core_route_qos0(struct core *core, struct message *message, uint32_t expiry_s);
 void core_flush_qos0(struct core *core);
 
 /* ---- deliver.c ---- */
-void deliver_message(struct core *core, const struct message *message, const struct target *targets, uint32_t count);
+/* `id` is that of the message: its frames are kept for more targets of the same, until deliver_over(). */
+void deliver_message(struct core *core, uint64_t id, const struct message *message, const struct target *targets,
+                     uint32_t count);
+void deliver_over(struct core *core);
 void deliver_more(struct core *core, struct client *client);
 void deliver_acknowledgements(struct core *core);                       /* of all clients, if due */
 void deliver_acknowledge(struct core *core, struct client *client);     /* now: its END is next */

@@ -15,6 +15,7 @@
 
 #define PREFIX      "$SYS/"
 #define VALUE_BYTES 48
+#define ANSWERED_MAX 100  /* filters of one SUBSCRIBE; those behind them wait for the values to change */
 #define COUNT_MS    1000 /* clients are not counted more often: that takes a walk over all of them */
 
 enum form { FORM_NUMBER, FORM_SECONDS, FORM_TEXT, FORM_RATE };
@@ -217,26 +218,34 @@ void core_sys_start(struct core *core, uint64_t now_ms)
     core->sys.next_ms = interval_ms == 0 ? UINT64_MAX : now_ms + interval_ms;
 }
 
+/* Once per interval, what has changed is to be told. */
+static void sys_begin(struct core *core)
+{
+    struct core_sys *sys = &core->sys;
+
+    gather(core, sys->values);
+    average(sys, sys->values, core->now_ms - sys->last_ms);
+    memcpy(sys->values + LOADS, sys->loads, sizeof(sys->loads));
+    sys->last_ms = core->now_ms;
+    sys->next_ms = core->now_ms + core->node.capabilities.sys_interval_s * UINT64_C(1000);
+    sys->next = 1;
+}
+
 void core_sys_turn(struct core *core)
 {
     struct core_sys *sys = &core->sys;
-    uint64_t values[SYS_VALUES];
     char text[VALUE_BYTES];
 
-    if (core->now_ms < sys->next_ms)
-        return;
-    gather(core, values);
-    average(sys, values, core->now_ms - sys->last_ms);
-    memcpy(values + LOADS, sys->loads, sizeof(sys->loads));
-    sys->last_ms = core->now_ms;
-    sys->next_ms = core->now_ms + core->node.capabilities.sys_interval_s * UINT64_C(1000);
-    for (enum value value = 0; value < SYS_VALUES; value++) {
+    if (sys->next == 0 && core->now_ms >= sys->next_ms)
+        sys_begin(core);
+    for (; sys->next > 0 && core_takes_input(core); sys->next = (sys->next + 1) % (SYS_VALUES + 1)) {
+        enum value value = sys->next - 1;
         struct message message;
 
-        if (values[value] == sys->told[value])
+        if (sys->values[value] == sys->told[value])
             continue;
-        sys->told[value] = values[value];
-        message = message_of(core, value, values[value], text);
+        sys->told[value] = sys->values[value];
+        message = message_of(core, value, sys->values[value], text);
         core_deliver_here(core, &message);
     }
 }
@@ -258,12 +267,13 @@ void core_sys_answer(struct core *core, struct client *client, struct bytes filt
     if (core->sys.next_ms == UINT64_MAX)
         return;
     gather(core, values);
-    while (command_next_filter(&reader, &filter)) {
+    for (uint32_t i = 0; i < ANSWERED_MAX && command_next_filter(&reader, &filter); i++) {
+        core->other_looks += SYS_VALUES * PACKET_LOOKS;
         for (enum value value = 0; value < SYS_VALUES; value++) {
             struct message message = message_of(core, value, values[value], text);
 
             if (topic_matches(filter.filter, message.topic))
-                deliver_message(core, &message, &target, 1);
+                deliver_message(core, 0, &message, &target, 1);
         }
     }
 }

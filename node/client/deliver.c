@@ -13,6 +13,8 @@
  * can fail back into apply. */
 #include "core_private.h"
 
+#include "base/memory.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -285,11 +287,34 @@ static void deliver_stored(struct core *core, struct client *client, struct form
     }
 }
 
-void deliver_message(struct core *core, const struct message *message, const struct target *targets, uint32_t count)
+void deliver_over(struct core *core)
 {
-    struct forms forms;
+    if (core->forms_of != 0)
+        forms_release(core->forms);
+    core->forms_of = 0;
+}
 
-    forms_init(&forms, message, count, core_clock_ms(core));
+/* The frames of this message, perhaps those that were made for others. */
+static struct forms *forms_of(struct core *core, uint64_t id, const struct message *message, uint32_t count)
+{
+    if (core->forms == NULL)
+        core->forms = memory_allocate(sizeof(*core->forms));
+    if (id != 0 && id == core->forms_of) {
+        core->forms->message = message;
+        core->forms->single = false;
+        return core->forms;
+    }
+    deliver_over(core);
+    forms_init(core->forms, message, count, core_clock_ms(core));
+    core->forms_of = id;
+    return core->forms;
+}
+
+void deliver_message(struct core *core, uint64_t id, const struct message *message, const struct target *targets,
+                     uint32_t count)
+{
+    struct forms *forms = forms_of(core, id, message, count);
+
     for (uint32_t i = 0; i < count; i++) {
         const struct target *target = &targets[i];
         struct client *client = registry_find(&core->registry, target->connection);
@@ -297,11 +322,12 @@ void deliver_message(struct core *core, const struct message *message, const str
         if (client == NULL || client->phase != CLIENT_CONNECTED || client->session_id != target->session_id)
             continue;
         if (target->order == 0)
-            deliver_qos0(core, client, &forms, target);
+            deliver_qos0(core, client, forms, target);
         else
-            deliver_stored(core, client, &forms, target);
+            deliver_stored(core, client, forms, target);
     }
-    forms_release(&forms);
+    if (id == 0)
+        forms_release(forms);
 }
 
 /* ---- from the queue ---- */
@@ -391,6 +417,7 @@ void deliver_more(struct core *core, struct client *client)
     for (int budget = DELIVER_BUDGET; client->behind && !client->blocked; budget--) {
         struct queued queued;
         enum status status;
+        uint64_t worked;
 
         if (!socket_has_room(core, client) || !window_has_room(client))
             return;
@@ -398,8 +425,14 @@ void deliver_more(struct core *core, struct client *client)
             core_want_work(core, client); /* others have their turn first */
             return;
         }
+        if (core->queues_looks >= QUEUES_LOOKS || state_amid_command(core->state)) {
+            core_want_work(core, client);
+            return;
+        }
         effects_clear(core->arena);
+        worked = state_worked(core->state);
         status = state_next_queued(core->state, client->session_id, client->last_order, core->arena, &queued);
+        core->queues_looks += state_worked(core->state) - worked + PACKET_LOOKS;
         if (status == STATUS_NOT_FOUND) {
             client->behind = false;
             ask_for_retained(core, client);
@@ -449,9 +482,11 @@ void deliver_acknowledge(struct core *core, struct client *client)
 
 void deliver_acknowledgements(struct core *core)
 {
+    uint32_t count = core->acks.count < ACKS_MAX ? core->acks.count : ACKS_MAX;
+
     if (!core->acks_urgent && core->acks_ms > core->now_ms)
         return;
-    for (uint32_t i = 0; i < core->acks.count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct client *client = registry_find(&core->registry, core->acks.numbers[i]);
 
         if (client == NULL)
@@ -460,7 +495,9 @@ void deliver_acknowledgements(struct core *core)
         if (client->phase == CLIENT_CONNECTED)
             deliver_acknowledge(core, client);
     }
-    core->acks.count = 0;
+    core->other_looks += count * PACKET_LOOKS;
+    if (later_list_drop(&core->acks, count))
+        return; /* the others are due as well */
     core->acks_ms = UINT64_MAX;
     core->acks_urgent = false;
 }

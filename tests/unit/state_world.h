@@ -63,6 +63,11 @@ void world_settings(struct world *w, const struct command_settings *settings);
 
 /* The effect of the last entry of this type (the first, or the `n`th from 0); NULL = none. */
 const struct effect *world_effect(const struct world *w, uint32_t node, enum effect_type type, uint32_t n);
+/* Where one replica sends a QoS 0 message outside the log, in one part; a copy of another node's. */
+void world_match(struct world *w, uint32_t replica, const struct message *message, uint64_t reachable,
+                 struct match *match);
+void world_match_copy(struct world *w, uint32_t replica, const struct message *message, const uint64_t *groups,
+                      uint32_t count, struct match *match);
 uint32_t world_effect_count(const struct world *w, uint32_t node, enum effect_type type);
 
 /* ---- clients ---- */

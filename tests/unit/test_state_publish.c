@@ -161,17 +161,17 @@ static void qos_0_is_matched_to_the_sessions_here_and_the_nodes_elsewhere(void *
     world_end(w, "gone", END_CLEAN);
     struct message message = {.topic = bytes_text("t/a")};
     struct match match;
-    state_match(w->states[0], &message, UINT64_MAX, w->effects[0], &match);
+    world_match(w, 0, &message, UINT64_MAX, &match);
     assert_int_equal(match.count, 1);
     assert_int_equal(match.targets[0].qos, 0);
     assert_int_equal(match.targets[0].order, 0);
     assert_int_equal(match.targets[0].subscription_id_count, 1);
     assert_int_equal(match.nodes, 1 << 2);
-    state_match(w->states[1], &message, UINT64_MAX, w->effects[1], &match);
+    world_match(w, 1, &message, UINT64_MAX, &match);
     assert_int_equal(match.count, 1);
     assert_int_equal(match.nodes, 1 << 1);
     message.topic = bytes_text("u");
-    state_match(w->states[0], &message, UINT64_MAX, w->effects[0], &match);
+    world_match(w, 0, &message, UINT64_MAX, &match);
     assert_int_equal(match.count, 0);
     assert_int_equal(match.nodes, 0);
 }

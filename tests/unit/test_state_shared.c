@@ -482,7 +482,7 @@ static void qos_0_goes_to_one_member_of_the_cluster_in_turn(void **state)
     given_clean_member(w, "a", 1, 0);
     given_clean_member(w, "b", 2, 0);
     for (int i = 0; i < 4; i++) {
-        state_match(w->states[0], &message, UINT64_MAX, w->effects[0], &match);
+        world_match(w, 0, &message, UINT64_MAX, &match);
         here += match.count;
         assert_int_equal(match.choice_count, match.count == 0 ? 1 : 0);
         if (match.choice_count == 0)
@@ -491,17 +491,17 @@ static void qos_0_goes_to_one_member_of_the_cluster_in_turn(void **state)
         assert_int_equal(match.choices[0].node, 2);
         assert_int_equal(match.nodes, 1u << 2);
         uint64_t group = match.choices[0].group;
-        state_match_copy(w->states[1], &message, &group, 1, w->effects[1], &match);
+        world_match_copy(w, 1, &message, &group, 1, &match);
         assert_int_equal(match.count, 1);
         assert_int_equal(match.nodes, 0);
     }
     assert_int_equal(here, 2);
     assert_int_equal(there, 2);
     for (int i = 0; i < 3; i++) { /* the other node is not linked */
-        state_match(w->states[0], &message, 0, w->effects[0], &match);
+        world_match(w, 0, &message, 0, &match);
         assert_int_equal(match.count, 1);
     }
-    state_match_copy(w->states[1], &message, NULL, 0, w->effects[1], &match);
+    world_match_copy(w, 1, &message, NULL, 0, &match);
     assert_int_equal(match.count, 0); /* a copy for plain subscriptions only */
 }
 
