@@ -377,12 +377,14 @@ static void ban_new(struct security *security, struct bytes key, const struct ba
     ban->reason = own_copy(facts->reason);
     ban->actor = own_copy(facts->actor);
     ban->until_ms = facts->until_ms;
+    security->address_bans += ban->key.data[0] == BAN_ADDRESS;
     HASH_ADD_KEYPTR(hh, security->bans, ban->key.data, ban->key.size, ban);
 }
 
 static void ban_free(struct security *security, struct ban *ban)
 {
     HASH_DEL(security->bans, ban);
+    security->address_bans -= ban->key.data[0] == BAN_ADDRESS;
     free_text(ban->key);
     free_text(ban->reason);
     free_text(ban->actor);

@@ -85,6 +85,7 @@ struct security_ban {
 /* Those whose time is not over. */
 void security_each_ban(const struct security *security, uint64_t clock_ms,
                        bool (*each)(void *context, const struct security_ban *ban), void *context);
+bool security_bans_addresses(const struct security *security);
 bool security_ban(const struct security *security, enum ban_kind kind, struct bytes subject, uint64_t clock_ms);
 
 /* ---- the audit log ---- */

@@ -42,6 +42,7 @@ struct security {
     struct grants *grants;
     struct ban *bans;
     uint32_t audit_count;
+    uint32_t address_bans;           /* of the bans */
     uint32_t queue_quotas;           /* users who have one on queued bytes */
     uint64_t revision;
 };

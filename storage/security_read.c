@@ -155,6 +155,11 @@ bool security_ban(const struct security *security, enum ban_kind kind, struct by
     return ban != NULL && ban->until_ms > clock_ms;
 }
 
+bool security_bans_addresses(const struct security *security)
+{
+    return security->address_bans > 0;
+}
+
 void security_each_ban(const struct security *security, uint64_t clock_ms,
                        bool (*each)(void *context, const struct security_ban *ban), void *context)
 {

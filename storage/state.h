@@ -112,6 +112,9 @@ struct session_facts {
 bool state_session(const struct state *state, uint64_t session_id, struct session_facts *facts);
 bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts);
 
+/* The topic of the will that the present connection of this session has left; borrowed until the next call on `state`. */
+bool state_will_topic(struct state *state, uint64_t session_id, struct bytes *topic);
+
 /* Which life of `node` the state knows: 0 = never seen, or ended (then *up is false). */
 uint64_t state_node_epoch(const struct state *state, uint32_t node, bool *up);
 /* Where clients reach `node` (from its NODE_UP); empty if unknown. */

@@ -5,6 +5,7 @@
 #include "queues.h"
 #include "scans.h"
 #include "sessions.h"
+#include "wills.h"
 #include "window.h"
 
 void state_match_begin(struct state *state, const struct message *message, uint64_t reachable)
@@ -103,6 +104,12 @@ static bool fill_facts(const struct session *session, struct session_facts *fact
 bool state_session(const struct state *state, uint64_t session_id, struct session_facts *facts)
 {
     return fill_facts(session_by_id(state, session_id), facts);
+}
+
+bool state_will_topic(struct state *state, uint64_t session_id, struct bytes *topic)
+{
+    const struct session *session = session_by_id(state, session_id);
+    return session != NULL && !session->ended && will_topic(state, session, topic);
 }
 
 bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts)

@@ -2,12 +2,14 @@
 #include "auth_private.h"
 
 #include "base/memory.h"
+#include "security.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +22,7 @@ struct auth {
     uint64_t fresh; /* how many were drawn */
     struct auth_user *users;
     size_t count;
+    const struct security *const *security; /* NULL: no replicated users */
 };
 
 struct auth_exchange {
@@ -89,7 +92,7 @@ static void make_salt(const struct auth *auth, struct auth_user *user)
     user->iterations = AUTH_ITERATIONS;
 }
 
-static void derive_keys(struct auth_user *user, struct bytes password)
+void auth_derive_keys(struct auth_user *user, struct bytes password)
 {
     uint8_t salted[AUTH_HASH_BYTES], client_key[AUTH_HASH_BYTES];
 
@@ -143,22 +146,48 @@ static bool parse_keys(struct bytes text, struct auth_user *user)
     return stored_size == AUTH_HASH_BYTES && server_size == AUTH_HASH_BYTES;
 }
 
+bool auth_parse_credential(struct bytes text, struct auth_user *user)
+{
+    static const char kind[] = "SCRAM-SHA-256$";
+
+    memset(user, 0, sizeof(*user));
+    if (!bytes_starts_with(text, bytes_text(kind)))
+        return false;
+    take_until(&text, '$');
+    return parse_keys(text, user);
+}
+
+void auth_put_credential(const struct auth_user *user, struct buffer *out)
+{
+    char head[40];
+
+    snprintf(head, sizeof(head), "SCRAM-SHA-256$%u:", user->iterations);
+    buffer_put_bytes(out, bytes_text(head));
+    auth_put_base64(out, bytes_of(user->salt, user->salt_size));
+    buffer_put_u8(out, '$');
+    auth_put_base64(out, bytes_of(user->stored_key, sizeof(user->stored_key)));
+    buffer_put_u8(out, ':');
+    auth_put_base64(out, bytes_of(user->server_key, sizeof(user->server_key)));
+}
+
 /* One entry. `auth` NULL: only whether it is one. */
 static bool parse_user(const struct auth *auth, struct bytes entry, struct auth_user *user)
 {
-    static const char kept[] = "SCRAM-SHA-256$";
     bool named = memchr(entry.data, ':', entry.size) != NULL;
 
     user->name = take_until(&entry, ':');
     if (!named || user->name.size == 0 || entry.size == 0)
         return false;
-    if (bytes_starts_with(entry, bytes_text(kept))) {
-        take_until(&entry, '$');
-        return parse_keys(entry, user);
+    if (bytes_starts_with(entry, bytes_text("SCRAM-SHA-256$"))) {
+        struct bytes name = user->name;
+        bool kept = auth_parse_credential(entry, user);
+
+        user->name = name;
+        return kept;
     }
     if (auth != NULL) {
         make_salt(auth, user);
-        derive_keys(user, entry);
+        auth_derive_keys(user, entry);
     }
     return true;
 }
@@ -200,13 +229,50 @@ unsigned auth_check_users(const char *users)
     return 0;
 }
 
-bool auth_find_user(const struct auth *auth, struct bytes name, struct auth_user *user)
+uint32_t auth_user_count(const struct auth *auth)
+{
+    return (uint32_t)auth->count;
+}
+
+static const struct auth_user *configured_user(const struct auth *auth, struct bytes name)
 {
     for (size_t i = 0; i < auth->count; i++) {
-        if (bytes_equal(auth->users[i].name, name)) {
-            *user = auth->users[i];
-            return true;
-        }
+        if (bytes_equal(auth->users[i].name, name))
+            return &auth->users[i];
+    }
+    return NULL;
+}
+
+bool auth_put_user(const struct auth *auth, struct bytes name, struct buffer *credential)
+{
+    const struct auth_user *user = configured_user(auth, name);
+
+    if (user != NULL)
+        auth_put_credential(user, credential);
+    return user != NULL;
+}
+
+/* Of the replicated state, if what is kept there serves SCRAM. */
+static bool find_replicated(const struct auth *auth, struct bytes name, struct auth_user *user)
+{
+    struct security_user replicated;
+    bool found = auth->security != NULL && security_user(*auth->security, name, &replicated) &&
+                 auth_parse_credential(replicated.credential, user);
+
+    if (found)
+        user->name = name;
+    return found;
+}
+
+bool auth_find_user(const struct auth *auth, struct bytes name, struct auth_user *user)
+{
+    const struct auth_user *configured = configured_user(auth, name);
+
+    if (find_replicated(auth, name, user))
+        return true;
+    if (configured != NULL) {
+        *user = *configured;
+        return true;
     }
     memset(user, 0, sizeof(*user));
     user->name = name;
@@ -233,6 +299,11 @@ struct auth *auth_new(struct bytes entropy, const char *users)
     return auth;
 }
 
+void auth_set_security(struct auth *auth, const struct security *const *security)
+{
+    auth->security = security;
+}
+
 void auth_free(struct auth *auth)
 {
     if (auth == NULL)
@@ -252,7 +323,9 @@ struct auth_exchange *auth_begin(struct auth *auth, struct bytes method)
 {
     struct auth_exchange *exchange;
 
-    for (size_t i = 0; auth->count > 0 && i < sizeof(methods) / sizeof(methods[0]); i++) {
+    bool anybody = auth->count > 0 || (auth->security != NULL && security_user_count(*auth->security) > 0);
+
+    for (size_t i = 0; anybody && i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (!bytes_equal(method, bytes_text(methods[i]->name)))
             continue;
         exchange = memory_allocate(sizeof(*exchange));

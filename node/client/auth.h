@@ -4,7 +4,8 @@
  *                 ──data of CONNECT or AUTH──▶ auth_continue ──▶ a challenge, done, or refused
  *
  * The front-end knows packets and no secrets; a method knows secrets and no packets. To add a method: its file, and a
- * row in the table of auth.c. Users come from the configuration; what a method asks of them is in auth_private.h.
+ * row in the table of auth.c. Users come from the replicated state, those whose credential serves, and from the
+ * configuration; what a method asks of them is in auth_private.h.
  *
  * Pure: randomness comes from the entropy given. Secrets are compared in constant time, and never logged. */
 #ifndef COTERIE_AUTH_H
@@ -14,12 +15,15 @@
 
 struct auth;
 struct auth_exchange;
+struct security;
 
 /* `users`: entries separated by commas or line ends, empty ones and those that begin with '#' left out. An entry is
  * `name:password`, or `name:SCRAM-SHA-256$iterations:salt$stored-key:server-key` (as PostgreSQL stores it), from which
  * the password cannot be had. Nobody: no method is offered. A bad entry counts for nothing; see auth_check_users(). */
 struct auth *auth_new(struct bytes entropy, const char *users);
 void auth_free(struct auth *auth);
+/* Where the users of the replicated state are found, when they are asked for. */
+void auth_set_security(struct auth *auth, const struct security *const *security);
 
 /* The number of the first entry that is none, from 1; 0: all are good. */
 unsigned auth_check_users(const char *users);

@@ -20,6 +20,14 @@ struct auth_user {
 
 /* A user by name. Unknown ones get made-up facts, always the same, that no proof fits: false. */
 bool auth_find_user(const struct auth *auth, struct bytes name, struct auth_user *user);
+uint32_t auth_user_count(const struct auth *auth);
+/* Appends what is kept of this user's password, as credential.h has it. False: there is none in the configuration. */
+bool auth_put_user(const struct auth *auth, struct bytes name, struct buffer *credential);
+/* "SCRAM-SHA-256$iterations:salt$stored-key:server-key" <-> the facts but for the name. */
+bool auth_parse_credential(struct bytes text, struct auth_user *user);
+void auth_put_credential(const struct auth_user *user, struct buffer *out);
+/* The keys that follow from a password, and the salt and iterations of `user`. */
+void auth_derive_keys(struct auth_user *user, struct bytes password);
 /* Bytes that nobody can guess, of AUTH_HASH_BYTES. */
 void auth_fresh(struct auth *auth, uint8_t bytes[AUTH_HASH_BYTES]);
 

@@ -6,6 +6,9 @@
  *   - before CONNECTED there is no session to end. If CONNECT is on its way, its outcome proposes the END. */
 #include "client_private.h"
 
+#include "login.h"
+#include "usages.h"
+
 #include "base/memory.h"
 
 #include <assert.h>
@@ -21,6 +24,10 @@ struct client *client_new(struct client_node *node, uint64_t number, void *conn,
     client->conn = conn;
     client->node = node;
     client->listener = origin->listener;
+    if (origin->certificate_user != NULL)
+        client_extras(client)->certificate_user = memory_text(origin->certificate_user);
+    if (origin->psk_identity != NULL)
+        client_extras(client)->psk_identity = memory_text(origin->psk_identity);
     client->opened_ms = now_ms;
     client->packet_ms = now_ms;
     client->phase = CLIENT_NEW;
@@ -45,7 +52,15 @@ static void extras_free(struct client *client)
     client->node->extras_bytes -= aliases_bytes(extras->aliases_received);
     aliases_free(extras->aliases_received);
     aliases_free(extras->aliases_sent);
-    authentication_free(extras->authentication, client->node);
+    authentication_free(extras->authentication);
+    client->node->extras_bytes -= extras->connect.size;
+    buffer_release(&extras->connect);
+    free(extras->certificate_user);
+    free(extras->psk_identity);
+    if (!extras->login_running)
+        login_free(extras->login);
+    client_rights_free(extras->rights);
+    usage_end(client->node->usages, extras->usage);
     free(extras);
 }
 
@@ -87,6 +102,18 @@ void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet
 
 /* ---- endings ---- */
 
+/* Whether the ACL file, which other nodes do not know, lets the will be published now. Roles are the state machine's. */
+static bool will_permitted(const struct client *client)
+{
+    const struct client_node *node = client->node;
+    struct session_facts facts;
+    struct bytes topic;
+
+    return node->acl == NULL || !state_session(node->state, client->session_id, &facts) ||
+           !state_will_topic(node->state, client->session_id, &topic) ||
+           access_will_by_file(node, &(struct names){facts.user_name, facts.client_id}, topic);
+}
+
 void client_propose_end(struct client *client, enum end_cause cause, struct actions *out)
 {
     struct command *command;
@@ -96,7 +123,7 @@ void client_propose_end(struct client *client, enum end_cause cause, struct acti
     client->no_end = true;
     command = actions_propose(out, COMMAND_END, 0);
     command->end.owner = client_owner(client);
-    command->end.cause = (uint8_t)cause;
+    command->end.cause = (uint8_t)(cause == END_WITH_WILL && !will_permitted(client) ? END_CLEAN : cause);
 }
 
 void client_close(struct client *client, enum close_how how, struct actions *out)
@@ -152,6 +179,8 @@ static uint8_t end_reason(const struct client *client, enum client_end why)
     case CLIENT_END_UNAVAILABLE:
         return client->node->server_reference.size > 0 ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_BUSY;
     case CLIENT_END_QUOTA: return REASON_QUOTA_EXCEEDED;
+    case CLIENT_END_NOT_AUTHORIZED: return REASON_NOT_AUTHORIZED;
+    case CLIENT_END_EXPIRED: return REASON_MAXIMUM_CONNECT_TIME;
     case CLIENT_END_NO_PACKET_ID:
     case CLIENT_END_GONE: return REASON_UNSPECIFIED_ERROR;
     }
@@ -171,7 +200,7 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
         client_close(client, CLOSE_NOW, out);
         return;
     }
-    if (client->phase == CLIENT_CONNECTING) {
+    if (client->phase == CLIENT_CONNECTING || client->phase == CLIENT_CHECKING) {
         if (why == CLIENT_END_UNAVAILABLE && client->node->server_reference.size == 0)
             reason = REASON_SERVER_UNAVAILABLE;
         connect_refuse(client, reason, out);
@@ -295,6 +324,13 @@ void client_refuse_rate(struct client *client, const struct mqtt_packet *packet,
     connect_refuse(client, REASON_CONNECTION_RATE_EXCEEDED, out);
 }
 
+void client_refuse_banned(struct client *client, const struct mqtt_packet *packet, struct actions *out)
+{
+    assert(client->phase == CLIENT_NEW && packet->type == MQTT_CONNECT);
+    client->peer = mqtt_peer_of(&packet->connect);
+    connect_refuse(client, REASON_BANNED, out);
+}
+
 /* ---- outcomes ---- */
 
 /* Not the owner any more: nothing may be acknowledged, the connection goes. */
@@ -366,6 +402,11 @@ static uint64_t collision_deadline(const struct client *client)
     return client->collision_ms == 0 ? UINT64_MAX : client->collision_ms + client->node->limits.collision_ms;
 }
 
+static uint64_t token_deadline(const struct client *client)
+{
+    return client->until_ms == 0 ? UINT64_MAX : client->until_ms;
+}
+
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -378,11 +419,13 @@ uint64_t client_deadline(const struct client *client)
         if (client->stalled) /* its CONNECT is here and has to wait */
             return client->packet_ms + client->node->limits.hold_ms;
         return client->opened_ms + client->node->limits.connect_timeout_ms;
-    case CLIENT_AUTHENTICATING: return client->opened_ms + client->node->limits.connect_timeout_ms;
+    case CLIENT_AUTHENTICATING:
+    case CLIENT_CHECKING: return client->opened_ms + client->node->limits.connect_timeout_ms;
     case CLIENT_CONNECTING:
     case CLIENT_ENDING: return hold_deadline(client);
     case CLIENT_CONNECTED:
-        return earlier(keep_alive_deadline(client), earlier(hold_deadline(client), collision_deadline(client)));
+        return earlier(earlier(keep_alive_deadline(client), token_deadline(client)),
+                       earlier(hold_deadline(client), collision_deadline(client)));
     case CLIENT_CLOSED: break;
     }
     return UINT64_MAX;
@@ -394,6 +437,7 @@ void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
         return;
     switch ((enum client_phase)client->phase) {
     case CLIENT_AUTHENTICATING:
+    case CLIENT_CHECKING:
     case CLIENT_NEW: /* a stalled one is refused by the core, which has its CONNECT */
         client->node->stats.connects[CONNECT_MALFORMED]++;
         client_close(client, CLOSE_NOW, out);
@@ -409,6 +453,8 @@ void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
     if (client->phase == CLIENT_CONNECTED && keep_alive_deadline(client) <= now_ms) {
         client->node->stats.keep_alive_timeouts++;
         client_end(client, CLIENT_END_KEEP_ALIVE, out);
+    } else if (client->phase == CLIENT_CONNECTED && token_deadline(client) <= now_ms) {
+        client_end(client, CLIENT_END_EXPIRED, out);
     } else if (hold_deadline(client) <= now_ms && client->node->available) {
         client->waiting_ms = now_ms; /* the cluster works, if slowly: wait on */
     } else if (hold_deadline(client) <= now_ms) {

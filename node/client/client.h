@@ -1,6 +1,6 @@
 /* client.h — the protocol state of one connected client: MQTT 3.1, 3.1.1 and 5.0.
  *
- *   NEW ──CONNECT──▶ CONNECTING ──applied──▶ CONNECTED ──DISCONNECT──▶ ENDING ──applied──▶ CLOSED
+ *   NEW ──CONNECT──▶ (AUTHENTICATING, CHECKING) ──▶ CONNECTING ──applied──▶ CONNECTED ──DISCONNECT──▶ ENDING ──applied──▶ CLOSED
  *    └────────────────────┴───── refused, error, taken over, timeout ─────┴────────────────────▶ CLOSED
  *
  * Pure: packets, outcomes and times go in, actions come out (actions.h). It never blocks and never fails; what the
@@ -20,6 +20,7 @@ struct mqtt_packet;
 enum client_phase {
     CLIENT_NEW,          /* waits for CONNECT */
     CLIENT_AUTHENTICATING, /* CONNECT named a method: AUTH goes to and fro before it is proposed */
+    CLIENT_CHECKING,     /* a password or token is being checked; what the client sends meanwhile is not looked at yet */
     CLIENT_CONNECTING,   /* CONNECT was proposed; what the client sends meanwhile is not looked at yet */
     CLIENT_CONNECTED,
     CLIENT_ENDING,       /* the client said DISCONNECT; the socket is closed when END is applied */
@@ -34,6 +35,8 @@ enum client_end {
     CLIENT_END_ADMINISTRATIVE,   /* 0x98 */
     CLIENT_END_UNAVAILABLE,      /* nothing can be committed: 0x9C with a Server Reference, or 0x89 */
     CLIENT_END_QUOTA,            /* 0x97 */
+    CLIENT_END_NOT_AUTHORIZED,   /* the user was disabled, removed or banned: 0x87 */
+    CLIENT_END_EXPIRED,          /* its token has expired: 0xA0 */
     CLIENT_END_NO_PACKET_ID,     /* a packet id stayed in use too long: 0x80 */
     CLIENT_END_GONE,             /* the socket is closed */
 };
@@ -46,6 +49,12 @@ void client_receive_bad(struct client *client, const struct mqtt_fault *fault, s
 void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out);
 /* A CONNECT beyond the rate at which they are taken (0x9F). */
 void client_refuse_rate(struct client *client, const struct mqtt_packet *packet, struct actions *out);
+/* A CONNECT from an address that is banned (0x8A). */
+void client_refuse_banned(struct client *client, const struct mqtt_packet *packet, struct actions *out);
+/* The login that actions.login asked for has been run. */
+void client_logged_in(struct client *client, uint64_t now_ms, struct actions *out);
+/* Whether its user may still be connected, as far as the replicated state knows. */
+bool client_admitted(const struct client *client);
 /* The outcome of a command that this client proposed with `tag`. */
 void client_outcome(struct client *client, const struct effect *effect, uint32_t tag, uint64_t now_ms,
                     struct actions *out);

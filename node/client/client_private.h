@@ -5,6 +5,7 @@
 #ifndef COTERIE_CLIENT_PRIVATE_H
 #define COTERIE_CLIENT_PRIVATE_H
 
+#include "access.h"
 #include "aliases.h"
 #include "client.h"
 #include "core.h"
@@ -26,7 +27,17 @@ struct client_node {
     struct buffer server_reference; /* where clients are sent that cannot be served here; may be empty */
     struct core_stats stats;
     struct core_capabilities capabilities;
+    struct state *state;            /* the core's; replaced by snapshots */
     struct auth *auth;
+    const struct security *security;   /* of `state`, for auth */
+    struct logins *logins;
+    struct failures *failures;
+    struct usages *usages;
+    struct acl_file *acl;           /* NULL: none */
+    bool rules_on;                  /* see access.h */
+    bool sys_readable;
+    bool close_on_denied;           /* a PUBLISH that is not allowed ends the connection */
+    uint64_t rules_revision;
     bool limit_reached;             /* since limits were told about */
     uint64_t extras_bytes;          /* of aliases, and of CONNECTs that are being authenticated */
 };
@@ -47,10 +58,18 @@ struct pending_codes {
 #define CODE_FROM_STATE 0xff
 
 struct authentication;
+struct login;
+struct usage;
 
 struct client_extras {
     struct aliases *aliases_received, *aliases_sent;
     struct authentication *authentication;
+    struct buffer connect;          /* the command, until it is known who it comes from */
+    char *certificate_user, *psk_identity;   /* that the transport has found; until then */
+    struct login *login;            /* CHECKING */
+    bool login_running;             /* another thread has it: it outlives the client */
+    struct client_rights *rights;   /* NULL: there are no rules, or nothing was asked yet */
+    struct usage *usage;            /* what its user uses of its quota; NULL: anonymous */
 };
 
 struct client {
@@ -76,6 +95,7 @@ struct client {
     uint64_t packet_ms;             /* when the last whole packet came */
     uint64_t waiting_ms;            /* since when we owe the client progress on commands */
     uint64_t collision_ms;          /* since when a packet id is not free; 0 = it is */
+    uint64_t until_ms;              /* when its token expires; 0 = it has none */
 
     uint8_t phase;                  /* enum client_phase */
     bool assigned_id : 1;
@@ -83,6 +103,7 @@ struct client {
     bool wants_response_information : 1;
     bool connect_pending : 1;       /* CONNECT was proposed and has no outcome yet: the struct has to stay */
     bool refused : 1;               /* while connect_pending: the client was told no; its will is not to be published */
+    bool replicated_user : 1;       /* it is one of the replicated state, and has to be as long as it is here */
     bool no_end : 1;                /* this life of the node is over: do not propose END */
     /* Delivery. */
     bool behind : 1;                /* there may be more in the queue after last_order */
@@ -151,9 +172,13 @@ void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet
 /* One per packet type, in the file of that name. */
 void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out);
 void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out);
-void connect_proposed(struct client *client, uint64_t now_ms);
+/* CONNECT waits, until it is known who it comes from; and then: proposes it, unless this user may not connect. `valid_s`:
+ * for how long; UINT64_MAX: for ever. */
+void connect_wait(struct client *client, const struct command *connect);
+void connect_go_on(struct client *client, struct bytes user, bool replicated, uint64_t valid_s, uint64_t now_ms,
+                   struct actions *out);
 void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
-bool topic_is_reserved(struct bytes topic);   /* $SYS and $share: not for clients to publish to */
+bool topic_is_reserved(struct bytes topic);   /* it begins with $: not for clients to publish to */
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);
 void handle_published(struct client *client, const struct effect *effect, uint32_t tag, struct actions *out);
 void handle_pubrel(struct client *client, const struct mqtt_ack *pubrel, struct actions *out);
@@ -172,10 +197,10 @@ void handle_auth(struct client *client, const struct mqtt_auth *auth, uint64_t n
 /* Any packet of a client that is AUTHENTICATING. */
 void handle_authenticating(struct client *client, const struct mqtt_packet *packet, uint64_t now_ms,
                            struct actions *out);
-/* A CONNECT with an authentication method, which is to become the command `connect`. */
-void authentication_begin(struct client *client, const struct mqtt_properties *properties,
-                          const struct command *connect, uint64_t now_ms, struct actions *out);
+/* A CONNECT with an authentication method, which is to become the command `connect`, and waits (connect_wait). */
+void authentication_begin(struct client *client, const struct mqtt_properties *properties, uint64_t now_ms,
+                          struct actions *out);
 void authentication_in_connack(struct client *client, struct mqtt_properties *properties);
-void authentication_free(struct authentication *authentication, struct client_node *node);
+void authentication_free(struct authentication *authentication);
 
 #endif

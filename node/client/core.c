@@ -6,7 +6,11 @@
  * it comes back, and is dropped. */
 #include "core_private.h"
 
+#include "acl_file.h"
 #include "auth.h"
+#include "failures.h"
+#include "login.h"
+#include "usages.h"
 
 #include "base/memory.h"
 
@@ -48,18 +52,42 @@ static void fill_limits(struct core_limits *limits)
     default_u32(&limits->node_margin_ms, limits->node_timeout_ms / 4);
     default_u32(&limits->acknowledge_ms, 20);
     default_u32(&limits->subscribe_wait_ms, 20);
+    default_u32(&limits->logins_max, 1000);
     default_u32(&limits->collision_ms, 30000);
     default_u32(&limits->commit_ms, 10);
     default_u32(&limits->commit_commands, 1000);
 }
 
-static struct auth *new_auth(const struct core_options *options)
+/* What decides who may connect, and what they may do. */
+static void init_security(struct client_node *node, const struct core_options *options, struct state *state)
 {
-    uint8_t entropy[sizeof(options->seed) + sizeof(options->boot_nonce)];
+    uint8_t bytes[sizeof(options->seed) + sizeof(options->boot_nonce)] = {0};
+    struct bytes entropy = bytes_of(bytes, sizeof(bytes));
+    const struct logins_settings settings = {.methods = options->security.methods,
+                                             .fall_through = options->security.fall_through,
+                                             .remembered_max = options->security.remembered_max};
 
-    memcpy(entropy, &options->seed, sizeof(options->seed));
-    memcpy(entropy + sizeof(options->seed), options->boot_nonce, sizeof(options->boot_nonce));
-    return auth_new(bytes_of(entropy, sizeof(entropy)), options->users);
+    memcpy(bytes, &options->seed, sizeof(options->seed));
+    memcpy(bytes + sizeof(options->seed), options->boot_nonce, sizeof(options->boot_nonce));
+    node->auth = auth_new(entropy, options->users);
+    node->logins = logins_new(entropy, &settings, node->auth);
+    node->failures = failures_new(options->seed);
+    node->usages = usages_new();
+    node->sys_readable = !options->security.sys_hidden;
+    node->close_on_denied = options->security.close_on_denied;
+    node->state = state;
+    node->security = state_security(state);
+    auth_set_security(node->auth, &node->security);
+    access_changed(node);
+}
+
+static void release_security(struct client_node *node)
+{
+    acl_file_free(node->acl);
+    usages_free(node->usages);
+    failures_free(node->failures);
+    logins_free(node->logins);
+    auth_free(node->auth);
 }
 
 struct core *core_new(const struct core_options *options, const struct core_callbacks *callbacks, struct state *state,
@@ -71,7 +99,7 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->node.limits = options->limits;
     fill_limits(&core->node.limits);
     core->node.capabilities = options->capabilities != NULL ? *options->capabilities : CORE_CAPABILITIES_DEFAULT;
-    core->node.auth = new_auth(options);
+    init_security(&core->node, options, state);
     core->node.node = options->node;
     core->node.random = options->seed;
     core->out = *callbacks;
@@ -147,7 +175,9 @@ void core_free(struct core *core)
     buffer_release(&core->node.server_reference);
     effects_free(core->effects);
     effects_free(core->arena);
-    auth_free(core->node.auth);
+    release_security(&core->node);
+    core_forget_administrations(core);
+    free(core->logins.waiting);
     rates_free(core->rates);
     proposer_free(core->proposer);
     free(core->client_address);
@@ -298,6 +328,8 @@ void core_carry_out(struct core *core, struct client *client)
         core_hold(core, client, actions->subscribed_index);
     else
         core_send_bytes(core, client, buffer_bytes(&actions->out));
+    if (actions->login)
+        core_login(core, client);
     if (actions->delivered) {
         deliver_note_acks(core, client);
         core_want_work(core, client);
@@ -581,6 +613,7 @@ void core_turn(struct core *core, uint64_t now_ms)
     expire_timers(core);
     go_on(core);
     resume_stalled(core);
+    core_logins_turn(core);
     do_work(core);
     propose(core);
     core_sys_turn(core);
@@ -614,6 +647,7 @@ uint64_t core_deadline(const struct core *core)
         at = earlier(at, core->held_first->until_ms);
     if (core->uncommitted_ms != UINT64_MAX)
         at = earlier(at, core->uncommitted_ms + core->node.limits.commit_ms);
+    at = earlier(at, core_logins_deadline(core));
     at = earlier(at, proposer_deadline(core->proposer));
     return earlier(at, duties_deadline(&core->duties, &core->health, core->state, core->now_ms));
 }

@@ -21,7 +21,11 @@
 #include "frame.h"
 #include "state.h"
 
+struct acl_file;
 struct core;
+struct login;
+struct password_file;
+struct token_keys;
 
 /* Limits of this node. Zero means the default in brackets; those of the state machine are in `settings`. */
 struct core_limits {
@@ -42,9 +46,19 @@ struct core_limits {
     uint32_t node_margin_ms;         /* clients are dropped that much earlier [500] */
     uint32_t acknowledge_ms;         /* PUBACKs of subscribers are collected at most so long [20] */
     uint32_t subscribe_wait_ms;      /* SUBACK waits at most so long for the other nodes [20] */
+    uint32_t logins_max;             /* passwords that wait to be checked; then 0x89 [1,000] */
     uint32_t collision_ms;           /* a packet id that is not free for so long closes the connection [30,000] */
     uint32_t commit_ms;              /* the store's transaction is committed after so long [10] */
     uint32_t commit_commands;        /* or after so many commands [1,000] */
+};
+
+/* How clients are known, and what they may do; see login.h, access.h. All copied. */
+struct core_security {
+    const char *methods;               /* of listeners that do not say; "", NULL: those of login.h */
+    bool fall_through;                 /* a wrong password goes on to the next method */
+    uint32_t remembered_max;           /* right passwords that need no hash again */
+    bool sys_hidden;                   /* $SYS is not to be read while there are no rules */
+    bool close_on_denied;              /* a PUBLISH that is not allowed ends the connection; else it is answered no (3.x: yes) */
 };
 
 struct core_options {
@@ -54,7 +68,8 @@ struct core_options {
     const char *client_address;        /* host:port that Server References name; may be "" */
     struct core_limits limits;
     const struct core_capabilities *capabilities;   /* NULL: CORE_CAPABILITIES_DEFAULT */
-    const char *users;                 /* of enhanced authentication, as auth.h says; NULL: none */
+    const char *users;                 /* of the configuration, as auth.h says; NULL: none */
+    struct core_security security;
     const struct command_settings *settings;   /* what this node's configuration wants; the leader proposes it if it
                                                 * differs. NULL: leave the limits as they are */
 };
@@ -76,6 +91,10 @@ struct core_callbacks {
     void (*reading)(void *context, void *conn, bool on);
     /* The address of its client, host:port: asked for only when somebody wants to see it. May be NULL. */
     void (*address)(void *context, void *conn, char text[CORE_ADDRESS_MAX]);
+
+    /* Have login_run() done with this on another thread, by the wall clock, then call core_login_done(). NULL: it is done
+     * within the turn. */
+    void (*login)(void *context, struct login *login);
 
     /* ---- consensus ---- */
     /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is
@@ -137,6 +156,25 @@ void core_written(struct core *core, uint64_t connection, size_t bytes, uint64_t
 /* The connection is closed, whoever began; `conn` will not be used again. Exactly once per core_open(). */
 void core_closed(struct core *core, uint64_t connection, uint64_t now_ms);
 
+/* A login has been run. */
+void core_login_done(struct core *core, struct login *login, uint64_t now_ms);
+
+/* ---- who may connect, and what they may do ---- */
+
+/* Replace what there is; taken over, NULL: none. Before the first connection, and when files are read again. */
+void core_set_password_file(struct core *core, struct password_file *file);
+void core_set_token_keys(struct core *core, struct token_keys *keys);
+void core_set_acl_file(struct core *core, struct acl_file *file);
+
+/* Gets a command of an operator (COMMAND_USER_ADD to COMMAND_BAN) committed; `done` is called when it has been applied here,
+ * from inside core_committed or core_state_replaced: it must not call into the core. OUTCOME_FENCED: not known whether. */
+typedef void (*core_administered)(void *context, enum outcome outcome);
+/* STATUS_BUSY: nothing can be committed now, or too many are on their way. */
+enum status core_administer(struct core *core, const struct command *command, core_administered done, void *context);
+
+/* Whether a method could know anybody, for the table of who may connect. */
+bool core_method_ready(const struct core *core, unsigned method);
+
 /* ---- events from consensus ---- */
 
 /* The committed entry at `index`, in order; `entry` is empty for entries without a command. Borrowed for the call.
@@ -188,6 +226,7 @@ enum core_drop {               /* why a message did not reach a client */
     DROP_TOO_LARGE,            /* beyond the client's Maximum Packet Size */
     DROP_EXPIRED,
     DROP_NO_LINK,              /* QoS 0 for a node that is not linked */
+    DROP_NOT_PERMITTED,        /* the client may not receive it */
     DROP_BEHIND,               /* batches of QoS 0 from a node that sends more than this one delivers */
     DROP_COUNT,
 };
@@ -215,6 +254,9 @@ enum core_limit {              /* what a client ran into */
     LIMIT_RECEIVE_MAXIMUM,     /* 0x93 */
     LIMIT_PUBLISH_QUOTA,       /* retained or stored messages of the cluster: 0x97 */
     LIMIT_MEMORY,              /* of this node: 0x97 */
+    LIMIT_LOGINS,              /* passwords waiting to be checked: 0x89 */
+    LIMIT_USER_CONNECTIONS,    /* of one user: 0x97 */
+    LIMIT_USER_RATE,           /* publishes of one user: QoS 0 dropped, 0x97 */
     LIMIT_COUNT,
 };
 const char *core_limit_name(enum core_limit limit);   /* "packet-bytes" */
@@ -227,7 +269,9 @@ struct core_stats {
     uint64_t taken_over;
     uint64_t keep_alive_timeouts;
     uint64_t protocol_errors;
-    uint64_t reserved_topics;              /* publishes to $SYS, which only the server writes, or to $share */
+    uint64_t reserved_topics;              /* publishes below $, where clients do not write */
+    uint64_t publishes_denied, subscribes_denied;
+    uint64_t logins, logins_refused, logins_slowed;   /* that needed a hash or a signature */
     uint64_t messages_in[3], messages_out[3];   /* PUBLISH packets by QoS */
     uint64_t bytes_in, bytes_out;
     uint64_t packets_in, packets_out;

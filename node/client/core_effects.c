@@ -30,6 +30,8 @@ static void carry_out_outcome(struct core *core, const struct effect *effect, ui
 {
     struct client *client = client_of_cookie(core, cookie);
 
+    if (effect->type == EFFECT_ADMINISTERED)
+        core_administration_done(core, (uint32_t)cookie, effect->outcome);
     if (client == NULL)
         return;
     assert(client->commands_pending > 0);
@@ -127,6 +129,7 @@ static void carry_out(struct core *core, const struct effect *effect)
     case EFFECT_TAKEN_OVER: taken_over(core, effect); return;
     case EFFECT_NODE: note_node(core, effect); return;
     case EFFECT_CHECKPOINT: note_checkpoint(core, effect); return;
+    case EFFECT_SECURITY: core_security_changed(core); return;
     case EFFECT_BATCH:
     case EFFECT_CONNECTED:
     case EFFECT_ENDED:
@@ -137,7 +140,6 @@ static void carry_out(struct core *core, const struct effect *effect)
     case EFFECT_DELIVERY_RELEASED:
     case EFFECT_DELIVERY_DONE:
     case EFFECT_ADMINISTERED:
-    case EFFECT_SECURITY:
     case EFFECT_SETTINGS: return; /* outcomes: see above; settings are asked for when needed */
     }
 }

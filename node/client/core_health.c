@@ -9,6 +9,8 @@
  *               All clients are closed, and a new NODE_UP is proposed. */
 #include "core_private.h"
 
+#include "security.h"
+
 #include <string.h>
 
 static bool is_cut_off(const struct core *core)
@@ -134,6 +136,7 @@ void core_new_life(struct core *core)
         else if (client->phase != CLIENT_NEW)
             core_end(core, client, CLIENT_END_UNAVAILABLE);
     }
+    core_forget_administrations(core);
     proposer_reset(core->proposer);
     duties_reset(&core->duties);
     fresh_nonce(core);
@@ -146,6 +149,8 @@ void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms
     core->now_ms = now_ms;
     core->applied_ms = now_ms;
     core->state = state;
+    core->node.state = state;
+    core->node.security = state_security(state);
     core->live.open = false;
     core_forget_entry(core);
     deliver_over(core);
@@ -153,6 +158,7 @@ void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms
     core->applied_told = state_applied(state);
     core->uncommitted_ms = UINT64_MAX;
     core->uncommitted_commands = 0;
+    access_changed(&core->node);
     core_new_life(core);
 }
 

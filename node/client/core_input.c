@@ -29,6 +29,7 @@ static bool may_take(const struct core *core, const struct client *client)
     case CLIENT_CONNECTED:
         return core_takes_input(core) && client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
                client_output(client) <= core->node.limits.output_bytes_max;
+    case CLIENT_CHECKING:
     case CLIENT_CONNECTING:
     case CLIENT_ENDING:
     case CLIENT_CLOSED: break;
@@ -59,16 +60,9 @@ static void postpone(struct core *core, struct client *client)
 /* Whether CONNECTs, and those from where this one comes, are not too many. */
 static bool rate_allows(struct core *core, const struct client *client)
 {
-    char address[CORE_ADDRESS_MAX] = "";
-    char *port;
+    char text[CORE_ADDRESS_MAX];
 
-    if (core->rates == NULL)
-        return true;
-    if (core->out.address != NULL && client->conn != NULL)
-        core->out.address(core->out.context, client->conn, address);
-    port = strrchr(address, ':');
-    return rates_take(core->rates, bytes_of(address, port == NULL ? strlen(address) : (size_t)(port - address)),
-                      core->now_ms);
+    return core->rates == NULL || rates_take(core->rates, core_address(core, client, text), core->now_ms);
 }
 
 /* Takes one packet off `in`. False: stop here. */
@@ -100,6 +94,8 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
         return false;
     } else if (fresh && packet.type == MQTT_CONNECT && !rate_allows(core, client)) {
         client_refuse_rate(client, &packet, &core->actions);
+    } else if (fresh && packet.type == MQTT_CONNECT && core_bans_address(core, client)) {
+        client_refuse_banned(client, &packet, &core->actions);
     } else {
         core->node.stats.packets_in++;
         client_receive(client, &packet, core->now_ms, &core->actions);
@@ -127,8 +123,10 @@ static void keep_input(struct core *core, struct client *client, struct bytes in
 
 void core_decide_reading(struct core *core, struct client *client)
 {
-    bool waits = client->stalled || client->postponed || client->phase == CLIENT_CONNECTING;
-    bool off = waits && client->input.size > (client->phase == CLIENT_CONNECTED || client->postponed ? 0 : READ_AHEAD_MAX);
+    bool waits = client->stalled || client->postponed || client->phase == CLIENT_CHECKING ||
+                 client->phase == CLIENT_CONNECTING;
+    bool off = waits &&
+               client->input.size > (client->phase == CLIENT_CONNECTED || client->postponed ? 0 : READ_AHEAD_MAX);
 
     if (off == client->reading_off || client->phase == CLIENT_CLOSED)
         return;

@@ -3,7 +3,8 @@
  *   core.c          events in, turns, callbacks out        core_effects.c   committed entries -> effects -> clients
  *   core_input.c    bytes -> packets -> actions            core_health.c    G8, the node's lives, stopping
  *   deliver.c       messages -> frames; acknowledgements   core_qos0.c      routing of QoS 0
- *   core_sys.c      $SYS */
+ *   core_sys.c      $SYS                                   core_logins.c    passwords that are being checked
+ *   core_security.c operators' commands; what their changes mean for clients that are connected */
 #ifndef COTERIE_CORE_PRIVATE_H
 #define COTERIE_CORE_PRIVATE_H
 
@@ -56,6 +57,24 @@ struct core_sys {
 struct checkpoint {
     uint64_t index;
     uint64_t hash[2];
+};
+
+/* Logins that have to wait; see core_logins.c. */
+struct waiting_login {
+    uint64_t number;             /* of the connection */
+    uint64_t due_ms;
+};
+struct login_queue {
+    struct waiting_login *waiting;
+    uint32_t count, capacity;
+    uint32_t running;            /* on other threads */
+};
+
+/* An operator's command that is on its way. */
+struct administration {
+    uint32_t tag;
+    core_administered done;
+    void *context;
 };
 
 /* ---- how much is done in one turn, in looks: some 100 ns each (state_worked) ----
@@ -123,6 +142,9 @@ struct core {
     uint32_t checkpoint_count;
 
     struct core_sys sys;
+    struct login_queue logins;
+    struct administration *administrations;
+    uint32_t administration_count, administration_tag;
     struct rates *rates;                 /* of CONNECTs; NULL = no limit */
     uint64_t limits_told_ms;             /* no line about limits before */
     uint64_t limits_told[LIMIT_COUNT];
@@ -177,6 +199,21 @@ void core_take_input(struct core *core, struct client *client, struct bytes fres
 void core_decide_reading(struct core *core, struct client *client);
 void core_refuse_stalled(struct core *core, struct client *client);
 bool core_pressed(const struct core *core);        /* nothing new is to be taken from any client */
+
+/* ---- core_logins.c ---- */
+void core_login(struct core *core, struct client *client);     /* runs its login, when it is its turn */
+void core_logins_turn(struct core *core);
+uint64_t core_logins_deadline(const struct core *core);
+/* Where the client comes from, without a port; empty: not known. */
+struct bytes core_address(const struct core *core, const struct client *client, char text[CORE_ADDRESS_MAX]);
+
+/* ---- core_security.c ---- */
+bool core_bans_address(const struct core *core, const struct client *client);
+void core_security_changed(struct core *core);
+void core_rules_changed(struct core *core);
+/* The outcome of an operator's command. */
+void core_administration_done(struct core *core, uint32_t tag, enum outcome outcome);
+void core_forget_administrations(struct core *core);
 
 /* ---- core_health.c ---- */
 void core_check_health(struct core *core);

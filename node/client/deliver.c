@@ -222,11 +222,21 @@ static void send_or_skip(struct core *core, struct client *client, const struct 
 
 /* ---- live ---- */
 
+/* Judged at every delivery: rights may have changed since the subscription, and since the publish. */
+static bool may_receive(const struct core *core, struct client *client, const struct message *message)
+{
+    return !access_on(&core->node) || client_may(client, RIGHT_RECEIVE, message->topic);
+}
+
 static void deliver_qos0(struct core *core, struct client *client, struct forms *forms, const struct target *target)
 {
     struct core_stats *stats = &core->node.stats;
     struct frame *frame;
 
+    if (!may_receive(core, client, forms->message)) {
+        stats->drops[DROP_NOT_PERMITTED]++;
+        return;
+    }
     if (client_output(client) > core->node.limits.output_bytes_max) {
         stats->drops[DROP_SLOW_CONSUMER]++;
         return;
@@ -267,6 +277,13 @@ static void deliver_stored(struct core *core, struct client *client, struct form
     }
     if (forms->expiry_s == 0 && !waiting && target->qos < 2) {
         skip(core, client, target, DROP_EXPIRED);
+        return;
+    }
+    if (!may_receive(core, client, message)) {
+        if (waiting)
+            client->behind = true; /* in its turn */
+        else
+            skip(core, client, target, DROP_NOT_PERMITTED);
         return;
     }
     if (!waiting && has_room(core, client, target->order, target->qos)) {
@@ -386,6 +403,10 @@ static bool send_queued(struct core *core, struct client *client, const struct q
     forms_init(&forms, &queued->message, 1, core_clock_ms(core));
     if (forms.expiry_s == 0 && target->qos < 2) {
         skip(core, client, target, DROP_EXPIRED);
+        return true;
+    }
+    if (!may_receive(core, client, &queued->message)) {
+        skip(core, client, target, DROP_NOT_PERMITTED);
         return true;
     }
     frame = frame_now(core, &forms, client, target, duplicate);

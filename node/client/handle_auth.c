@@ -9,29 +9,26 @@
 #include "client_private.h"
 
 #include "auth.h"
+#include "login.h"
+#include "security.h"
+
 #include "base/memory.h"
 
-#include <assert.h>
 #include <stdlib.h>
-
-#define EXTRAS_MEMORY_PART 8 /* of memory_bytes_max */
 
 struct authentication {
     struct bytes method;            /* own copy */
     struct auth_exchange *exchange; /* NULL: none going on */
-    struct buffer connect;          /* the command, until the first one is done */
     struct buffer user;             /* who it is, since then */
     struct buffer answer;           /* the method's last */
 };
 
-void authentication_free(struct authentication *authentication, struct client_node *node)
+void authentication_free(struct authentication *authentication)
 {
     if (authentication == NULL)
         return;
-    node->extras_bytes -= authentication->connect.size;
     auth_end(authentication->exchange);
     free((void *)authentication->method.data);
-    buffer_release(&authentication->connect);
     buffer_release(&authentication->user);
     buffer_release(&authentication->answer);
     free(authentication);
@@ -68,23 +65,11 @@ static void send_auth(struct client *client, const struct authentication *authen
         fail(client, REASON_UNSPECIFIED_ERROR, NULL, out);
 }
 
-/* The CONNECT that waited, now by somebody we know. */
-static void propose_connect(struct client *client, struct authentication *authentication, uint64_t now_ms,
-                            struct actions *out)
+static bool is_replicated(const struct client *client, struct bytes user)
 {
-    struct command *command = actions_propose(out, COMMAND_CONNECT, 0);
-    struct reader reader;
-    enum status status;
+    struct security_user facts;
 
-    buffer_put_bytes(&out->text, buffer_bytes(&authentication->connect));
-    reader = reader_of(buffer_bytes(&out->text));
-    status = command_decode(&reader, command);
-    assert(status == STATUS_OK);
-    (void)status;
-    command->connect.user_name = buffer_bytes(&authentication->user);
-    client->node->extras_bytes -= authentication->connect.size;
-    buffer_release(&authentication->connect);
-    connect_proposed(client, now_ms);
+    return security_user(state_security(client->node->state), user, &facts);
 }
 
 static void succeed(struct client *client, struct authentication *authentication, uint64_t now_ms, struct actions *out)
@@ -97,8 +82,9 @@ static void succeed(struct client *client, struct authentication *authentication
         buffer_put_bytes(&authentication->user, user);
     auth_end(authentication->exchange);
     authentication->exchange = NULL;
+    user = buffer_bytes(&authentication->user);
     if (first)
-        propose_connect(client, authentication, now_ms, out);
+        connect_go_on(client, user, is_replicated(client, user), UINT64_MAX, now_ms, out);
     else if (same)
         send_auth(client, authentication, REASON_SUCCESS, out);
     else
@@ -117,11 +103,12 @@ static void step(struct client *client, struct authentication *authentication, c
     }
 }
 
-void authentication_begin(struct client *client, const struct mqtt_properties *properties,
-                          const struct command *connect, uint64_t now_ms, struct actions *out)
+void authentication_begin(struct client *client, const struct mqtt_properties *properties, uint64_t now_ms,
+                          struct actions *out)
 {
     struct client_node *node = client->node;
-    struct auth_exchange *exchange = auth_begin(node->auth, properties->authentication_method);
+    bool offered = logins_offer_scram(node->logins, client->listener->authentication);
+    struct auth_exchange *exchange = offered ? auth_begin(node->auth, properties->authentication_method) : NULL;
     struct authentication *authentication;
 
     if (exchange == NULL) {
@@ -134,13 +121,8 @@ void authentication_begin(struct client *client, const struct mqtt_properties *p
     authentication->method =
         bytes_of(memory_copy(properties->authentication_method.data, properties->authentication_method.size),
                  properties->authentication_method.size);
-    command_encode(connect, &authentication->connect);
-    node->extras_bytes += authentication->connect.size;
     client->phase = CLIENT_AUTHENTICATING;
-    if (node->extras_bytes > node->limits.memory_bytes_max / EXTRAS_MEMORY_PART)
-        connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
-    else
-        step(client, authentication, properties, now_ms, out);
+    step(client, authentication, properties, now_ms, out);
 }
 
 void authentication_in_connack(struct client *client, struct mqtt_properties *properties)

@@ -1,9 +1,17 @@
 /* handle_connect.c — CONNECT: from the packet to the command, and from its outcome to CONNACK.
  *
- * The codec has checked the form. One with an authentication method is handed to handle_auth.c, which proposes it when
- * the client has proved who it is. What is refused here: a will that this server does not offer (0x9A, 0x9B), and what
- * the state machine cannot take (0x97). A session is opened, resumed or taken over by `apply` alone. */
+ *   CONNECT ─┬─ with an authentication method ──▶ handle_auth.c ──▶ a user ──┐
+ *            └─ without ──▶ login.h ──(hashed on another thread)──▶ a user ──┴▶ may this user ...? ──▶ the command
+ *
+ * The codec has checked the form. While it is being found out who the client is, its CONNECT waits as the command that it
+ * is going to be. What is refused here: a will that this server does not offer (0x9A, 0x9B) or that the user may not
+ * publish (0x87), a wrong password (0x86), nobody (0x87), and what the state machine cannot take (0x97). A session is
+ * opened, resumed or taken over by `apply` alone. */
 #include "client_private.h"
+
+#include "login.h"
+#include "security.h"
+#include "usages.h"
 
 #include "base/memory.h"
 #include "node/mqtt/property.h"
@@ -11,6 +19,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define EXTRAS_MEMORY_PART 8 /* of memory_bytes_max */
 
 /* ---- the client id ---- */
 
@@ -51,8 +61,10 @@ void connect_refuse(struct client *client, uint8_t reason, struct actions *out)
     enum core_connect result = CONNECT_REFUSED_UNAVAILABLE;
     bool said;
 
-    if (reason == REASON_QUOTA_EXCEEDED || reason == REASON_CONNECTION_RATE_EXCEEDED)
+    if (reason == REASON_QUOTA_EXCEEDED || reason == REASON_CONNECTION_RATE_EXCEEDED || reason == REASON_SERVER_BUSY)
         result = CONNECT_REFUSED_QUOTA;
+    else if (reason == REASON_CLIENT_ID_INVALID)
+        result = CONNECT_REFUSED_IDENTIFIER;
     else if (reason == REASON_BAD_AUTHENTICATION_METHOD || reason == REASON_NOT_AUTHORIZED ||
              reason == REASON_BANNED || reason == REASON_BAD_USER_OR_PASSWORD)
         result = CONNECT_REFUSED_AUTHENTICATION;
@@ -97,7 +109,6 @@ static void fill_command(const struct client *client, const struct mqtt_connect 
 {
     command->connection = client->number;
     command->client_id = client_id_of(client);
-    command->user_name = connect->user_name;
     command->protocol_level = connect->level;
     command->clean_start = connect->clean_start;
     command->receive_maximum = connect->properties.receive_maximum;
@@ -106,12 +117,146 @@ static void fill_command(const struct client *client, const struct mqtt_connect 
         fill_will(&connect->will, command, out);
 }
 
-void connect_proposed(struct client *client, uint64_t now_ms)
+/* ---- who it comes from ---- */
+
+/* Whether this user may connect, with this id and this will; a reason code. */
+static uint8_t check_user(struct client *client, struct command_connect *connect)
 {
+    const struct client_node *node = client->node;
+    const struct names names = {.user = connect->user_name, .client_id = connect->client_id};
+    bool by_file = false;
+
+    switch (security_admits(state_security(node->state), &names, state_clock_ms(node->state))) {
+    case OUTCOME_DONE: break;
+    case OUTCOME_BANNED: return REASON_BANNED;
+    default: return REASON_NOT_AUTHORIZED;
+    }
+    if (access_names_unusable(node, &names))
+        return REASON_CLIENT_ID_INVALID;
+    if (connect->has_will && !access_allows_will(node, &names, connect->will.message.topic, &by_file))
+        return REASON_NOT_AUTHORIZED;
+    connect->will_allowed = connect->has_will && by_file;
+    if (connect->user_name.size > 0 && !usage_begin(client, connect->user_name)) {
+        client_count_limit(client->node, LIMIT_USER_CONNECTIONS);
+        return REASON_QUOTA_EXCEEDED;
+    }
+    return REASON_SUCCESS;
+}
+
+static void propose(struct client *client, struct command *connect, bool replicated, uint64_t valid_s, uint64_t now_ms,
+                    struct actions *out)
+{
+    uint8_t refused = check_user(client, &connect->connect);
+
+    if (refused != REASON_SUCCESS) {
+        connect_refuse(client, refused, out);
+        return;
+    }
+    *actions_propose(out, COMMAND_CONNECT, 0) = *connect;
+    client->replicated_user = replicated;
+    client->until_ms = valid_s > UINT32_MAX ? 0 : now_ms + valid_s * 1000;
     client->connect_pending = true;
     client->phase = CLIENT_CONNECTING;
     client->waiting_ms = now_ms;
 }
+
+void connect_wait(struct client *client, const struct command *connect)
+{
+    struct buffer *waiting = &client_extras(client)->connect;
+
+    command_encode(connect, waiting);
+    client->node->extras_bytes += waiting->size;
+}
+
+void connect_go_on(struct client *client, struct bytes user, bool replicated, uint64_t valid_s, uint64_t now_ms,
+                   struct actions *out)
+{
+    struct buffer *waiting = &client->extras->connect;
+    size_t start = out->text.size;
+    struct command connect;
+    struct reader reader;
+    enum status status;
+
+    buffer_put_bytes(&out->text, user);
+    buffer_put_bytes(&out->text, buffer_bytes(waiting));
+    reader = reader_of(bytes_of(out->text.data + start + user.size, waiting->size));
+    status = command_decode(&reader, &connect);
+    assert(status == STATUS_OK);
+    (void)status;
+    connect.connect.user_name = bytes_of(out->text.data + start, user.size);
+    client->node->extras_bytes -= waiting->size;
+    buffer_release(waiting);
+    propose(client, &connect, replicated, valid_s, now_ms, out);
+}
+
+static bool is_replicated(const struct client *client, const struct login_result *result)
+{
+    struct security_user facts;
+
+    return result->method == LOGIN_USERS && security_user(state_security(client->node->state), result->user, &facts);
+}
+
+void client_logged_in(struct client *client, uint64_t now_ms, struct actions *out)
+{
+    struct login *login = client->extras->login;
+    struct login_result result = login_result(login);
+
+    client->extras->login = NULL;
+    if (result.granted)
+        connect_go_on(client, result.user, is_replicated(client, &result), result.valid_s, now_ms, out);
+    else
+        connect_refuse(client, result.secret ? REASON_BAD_USER_OR_PASSWORD : REASON_NOT_AUTHORIZED, out);
+    login_free(login);
+}
+
+/* A CONNECT without an authentication method. */
+static void identify(struct client *client, const struct mqtt_connect *connect, struct command *command,
+                     uint64_t now_ms, struct actions *out)
+{
+    struct client_node *node = client->node;
+    const struct client_extras *extras = client->extras;
+    const struct login_facts facts = {.methods = client->listener->authentication,
+                                      .anonymous = client->listener->anonymous,
+                                      .certificate_user = extras != NULL ? extras->certificate_user : NULL,
+                                      .psk_identity = extras != NULL ? extras->psk_identity : NULL,
+                                      .has_user_name = connect->has_user_name,
+                                      .has_password = connect->has_password,
+                                      .user_name = connect->user_name,
+                                      .password = connect->password};
+    struct login *login = login_new(node->logins, state_security(node->state), &facts, client->number);
+
+    if (login_settled(login) && login_result(login).granted && login_result(login).user.size == 0) {
+        login_free(login);
+        propose(client, command, false, UINT64_MAX, now_ms, out);
+        return;
+    }
+    client_extras(client)->login = login;
+    connect_wait(client, command);
+    client->phase = CLIENT_CHECKING;
+    if (login_settled(login))
+        client_logged_in(client, now_ms, out);
+    else if (node->extras_bytes > node->limits.memory_bytes_max / EXTRAS_MEMORY_PART)
+        connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
+    else
+        out->login = true;
+}
+
+bool client_admitted(const struct client *client)
+{
+    const struct client_node *node = client->node;
+    const struct security *security = state_security(node->state);
+    struct session_facts facts;
+    struct security_user user;
+    struct names names;
+
+    if (!state_session(node->state, client->session_id, &facts))
+        return true; /* it ends for other reasons */
+    names = (struct names){.user = facts.user_name, .client_id = facts.client_id};
+    return security_admits(security, &names, state_clock_ms(node->state)) == OUTCOME_DONE &&
+           (!client->replicated_user || security_user(security, facts.user_name, &user));
+}
+
+/* ---- the packet, as a whole ---- */
 
 void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out)
 {
@@ -144,11 +289,14 @@ void handle_connect(struct client *client, const struct mqtt_connect *connect, u
 
     fill_command(client, connect, &command.connect, out);
     if ((properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0) {
-        authentication_begin(client, properties, &command, now_ms, out);
+        connect_wait(client, &command);
+        if (client->node->extras_bytes > client->node->limits.memory_bytes_max / EXTRAS_MEMORY_PART)
+            connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
+        else
+            authentication_begin(client, properties, now_ms, out);
         return;
     }
-    *actions_propose(out, COMMAND_CONNECT, 0) = command;
-    connect_proposed(client, now_ms);
+    identify(client, connect, &command, now_ms, out);
 }
 
 /* ---- the outcome ---- */
@@ -229,4 +377,6 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
     client->sent_before = effect->connected.sent_upto;
     client->node->stats.connects[CONNECT_ACCEPTED]++;
     out->delivered = true;
+    if (client->replicated_user && !client_admitted(client)) /* it has changed while CONNECT was on its way */
+        client_end(client, CLIENT_END_NOT_AUTHORIZED, out);
 }

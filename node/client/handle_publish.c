@@ -8,6 +8,8 @@
  * checked. */
 #include "client_private.h"
 
+#include "usages.h"
+
 #include "node/mqtt/property.h"
 
 #include <assert.h>
@@ -67,21 +69,40 @@ static void fill_message(const struct client *client, const struct mqtt_publish 
     };
 }
 
-/* Topics that are ours to write: who publishes there is told no, or 3.x yes, and nothing happens (4.7.2, 3.3.5-2). */
+/* Topics that are not for clients to write: who publishes there is told no, or 3.x yes, and nothing happens (4.7.2,
+ * 3.3.5-2). */
 bool topic_is_reserved(struct bytes topic)
 {
-    return topic.data[0] == '$' && (bytes_starts_with(topic, bytes_text("$SYS/")) ||
-                                    bytes_equal(topic, bytes_text("$SYS")) ||
-                                    bytes_starts_with(topic, bytes_text("$share/")));
+    return topic.data[0] == '$';
 }
 
-static void refuse_reserved(struct client *client, const struct mqtt_publish *publish, struct actions *out)
+static void answer_no(struct client *client, const struct mqtt_publish *publish, uint8_t reason, struct actions *out)
 {
-    uint8_t reason = client->peer.level >= MQTT_LEVEL_5 ? REASON_NOT_AUTHORIZED : REASON_SUCCESS;
-
-    client->node->stats.reserved_topics++;
     if (publish->qos > 0)
         client_send_ack(client, publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, publish->packet_id, reason, out);
+}
+
+/* The client may not publish this. 3.x has no word for that: it is told yes, as other servers do, or disconnected. */
+static void refuse_topic(struct client *client, const struct mqtt_publish *publish, bool reserved, struct actions *out)
+{
+    if (reserved)
+        client->node->stats.reserved_topics++;
+    else
+        client->node->stats.publishes_denied++;
+    if (client->node->close_on_denied && !reserved)
+        client_fail(client, REASON_NOT_AUTHORIZED, out);
+    else
+        answer_no(client, publish, client->peer.level >= MQTT_LEVEL_5 ? REASON_NOT_AUTHORIZED : REASON_SUCCESS, out);
+}
+
+/* Its user publishes more than it may. */
+static void refuse_rate(struct client *client, const struct mqtt_publish *publish, struct actions *out)
+{
+    client_count_limit(client->node, LIMIT_USER_RATE);
+    if (publish->qos > 0 && client->peer.level < MQTT_LEVEL_5)
+        client_fail(client, REASON_QUOTA_EXCEEDED, out); /* yes would be a lie */
+    else
+        answer_no(client, publish, REASON_QUOTA_EXCEEDED, out);
 }
 
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out)
@@ -97,7 +118,15 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
     if (publish->properties.topic_alias != 0 && !resolve_alias(client, publish, &topic, out))
         return;
     if (topic_is_reserved(topic)) {
-        refuse_reserved(client, publish, out);
+        refuse_topic(client, publish, true, out);
+        return;
+    }
+    if (access_on(client->node) && !client_may(client, RIGHT_PUBLISH, topic)) {
+        refuse_topic(client, publish, false, out);
+        return;
+    }
+    if (!usage_publish(client, publish->payload.size, client->packet_ms)) {
+        refuse_rate(client, publish, out);
         return;
     }
     if (!receive_quota(client, publish)) {

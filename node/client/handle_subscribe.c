@@ -10,13 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint8_t subscription_code(const struct client *client, const struct mqtt_subscription *subscription)
+static uint8_t subscription_code(struct client *client, const struct mqtt_subscription *subscription)
 {
     uint8_t refused = capabilities_check_filter(client, subscription);
+    struct topic_filter parts;
 
     if (refused != REASON_SUCCESS)
         return refused;
-    return subscription->kind == TOPIC_FILTER_INVALID ? REASON_FILTER_INVALID : CODE_FROM_STATE;
+    if (subscription->kind == TOPIC_FILTER_INVALID || topic_filter_parse(subscription->text, &parts) == TOPIC_FILTER_INVALID)
+        return REASON_FILTER_INVALID;
+    if (client_may(client, RIGHT_SUBSCRIBE, parts.filter)) /* that of a group is what is in it */
+        return CODE_FROM_STATE;
+    client->node->stats.subscribes_denied++;
+    return REASON_NOT_AUTHORIZED;
 }
 
 /* The octet of options, with no more QoS than this server offers. */

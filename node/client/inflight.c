@@ -105,6 +105,17 @@ struct frame *inflight_send_waiting(struct inflight *inflight)
     return frame;
 }
 
+uint64_t inflight_forget_waiting(struct inflight *inflight)
+{
+    const struct delivery *first = inflight_first_waiting(inflight);
+    uint64_t order = first != NULL ? first->order : 0;
+
+    for (; inflight->waiting > 0; inflight->waiting--, inflight->count--)
+        delivery_release(inflight_at(inflight, inflight->count - 1));
+    inflight->waiting_bytes = 0;
+    return order;
+}
+
 static bool is_done(const struct inflight *inflight, const struct delivery *delivery)
 {
     if (delivery->phase == DELIVERY_DONE)

@@ -70,6 +70,9 @@ struct delivery *inflight_add(struct inflight *inflight, uint64_t order, uint8_t
 struct delivery *inflight_first_waiting(const struct inflight *inflight);
 struct frame *inflight_send_waiting(struct inflight *inflight);
 
+/* Forgets those that are WAITING: they will be read again. Returns the order of the first; 0: there was none. */
+uint64_t inflight_forget_waiting(struct inflight *inflight);
+
 /* Whether the packet id of `order` belongs to an older delivery that is not DONE. */
 bool inflight_id_taken(const struct inflight *inflight, uint64_t order);
 

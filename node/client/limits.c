@@ -20,6 +20,9 @@ static const char *const names[LIMIT_COUNT] = {
     [LIMIT_RECEIVE_MAXIMUM] = "receive-maximum",
     [LIMIT_PUBLISH_QUOTA] = "publish-quota",
     [LIMIT_MEMORY] = "memory",
+    [LIMIT_LOGINS] = "logins",
+    [LIMIT_USER_CONNECTIONS] = "user-connections",
+    [LIMIT_USER_RATE] = "user-rate",
 };
 
 const char *core_limit_name(enum core_limit limit)

@@ -181,14 +181,15 @@ static void a_will_cannot_be_written_there(void **state)
     then_closed(device);
 }
 
-static void other_topics_with_a_dollar_are_anybodys(void **state)
+static void other_topics_with_a_dollar_are_nobodys_to_publish(void **state)
 {
     struct device bob = given_client(*state, 1, 5, "bob");
 
     when_asks(bob, "$other/#", "00");
     then_receives(bob, "90 0001 () 00");
     when_publishes(bob, "$other/x", "x", 0, 0);
-    then_message(bob, "$other/x", "x", 0, 0);
+    when_publishes(bob, "$other/x", "x", 1, 1);
+    then_receives(bob, "40 0001 87");
 }
 
 #define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
@@ -207,7 +208,7 @@ int main(void)
         cmocka_unit_test(without_an_interval_there_is_no_sys),
         ON_THREE_NODES(clients_cannot_write_there),
         ON_THREE_NODES(a_will_cannot_be_written_there),
-        ON_THREE_NODES(other_topics_with_a_dollar_are_anybodys),
+        ON_THREE_NODES(other_topics_with_a_dollar_are_nobodys_to_publish),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
