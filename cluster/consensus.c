@@ -322,7 +322,7 @@ static void take_over_clock(struct consensus *consensus)
         set_clock(consensus, reckon(consensus));
         return;
     }
-    for (uint32_t node = 1; node < NODES; node++) {
+    for (uint32_t node = 1; node < consensus->peers_end; node++) {
         const struct peer *peer = &consensus->peers[node];
         if (peer->clock_ms != 0 && peer->clock_ms + (consensus->now - peer->clock_at_ms) > best)
             best = peer->clock_ms + (consensus->now - peer->clock_at_ms);
@@ -659,6 +659,8 @@ void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kin
     consensus->peers[peer].links[kind] = (struct peer_link){.up = true, .in = in, .out = out};
     consensus->peers[peer].heard_ms = consensus->now;
     consensus->peers[peer].known = true;
+    if (peer >= consensus->peers_end)
+        consensus->peers_end = peer + 1;
     link_reset(consensus, peer, kind);
     if (kind == LINK_BULK && peer == replica_leader(consensus->replica))
         consensus->route++;
@@ -688,7 +690,7 @@ bool consensus_messages(struct consensus *consensus, uint32_t peer, struct bytes
 
 void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t hash[2])
 {
-    for (uint32_t peer = 1; peer < NODES && !consensus->failed; peer++) {
+    for (uint32_t peer = 1; peer < consensus->peers_end && !consensus->failed; peer++) {
         struct buffer *frame = consensus_frame(consensus, peer, WIRE_HASH);
         if (frame == NULL)
             continue;
@@ -711,7 +713,7 @@ static bool applied_is_due(const struct consensus *consensus, const struct peer 
 static void tell_applied(struct consensus *consensus)
 {
     uint64_t clock = consensus->clock_live ? reckon(consensus) : 0;
-    for (uint32_t id = 1; id < NODES; id++) {
+    for (uint32_t id = 1; id < consensus->peers_end; id++) {
         struct peer *peer = &consensus->peers[id];
         struct buffer *frame = applied_is_due(consensus, peer) ? consensus_frame(consensus, id, WIRE_APPLIED) : NULL;
         if (frame == NULL)
@@ -753,7 +755,7 @@ static void adopt_replacements(struct consensus *consensus)
         consensus->now - consensus->adopted_ms < consensus->settings.heartbeat_ms)
         return;
     consensus->adopted_ms = consensus->now;
-    for (uint32_t peer = 1; peer < NODES; peer++)
+    for (uint32_t peer = 1; peer < consensus->peers_end; peer++)
         if (consensus->peers[peer].links[LINK_RAFT].up && !node_life_is_first(consensus->peers[peer].life))
             adopt(consensus, peer);
 }
@@ -772,7 +774,7 @@ static uint64_t majority_heard(const struct consensus *consensus)
     uint64_t voters = replica_voters(consensus->replica);
     uint64_t heard[NODES];
     size_t count = 0;
-    for (uint32_t node = 1; node < NODES; node++)
+    for (uint32_t node = 1; voters >> node != 0; node++)
         if (voters & NODE_BIT(node))
             heard[count++] = node == consensus->settings.self ? consensus->now : consensus->peers[node].heard_ms;
     if (count == 0)
@@ -785,7 +787,7 @@ static uint64_t majority_heard(const struct consensus *consensus)
 static uint64_t silent_nodes(const struct consensus *consensus)
 {
     uint64_t members = replica_members(consensus->replica), silent = 0;
-    for (uint32_t node = 1; node < NODES; node++) {
+    for (uint32_t node = 1; node < consensus->peers_end || members >> node != 0; node++) {
         uint64_t since = consensus->peers[node].heard_ms;
         bool missed = consensus->peers[node].known || (members & NODE_BIT(node)) != 0;
         if (!missed || node == consensus->settings.self)
@@ -826,7 +828,7 @@ void consensus_status(const struct consensus *consensus, struct consensus_status
                        consensus->now - consensus->leader_heard_ms < 2 * (uint64_t)consensus->settings.election_ms;
     status->caught_up = consensus->caught_up;
     status->cluster_ms = consensus->clock_live ? reckon(consensus) : 0;
-    for (uint32_t peer = 1; peer < NODES; peer++)
+    for (uint32_t peer = 1; peer < consensus->peers_end; peer++)
         if (consensus->peers[peer].links[LINK_BULK].up)
             status->linked |= NODE_BIT(peer);
     if (status->role == CONSENSUS_LEADER && status->majority)
@@ -991,7 +993,7 @@ static void forget_entries(struct consensus *consensus)
 {
     uint64_t needless = consensus->applied;
     bool leads = replica_role(consensus->replica) == RAFT_LEADER;
-    for (uint32_t peer = 1; leads && peer < NODES; peer++) {
+    for (uint32_t peer = 1; leads && peer < consensus->peers_end; peer++) {
         bool reached = consensus->peers[peer].links[LINK_RAFT].up && (replica_members(consensus->replica) & NODE_BIT(peer));
         if (reached && replica_match(consensus->replica, peer) < needless)
             needless = replica_match(consensus->replica, peer);

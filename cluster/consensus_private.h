@@ -102,6 +102,7 @@ struct consensus {
     struct consensus_status last_status;
 
     struct peer peers[NODES];
+    uint32_t peers_end;                       /* those from here on were never linked since this node started */
     struct incoming incoming;
     struct hashes hashes;
     struct buffer frame;                      /* under construction */

@@ -140,7 +140,7 @@ void transfer_receive_ack(struct consensus *consensus, uint32_t peer, const stru
 
 void transfer_advance(struct consensus *consensus)
 {
-    for (uint32_t peer = 1; peer < NODES; peer++) {
+    for (uint32_t peer = 1; peer < consensus->peers_end; peer++) {
         struct outgoing *outgoing = &consensus->peers[peer].outgoing;
         if (!outgoing->active)
             continue;
@@ -156,7 +156,7 @@ void transfer_advance(struct consensus *consensus)
 uint64_t transfer_keep_from(const struct consensus *consensus)
 {
     uint64_t keep_from = UINT64_MAX;
-    for (uint32_t peer = 1; peer < NODES; peer++) {
+    for (uint32_t peer = 1; peer < consensus->peers_end; peer++) {
         const struct outgoing *outgoing = &consensus->peers[peer].outgoing;
         if (outgoing->active && outgoing->index + 1 < keep_from)
             keep_from = outgoing->index + 1;
