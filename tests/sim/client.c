@@ -93,6 +93,12 @@ static void flush(struct sim_client *client)
     buffer_clear(&client->output);
 }
 
+static void hear(struct sim_client *client)
+{
+    if (!client->stalled)
+        client->heard_us = sim_now_us(client->sim);
+}
+
 static uint32_t will_topic(const struct sim *sim)
 {
     return (uint32_t)sim->config.topics;
@@ -199,8 +205,9 @@ static void acknowledged(struct sim_client *client, uint8_t type, uint16_t packe
     if (one == NULL)
         return;
     struct history *history = client->sim->history;
-    uint64_t now = client->heard_us = sim_now_us(client->sim);
+    uint64_t now = sim_now_us(client->sim);
     const char *wrong = NULL;
+    hear(client);
     if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2))
         wrong = history_acknowledged(history, client->id, one->number, reason >= 0x80, now);
     if (wrong != NULL)
@@ -474,6 +481,7 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
 {
     struct sim *sim = client->sim;
     sim_trace(sim, 'c', ((uint64_t)client->id << 16) | ((uint64_t)flags << 8) | reason);
+    sim_note(sim, "client %u at node %u: CONNACK %02x %02x", client->id, client->node, flags, reason);
     if (reason != 0) {
         network_client_close(sim, client->connection);
         client->phase = OFFLINE;
@@ -483,7 +491,7 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
     judge_session(client, (flags & 1) != 0);
     call_off_late_will(client);
     client->established = true;
-    client->heard_us = sim_now_us(sim);
+    hear(client);
     client->will_is_set = client->has_will;
     client->phase = ONLINE;
     if (client->ghost != 0)
@@ -615,6 +623,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
 /* The connection is no more: by us, by the node, or with the node. */
 static void go_offline(struct sim_client *client)
 {
+    sim_note(client->sim, "client %u leaves node %u", client->id, client->node);
     leave_will_behind(client);
     client->phase = OFFLINE;
     buffer_clear(&client->output);
@@ -683,8 +692,11 @@ void client_model_stall(struct sim_client *client, bool stalled)
 {
     if (client->phase < CONNECTING || client->stalled == stalled)
         return;
-    client->stalled = stalled;
-    network_client_stall(client->sim, client->connection, stalled);
+    uint64_t connection = client->connection;
+    client->stalled = true;   /* what it reads now is old */
+    network_client_stall(client->sim, connection, stalled);
+    if (client->connection == connection)
+        client->stalled = stalled;
 }
 
 /* ---- what it is in the middle of ---- */

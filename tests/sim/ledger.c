@@ -105,11 +105,32 @@ static void judge_stamp(struct sim *sim, uint32_t node, uint64_t stamp_ms)
                       stamp_ms - ledger->anchor_ms, passed_ms);
 }
 
+/* With --verbose: what happened to nodes and sessions, in the order of the log. */
+static void note_command(struct sim *sim, uint64_t index, uint64_t stamp_ms, const struct command *command)
+{
+    if (!sim->verbose)
+        return;
+    if (command->type == COMMAND_CONNECT)
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": CONNECT %.*s", index, stamp_ms, (int)command->connect.client_id.size,
+                 (const char *)command->connect.client_id.data);
+    else if (command->type == COMMAND_END)
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": END of session %" PRIu64 ", cause %u", index, stamp_ms,
+                 command->end.owner.session_id, command->end.cause);
+    else if (command->type == COMMAND_NODE_UP || command->type == COMMAND_NODE_DOWN)
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": NODE %s %u", index, stamp_ms,
+                 command->type == COMMAND_NODE_UP ? "UP" : "DOWN",
+                 command->type == COMMAND_NODE_UP ? command->node_up.node : command->node_down.node);
+    else if (command->type == COMMAND_TICK)
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": TICK", index, stamp_ms);
+}
+
 /* The publishes of model clients, by the numbers in their payload: what is not here by then must not be acknowledged. */
-static void note_publishes(struct sim *sim, struct reader *commands, uint32_t count)
+static void note_commands(struct sim *sim, uint64_t index, const struct batch_header *header, struct bytes content)
 {
     struct command command;
-    for (uint32_t i = 0; i < count && command_decode(commands, &command) == STATUS_OK; i++) {
+    struct reader commands = reader_of(content);
+    for (uint32_t i = 0; i < header->count && command_decode(&commands, &command) == STATUS_OK; i++) {
+        note_command(sim, index, header->stamp_ms, &command);
         if (command.type != COMMAND_PUBLISH || command.publish.message.payload.size < HISTORY_PAYLOAD)
             continue;
         struct reader payload = reader_of(command.publish.message.payload);
@@ -141,8 +162,7 @@ void ledger_committed(struct sim *sim, uint32_t node, uint64_t index, uint64_t t
         return;
     judge_stamp(sim, node, header.stamp_ms);
     remember_who_knows_the_time(sim);
-    struct reader commands = reader_of(content);
-    note_publishes(sim, &commands, header.count);
+    note_commands(sim, index, &header, content);
 }
 
 /* ---- nodes compared ---- */

@@ -71,6 +71,7 @@ struct sim_node {
     enum phase_met died_before;
     int64_t wall_skew_ms, wall_drift_permille;
     uint64_t drifts_since_us;
+    uint64_t last_committed;
     struct { uint64_t index, term; } promised;   /* the last committed entry that it had on its disk */
     uint64_t clock_offset_ms;    /* monotonic clocks of two machines have nothing in common */
     struct disk_sim *disk;
@@ -214,6 +215,7 @@ static void on_commit(void *context, uint64_t index, struct log_entry *entry)
     struct sim_node *node = context;
     ledger_committed(node->sim, node->id, index, entry->term, log_entry_bytes(entry), consensus_entry_batch(entry));
     struct committed *committed = memory_zeroed(1, sizeof *committed);
+    node->last_committed = index;
     committed->index = index;
     committed->entry = entry;
     *node->committed_end = committed;
@@ -796,11 +798,7 @@ static void make_core(struct sim_node *node)
 /* What a node has acknowledged is there after any restart, or it knows that it is not. */
 static void remember_promises(struct sim_node *node)
 {
-    struct consensus_status status;
-    consensus_status(node->consensus, &status);
-    uint64_t index = status.durable < status.commit ? status.durable : status.commit;
-    if (status.applied > ledger_last(node->sim->ledger))
-        sim_violation(node->sim, "node %u has applied more than is committed", node->id);
+    uint64_t durable = log_durable(node->log), index = durable < node->last_committed ? durable : node->last_committed;
     if (index <= node->promised.index)
         return;
     node->promised.index = index;
@@ -976,7 +974,7 @@ void node_wipe(struct sim_node *node)
     remove_snapshots(node);
     empty_disk(node);
     node->ever_started = node->member = false;
-    memset(&node->promised, 0, sizeof node->promised);
+    node->last_committed = node->promised.index = 0;
     node->life = (struct node_life){node->life.number + 1, random_next(&node->sim->schedule_random) | 1};
 }
 
