@@ -1,8 +1,10 @@
 """Ordinary client software beside our own: mosquitto_sub with a persistent session at each node, and mosquitto_pub.
 
 They do as their authors thought right. Their debug output tells enough for the history: mosquitto_pub ends with 0 when its QoS 1
-message is acknowledged; mosquitto_sub says when its CONNACK and SUBACK came, and of each PUBLISH its DUP, QoS, RETAIN and
-packet id. mosquitto_sub reconnects to its own node only, so it stays where it is.
+message is acknowledged; mosquitto_sub says when its CONNACK and SUBACK came, of each PUBLISH its DUP, and of each message its QoS,
+RETAIN and packet id. (Not Session Present: that is taken to be right, and a lost session shows as lost messages.)
+mosquitto_sub reconnects to its own node only, so it stays where it is. It hands over QoS 2 at PUBREL and QoS 1 at PUBLISH, so each
+listens to one of them only: else it would see an order that the node did not send.
 """
 
 import asyncio
@@ -12,7 +14,9 @@ from random import Random
 
 from client import SESSION_FOR_EVER, make_payload, read_payload
 
-PUBLISH = re.compile(r"received PUBLISH \(d(\d), q(\d), r(\d), m(\d+), '([^']*)', \.\.\. \((\d+) bytes\)\)")
+PUBLISH = re.compile(r"received PUBLISH \(d(\d), q\d, r\d, m(\d+), ")
+MESSAGE = re.compile(r"^MESSAGE q(\d) r(\d) m(\d+) (\S+) (.*)$")
+FORMAT = "MESSAGE q%q r%r m%m %t %p"
 DRAINED_SECONDS = 30.0
 QUIET_SECONDS = 3.0         # longer than mosquitto_sub waits before it connects again
 PERIOD_SECONDS = 0.5
@@ -21,40 +25,42 @@ PERIOD_SECONDS = 0.5
 class Listener:
     """One mosquitto_sub, from its debug output to events."""
 
-    def __init__(self, owner, node):
-        self.owner, self.node, self.name = owner, node, f"mosquitto-{node}"
+    def __init__(self, owner, node, qos):
+        self.owner, self.node, self.name, self.qos = owner, node, f"mosquitto-{node}", qos
         self.recorder, self.process, self.reader = owner.recorder, None, None
-        self.conn = self.connecting = self.subscribing = self.pending = None
+        self.conn = self.connecting = self.subscribing = None
+        self.repeated = {}          # packet id -> DUP of the PUBLISH whose message is still to come
         self.subscribed = asyncio.Event()
         self.delivered = 0
 
     async def start(self):
         host, port = self.owner.addresses[self.node]
         self.process = await asyncio.create_subprocess_exec(
-            "mosquitto_sub", "-d", "-h", host, "-p", str(port), "-i", self.name, "-c", "-q", "2", "-t", "real/#", "-k", "10",
+            "stdbuf", "-oL", "mosquitto_sub", "-d", "-h", host, "-p", str(port), "-i", self.name, "-c", "-q", str(self.qos), "-t", f"real/{self.qos}/#", "-k", "10", "-F", FORMAT,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL)
         self.reader = asyncio.get_running_loop().create_task(self._read())
 
     async def _read(self):
         async for raw in self.process.stdout:
             line = raw.decode(errors="replace").rstrip("\n")
-            if self.pending is not None:
-                self._deliver(line)
+            message, publish = MESSAGE.match(line), PUBLISH.search(line)
+            if message:
+                self._deliver(*message.groups())
+            elif publish:
+                self.repeated[int(publish[2])] = publish[1] == "1"
             elif "sending CONNECT" in line:
-                self._connecting()
+                self._connect()
             elif "received CONNACK (0)" in line:
                 self.recorder.ok(self.connecting, {"session_present": self.subscribed.is_set(), "reason": 0})
                 self.connecting = None
             elif "sending SUBSCRIBE" in line:
-                self.subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [["real/#", 2]]}, self.node, self.conn)
+                self.subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [[f"real/{self.qos}/#", self.qos]]}, self.node, self.conn)
             elif "received SUBACK" in line and self.subscribing:
-                self.recorder.ok(self.subscribing, {"codes": [2]})
+                self.recorder.ok(self.subscribing, {"codes": [self.qos]})
                 self.subscribing = None
                 self.subscribed.set()
-            else:
-                self.pending = PUBLISH.search(line)
 
-    def _connecting(self):
+    def _connect(self):
         self._unknown()
         self.conn = self.recorder.new_connection()
         value = {"client": self.name, "level": 4, "clean": False, "expiry": SESSION_FOR_EVER, "keep_alive": 10,
@@ -67,14 +73,12 @@ class Listener:
                 self.recorder.info(operation, {}, "the connection ended")
         self.connecting = self.subscribing = None
 
-    def _deliver(self, payload):
-        dup, qos, retain, packet_id, topic, _ = self.pending.groups()
-        self.pending = None
+    def _deliver(self, qos, retain, packet_id, topic, payload):
         self.delivered += 1
         self.recorder.seen(self.name, "deliver",
                            {"mid": read_payload(payload.encode(), self.owner.seed), "topic": topic, "session": self.name,
-                            "pid": int(packet_id), "qos": int(qos), "dup": dup == "1", "retain": retain == "1", "app": True},
-                           self.node, self.conn)
+                            "pid": int(packet_id), "qos": int(qos), "dup": self.repeated.pop(int(packet_id), False),
+                            "retain": retain == "1", "app": True}, self.node, self.conn)
 
     async def drain(self):
         loop = asyncio.get_running_loop()
@@ -113,7 +117,7 @@ class RealClients:
 
     async def setup(self):
         if self.available():
-            self.listeners = [Listener(self, node) for node in sorted(self.addresses)]
+            self.listeners = [Listener(self, node, 1 + place % 2) for place, node in enumerate(sorted(self.addresses))]
             await asyncio.gather(*(one.start() for one in self.listeners))
             await asyncio.gather(*(one.subscribed.wait() for one in self.listeners))
 
@@ -129,9 +133,9 @@ class RealClients:
 
     async def publish(self, sequence, node):
         host, port = self.addresses[node]
-        mid, name, qos = f"mosquitto-pub-{sequence}", "mosquitto-pub", 1 + sequence % 2
-        value = {"mid": mid, "topic": f"real/{sequence % 3}", "qos": qos, "retain": False, "pid": 1}
-        operation = self.recorder.invoke(name, "publish", value, node, None)
+        mid, qos = f"mosquitto-pub-{sequence}", 1 + sequence % 2
+        value = {"mid": mid, "topic": f"real/{qos}/{sequence % 3}", "qos": qos, "retain": False, "pid": 1}
+        operation = self.recorder.invoke(mid, "publish", value, node, None)
         process = await asyncio.create_subprocess_exec(
             "mosquitto_pub", "-h", host, "-p", str(port), "-t", value["topic"], "-q", str(qos), "-m",
             make_payload(mid, self.seed).decode(), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
