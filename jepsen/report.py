@@ -88,12 +88,12 @@ def guarantees(verdicts):
         why = one["why"] if one["valid"] is False else ", ".join(f"{amount:,} {name.replace('_', ' ')}"
                                                                 for name, amount in one["numbers"].items())
         short = why if len(why) < 220 else why[:200] + "…"
-        rows.append((order[one["valid"]], number,
+        rows.append((order[one["valid"]], int(one["guarantee"][1:]), number,
                      f'<tr><td class="g">{text(one["guarantee"])}<span>{text(GUARANTEE_NAMES.get(one["guarantee"], ""))}</span></td>'
                      f'<td><b>{text(one["name"])}</b><p>{text(one["promise"])}</p></td>'
                      f'<td class="mark"><span class="pill {state[0]}">{state[1]}</span></td>'
                      f'<td class="num">{text(short)}{link}{notes(one)}</td></tr>'))
-    body = "".join(row for _, _, row in sorted(rows, key=lambda row: (row[0] != 0, row[0] == 2, row[1])))
+    body = "".join(row[-1] for row in sorted(rows))
     return (f'<section><h2>Guarantees</h2><div class="scroll"><table class="guarantees"><thead><tr><th></th><th>what is promised</th>'
             f'<th>result</th><th>what was looked at</th></tr></thead><tbody>{body}</tbody></table></div></section>')
 

@@ -2,12 +2,13 @@
 
 For each fault and its end:
 
-    interruption  longest time without an acknowledgement of a publisher at a node that was neither hit nor cut off
+    interruption  longest wait for an acknowledgement of a publisher at a node that was neither hit nor cut off
     moved         from the fault until a client of a node that was hit has a connection elsewhere
     recovery      from the fault's end (all is started, connected, thawed) to the next acknowledgement, for every publisher
 
-each as the value that 99 % of the clients stay within. Goals are data: facts["goals"], {fault: {what: seconds}}, in which "*" stands
-for any fault; what has no goal is shown and not judged. A fault without an interruption to see (nobody published) has none.
+Each is the value that 99 % of the clients stay within. Waits that a client brought upon itself, by leaving in the middle, do
+not count; those that a node brought about, by closing, do. Goals are data: those of the fault event (matrix.py), or
+facts["goals"], {fault: {what: seconds}}, in which "*" stands for any. What has no goal is shown and not judged.
 """
 
 from collections import defaultdict
@@ -23,7 +24,7 @@ WATCHED = 15 * SECOND       # after a fault, or its end, at most
 def check_availability(model):
     verdict = Verdict("recovery in time", "G15", "clients wait no longer than the goals say, fault by fault")
     verdict.rows = []
-    acknowledged = acknowledgements(model)
+    acknowledged = by_publisher(model)
     nodes = node_names(model)
     goals = model.settings.get("goals") or {}
     moments = sorted([fault.start for fault in model.faults] + [fault.stop for fault in model.faults if fault.stop != NEVER])
@@ -41,14 +42,15 @@ def check_availability(model):
     return verdict
 
 
-def acknowledgements(model):
-    """client -> list of (time, node) of its acknowledged publishes; and the span in which it tried."""
+def by_publisher(model):
+    """client -> its acknowledged publishes, in the order of their sending; those left out that the client delayed itself."""
     found = defaultdict(list)
     for publish in model.publishes.values():
-        if publish.outcome == "ok":
-            found[publish.publisher].append((publish.returned, publish.end_node))
-    for times in found.values():
-        times.sort()
+        connection = model.by_conn.get(publish.conn)
+        if publish.outcome != "ok" or connection is None:
+            continue
+        if publish.end_conn == publish.conn or connection.cause == "closed":
+            found[publish.publisher].append(publish)
     return found
 
 
@@ -59,11 +61,10 @@ def measure(model, fault, acknowledged, nodes, moments):
            "describe": fault.value.get("describe", "")}
     until = next_moment(moments, fault.start, model.end)
     if hit != set(nodes):
-        row["interruption"] = percentile(gaps(acknowledged, hit, fault.start, until))
+        row["interruption"] = percentile(interruptions(acknowledged, hit, fault.start, until))
         row["moved"] = percentile(moves(model, hit, fault, until))
     if fault.stopped != NEVER:
-        after = next_moment(moments, max(fault.stopped, fault.stop), model.end)
-        row["recovery"] = percentile(waits(acknowledged, fault.stopped, after))
+        row["recovery"] = percentile(waits(acknowledged, fault.stopped))
     return row
 
 
@@ -72,19 +73,14 @@ def next_moment(moments, since, end):
     return min(later[0] if later else end, end, since + WATCHED)
 
 
-def gaps(acknowledged, hit, begin, until):
-    """Per publisher that was at a healthy node before and published on: its longest time without an acknowledgement."""
+def interruptions(acknowledged, hit, begin, until):
+    """Per publisher at a healthy node: the longest that one of its publishes waited, while the fault was in force."""
     found = []
-    for times in acknowledged.values():
-        before = [one for one in times if one[0] <= begin]
-        inside = [time for time, node in times if begin < time <= until]
-        if not before or before[-1][1] in hit or begin - before[-1][0] > 2 * SECOND:
-            continue
-        later = [time for time, _ in times if time > until]
-        if not inside and not later:
-            continue        # it had stopped
-        points = [max(before[-1][0], begin - SECOND)] + inside + ([later[0]] if not inside else [])
-        found.append(max(b - a for a, b in zip(points, points[1:])))
+    for publishes in acknowledged.values():
+        waits = [one.returned - max(one.invoked, begin) for one in publishes
+                 if one.node not in hit and one.returned > begin and one.invoked < until]
+        if waits:
+            found.append(max(waits))
     return found
 
 
@@ -102,12 +98,13 @@ def moves(model, hit, fault, until):
     return found
 
 
-def waits(acknowledged, begin, until):
+def waits(acknowledged, begin):
+    """Per publisher: how long the first publish waited that was under way then, or sent after."""
     found = []
-    for times in acknowledged.values():
-        following = [time for time, _ in times if begin < time]
-        if following and times[0][0] < begin:
-            found.append(following[0] - begin)
+    for publishes in acknowledged.values():
+        following = [one for one in publishes if one.returned > begin]
+        if following:
+            found.append(following[0].returned - max(following[0].invoked, begin))
     return found
 
 

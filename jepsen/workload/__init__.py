@@ -7,5 +7,5 @@ WORKLOADS = {
     "wills": "clients that end well or badly, with and without a will delay",
     "takeover": "several devices fight for one client id",
     "storm": "many clients that all connect at once, again and again",
-    "mixed": "all of the above at a lower rate, beside ordinary client software",
+    "fleet": "all of the above at a lower rate, beside ordinary client software",
 }

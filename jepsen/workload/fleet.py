@@ -10,7 +10,7 @@ PARTS = ("queue", "shared", "register", "wills", "takeover")
 
 
 class Workload(BaseWorkload):
-    name = "mixed"
+    name = "fleet"
 
     def __init__(self, cluster, recorder, seed, rate=200.0, parts=PARTS, real=True, **options):
         super().__init__(cluster, recorder, seed, rate=rate, **options)
@@ -24,7 +24,7 @@ class Workload(BaseWorkload):
             self.parts.append(RealClients(cluster, recorder, seed))
 
     def describe(self):
-        return "mixed: " + "; ".join(part.describe() for part in self.parts)
+        return "fleet: " + "; ".join(part.describe() for part in self.parts)
 
     async def setup(self):
         await asyncio.gather(*(part.setup() for part in self.parts))
