@@ -163,7 +163,8 @@ class Client:
         self._disconnecting = None  # the operation
         self._answers = {}          # packet id -> (operation, future) of SUBSCRIBE and UNSUBSCRIBE
         self._pings = []            # futures, oldest first
-        self._read = None           # the retained values that are being collected, by topic
+        self.reads = 0
+        self._reading = None        # (number, values by topic, last topic, future) of a read under way
 
     # ---- connection --------------------------------------------------------------------------------------
 
@@ -326,14 +327,16 @@ class Client:
 
     def _broken(self, why):
         """Nobody will get an answer on this connection any more."""
-        self.connected, self._read, self.holding_acks = False, None, None
+        self.connected, self.holding_acks = False, None
         if self._disconnecting is not None:
             self.recorder.info(self._disconnecting, {}, why)
             self._disconnecting = None
         waiting = self._pings + [future for _, future in self._answers.values()]
         for operation, _ in self._answers.values():
             self.recorder.info(operation, {}, why)
-        self._answers, self._pings = {}, []
+        if self._reading is not None:
+            waiting.append(self._reading[-1])
+        self._answers, self._pings, self._reading = {}, [], None
         if self._connecting is not None:
             waiting.append(self._connecting[1])
         for future in waiting:
@@ -394,34 +397,39 @@ class Client:
             self._write(mqtt.PING)
         return future
 
-    async def read_retained(self, topics, qos=1):
-        """The retained message of each topic (mid, or None), as of the SUBSCRIBE's place in the log: what comes with RETAIN
-        before the answer to a PINGREQ that was sent right behind."""
+    async def read_retained(self, topics, end, qos=1):
+        """The retained message of each topic (mid, or None), as of the SUBSCRIBE's place in the log. The retained messages of one
+        SUBSCRIBE come in the order of their topics; `end` is a topic behind all of them that has one: when that is here, so are
+        the others. A Subscription Identifier of its own tells them from those of an earlier read that was interrupted (5.0)."""
         operation = self.recorder.invoke(self.name, "read", {"topics": list(topics)}, self.node, self.conn)
         if not self.connected:
             self.recorder.fail(operation, {}, "not connected")
             raise Broken("not connected")
-        self._read = values = dict.fromkeys(topics)
-        loop = asyncio.get_running_loop()
-        packet_id = self.session.new_id(self._answers)
-        subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [[topic, qos] for topic in topics]},
-                                           self.node, self.conn)
-        suback = loop.create_future()
-        self._answers[packet_id] = (subscribing, suback)
-        self._write(mqtt.encode_subscribe(packet_id, [(topic, qos) for topic in topics], self.level))
-        pong = self.ping()
+        self.reads += 1
+        done = asyncio.get_running_loop().create_future()
+        self._reading = self.reads, dict.fromkeys(topics), end, done
+        values = self._reading[1]
+        filters = [(topic, qos) for topic in [*topics, end]]
+        subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [list(one) for one in filters]}, self.node, self.conn)
+        self._ask(subscribing, lambda pid: mqtt.encode_subscribe(pid, filters, self.level, {"subscription_id": self.reads}))
         try:
-            await pong
-            if not suback.done() or suback.exception() or max(suback.result()) >= 0x80:
-                raise Broken("no positive SUBACK before the PINGRESP")
-        except Broken as error:
-            self.recorder.info(operation, {}, str(error))
+            await done
+        except (Broken, asyncio.CancelledError) as error:
+            self._reading = None
+            self.recorder.info(operation, {}, str(error) or "took too long")
             raise
-        finally:
-            if self._read is values:
-                self._read = None
         self.recorder.ok(operation, {"values": values})
         return values
+
+    def _collect(self, packet, mid):
+        number, values, end, done = self._reading
+        if not packet.retain or number not in packet.properties.get("subscription_id", ()):
+            return
+        if packet.topic in values:
+            values[packet.topic] = mid
+        if packet.topic == end and not done.done():
+            self._reading = None
+            done.set_result(True)
 
     # ---- packets from the node ---------------------------------------------------------------------------
 
@@ -483,8 +491,8 @@ class Client:
                            {"mid": mid, "topic": packet.topic, "session": self.id, "pid": packet.packet_id,
                             "qos": packet.qos, "dup": packet.dup, "retain": packet.retain, "app": first},
                            self.node, self.conn)
-        if packet.retain and self._read is not None and packet.topic in self._read:
-            self._read[packet.topic] = mid
+        if self._reading is not None:
+            self._collect(packet, mid)
         if packet.qos == 2:
             self.session.receiving[packet.packet_id] = mid
         if packet.qos:

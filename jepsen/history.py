@@ -34,7 +34,7 @@ OPERATIONS = {
     "subscribe": "filters [[filter, qos]] -> codes",
     "unsubscribe": "filters -> codes",
     "publish": "mid topic qos retain pid -> mid stage reason sends",
-    "read": "topics: the retained values, by a SUBSCRIBE and a PINGREQ -> values {topic: mid or null}",
+    "read": "topics: their retained messages as of a SUBSCRIBE -> values {topic: mid or null}",
     "drain": "session: resumed, and received until nothing came any more -> quiet (or the deadline came first)",
 }
 

@@ -12,6 +12,7 @@ from client import Broken
 from .base import BaseWorkload
 
 TOPICS = [f"register/{number}" for number in range(6)]
+END = "register/~"          # sorts behind them; its retained message says that a read is complete
 OPERATIONS_MAX = 150        # per topic that is cleared
 READ_AT_ONCE = 3
 READERS_RECEIVE = 200       # more than there are topics: a read is never cut in two by the window
@@ -28,6 +29,12 @@ class Workload(BaseWorkload):
         for number in range(self.options.get("readers", 4)):
             self.subscriber(f"r{number}", stay=(2.0, 8.0), receive_maximum=READERS_RECEIVE)
         self.clearing = {}          # place -> [number of the topic, operations so far]
+
+    async def setup(self):
+        await super().setup()
+        first = self.publishers[0]
+        await first.ready.wait()
+        await first.client.publish(END, 1, retain=True)
 
     def jobs(self):
         rate = self.rate / (len(self.publishers) + len(self.subscribers))
@@ -64,6 +71,6 @@ class Workload(BaseWorkload):
             await device.ready.wait()
             topics = device.random.sample(TOPICS, READ_AT_ONCE - 1) + [self.cleared_topic(device.random)]
             try:
-                await asyncio.wait_for(device.client.read_retained(topics), 9)
+                await asyncio.wait_for(device.client.read_retained(topics, END), 9)
             except (Broken, asyncio.TimeoutError):
                 device.client.drop()
