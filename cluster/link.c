@@ -2,15 +2,16 @@
  *
  * A `line` is one TCP connection, a `slot` the place for one of a peer and kind:
  *
- *   dialled   LOOKING_UP -> CONNECTING -> GREETING --HELLO fits--> UP -> CLOSING
- *   accepted                              GREETING --HELLO fits--> UP -> CLOSING      (in no slot before)
+ *   dialled   LOOKING_UP -> CONNECTING -> SHAKING -> GREETING --HELLO fits--> UP -> CLOSING
+ *   accepted                              SHAKING -> GREETING --HELLO fits--> UP -> CLOSING      (in no slot before)
+ *
+ * SHAKING is TLS (link_tls.c), and over at once without it.
  *
  * The dialling side sends its HELLO when it is connected, the accepting side when it has read one. slot->line is
  * the only line of that peer and kind that counts; an accepted one replaces it. `down` is told when a line that was
  * UP is closed by the loop, so nobody hears of it from inside a call of theirs. */
-#include "link.h"
+#include "link_private.h"
 
-#include "base/logger.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -28,71 +29,9 @@
 #define GREETING_MS       2000
 #define UNREACHABLE_DIALS 10
 #define STRANGERS_MAX     64 /* accepted connections that have not said HELLO */
-#define READ_BYTES        (64 * 1024)
+#define ACCEPTS_PER_TICK  8  /* a handshake of TLS is 0.3 ms of the loop: a flood of strangers gets a tenth of it */
 #define KEEP_INPUT_BYTES  (1024 * 1024)
-#define WRITE_FRAMES      256
 
-enum line_phase { LINE_LOOKING_UP, LINE_CONNECTING, LINE_GREETING, LINE_UP, LINE_CLOSING };
-
-struct piece {
-    uint8_t *data;
-    size_t size;
-};
-
-struct slot;
-
-struct line {
-    uv_tcp_t socket;
-    struct links *links;
-    struct slot *slot;            /* NULL: accepted, not greeted yet; or replaced */
-    struct line *next, *previous; /* in links->lines */
-    enum line_phase phase;
-    bool dialled;
-    bool was_up;
-    bool heard; /* a frame came after HELLO: the peer has accepted ours */
-    uint32_t peer;
-    enum link_kind kind;
-    uint64_t in, out;     /* generations */
-    uint64_t deadline_ms; /* of CONNECTING and GREETING */
-    struct buffer input;
-    struct piece *queue; /* queue[first .. count), the first of them written up to `offset` */
-    size_t first, count, capacity, offset, bytes;
-    size_t under_way; /* bytes of the uv_write that is out */
-    uv_write_t write;
-    uv_connect_t connect;
-};
-
-struct slot {
-    struct links *links;
-    uint32_t peer;
-    enum link_kind kind;
-    char host[256], port[8];
-    struct line *line;
-    uv_getaddrinfo_t *looking_up;
-    uint64_t dial_ms; /* not before */
-    uint64_t backoff_ms;
-    unsigned attempt;  /* a name with several addresses: each in turn */
-    unsigned failures; /* dials in a row that met nobody */
-    struct log_limit limit;
-};
-
-struct links {
-    uv_loop_t *loop;
-    struct links_settings settings;
-    struct links_calls calls;
-    uv_tcp_t *server;
-    uv_timer_t *timer;
-    uint64_t generation;
-    struct line *lines;
-    uint32_t strangers;
-    uint32_t look_ups;
-    bool closing;
-    struct log_limit stranger_limit;
-    uint32_t slot_count;
-    struct slot slots[];
-};
-
-static void line_close(struct line *line);
 static void links_free(struct links *links);
 
 static struct slot *slot_of(const struct links *links, uint32_t peer, enum link_kind kind)
@@ -120,8 +59,7 @@ static void line_address(const struct line *line, char address[64])
     snprintf(address, 64, "%s:%u", host, ntohs(((struct sockaddr_in *)&peer)->sin_port));
 }
 
-/* One line per minute and slot (or for all strangers): why a connection was refused or given up. */
-static void complain(struct line *line, const char *event, const char *why)
+void line_complain(struct line *line, const char *event, const char *why)
 {
     struct links *links = line->links;
     struct log_limit *limit = line->slot != NULL ? &line->slot->limit : &links->stranger_limit;
@@ -136,9 +74,7 @@ static void complain(struct line *line, const char *event, const char *why)
 
 /* ---- writing ---- */
 
-static void line_written(uv_write_t *request, int status);
-
-static void line_drop(struct line *line, size_t size)
+void line_drop(struct line *line, size_t size)
 {
     line->bytes -= size;
     while (size > 0) {
@@ -155,11 +91,11 @@ static void line_drop(struct line *line, size_t size)
     }
 }
 
-static unsigned line_buffers(const struct line *line, uv_buf_t buffers[WRITE_FRAMES], size_t *bytes)
+unsigned line_buffers(const struct line *line, uv_buf_t buffers[LINK_WRITE_FRAMES], size_t *bytes)
 {
     unsigned count = 0;
     *bytes = 0;
-    for (size_t i = line->first; i < line->count && count < WRITE_FRAMES; i++) {
+    for (size_t i = line->first; i < line->count && count < LINK_WRITE_FRAMES; i++) {
         size_t skip = i == line->first ? line->offset : 0;
         buffers[count++] = uv_buf_init((char *)line->queue[i].data + skip, (unsigned)(line->queue[i].size - skip));
         *bytes += line->queue[i].size - skip;
@@ -169,8 +105,12 @@ static unsigned line_buffers(const struct line *line, uv_buf_t buffers[WRITE_FRA
 
 static void line_flush(struct line *line)
 {
-    uv_buf_t buffers[WRITE_FRAMES];
+    uv_buf_t buffers[LINK_WRITE_FRAMES];
     size_t bytes;
+    if (line->tls != NULL) {
+        line_tls_flush(line);
+        return;
+    }
     while (line->phase == LINE_UP && line->under_way == 0 && line->first < line->count) {
         unsigned count = line_buffers(line, buffers, &bytes);
         int result = uv_try_write((uv_stream_t *)&line->socket, buffers, count);
@@ -195,7 +135,7 @@ static void line_flush(struct line *line)
         line->first = line->count = 0;
 }
 
-static void line_written(uv_write_t *request, int status)
+void line_written(uv_write_t *request, int status)
 {
     struct line *line = request->data;
     size_t size = line->under_way;
@@ -206,7 +146,8 @@ static void line_written(uv_write_t *request, int status)
         line_close(line);
         return;
     }
-    line_drop(line, size);
+    if (line->tls == NULL)
+        line_drop(line, size);
     line_flush(line);
 }
 
@@ -227,6 +168,12 @@ static void line_queue(struct line *line, uint8_t *data, size_t size)
 
 /* ---- closing ---- */
 
+/* Accepted, and has not said who it is. */
+static bool line_is_stranger(const struct line *line)
+{
+    return !line->dialled && (line->phase == LINE_SHAKING || line->phase == LINE_GREETING);
+}
+
 static void line_closed(uv_handle_t *handle)
 {
     struct line *line = handle->data;
@@ -243,12 +190,13 @@ static void line_closed(uv_handle_t *handle)
         free(line->queue[i].data);
     free(line->queue);
     buffer_release(&line->input);
+    line_tls_release(line);
     free(line);
     if (links->closing)
         links_free(links);
 }
 
-static void line_close(struct line *line)
+void line_close(struct line *line)
 {
     struct links *links = line->links;
     if (line->phase == LINE_CLOSING)
@@ -259,7 +207,7 @@ static void line_close(struct line *line)
         line->slot->backoff_ms =
             line->slot->backoff_ms * 2 < BACKOFF_MAX_MS ? line->slot->backoff_ms * 2 : BACKOFF_MAX_MS;
     }
-    if (!line->dialled && line->phase == LINE_GREETING)
+    if (line_is_stranger(line))
         links->strangers--;
     line->phase = LINE_CLOSING;
     uv_close((uv_handle_t *)&line->socket, line_closed);
@@ -269,7 +217,7 @@ static void line_close(struct line *line)
 static void line_unreachable(struct line *line, const char *why)
 {
     if (++line->slot->failures >= UNREACHABLE_DIALS)
-        complain(line, "link-unreachable", why);
+        line_complain(line, "link-unreachable", why);
     line_close(line);
 }
 
@@ -283,13 +231,28 @@ static void line_lost(struct line *line, const char *why)
         log_event(LOG_INFO, "link-down", log_u64("peer", line->peer), log_text("kind", kind_name(line->kind)),
                   log_text("why", why));
     else if (line->phase == LINE_UP)
-        complain(line, "link-refused", "the peer closed the connection after HELLO; its log says why");
+        line_complain(line, "link-refused", "the peer closed the connection after HELLO; its log says why");
+    else if (line->phase == LINE_SHAKING && line->dialled)
+        line_complain(line, "link-refused",
+                      "the peer closed the connection instead of TLS; its log says why, or it has no cluster.certificate");
     else if (line->phase == LINE_GREETING && line->dialled)
-        complain(line, "link-refused", "the peer closed the connection instead of saying HELLO; its log says why");
+        line_complain(line, "link-refused", "the peer closed the connection instead of saying HELLO; its log says why");
     line_close(line);
 }
 
 /* ---- HELLO ---- */
+
+/* Before the line is up: a fresh connection takes some hundred bytes, or it is none. */
+static void line_say(struct line *line, struct bytes frame)
+{
+    if (line->tls != NULL) {
+        line_tls_send(line, frame);
+        return;
+    }
+    uv_buf_t buffer = uv_buf_init((char *)frame.data, (unsigned)frame.size);
+    if (uv_try_write((uv_stream_t *)&line->socket, &buffer, 1) != (int)frame.size)
+        line_close(line);
+}
 
 static void line_hello(struct line *line)
 {
@@ -304,9 +267,7 @@ static void line_hello(struct line *line)
     memcpy(hello.cluster_id, links->settings.cluster_id, sizeof(hello.cluster_id));
     hello.generation = line->out = ++links->generation;
     wire_hello_encode(&hello, &frame);
-    uv_buf_t buffer = uv_buf_init((char *)frame.data, (unsigned)frame.size);
-    if (uv_try_write((uv_stream_t *)&line->socket, &buffer, 1) != (int)frame.size)
-        line_close(line); /* a fresh connection takes 100 bytes, or it is none */
+    line_say(line, buffer_bytes(&frame));
     buffer_release(&frame);
 }
 
@@ -322,6 +283,8 @@ static const char *hello_refusal(const struct line *line, const struct wire_hell
         return "it takes this node for another one: the members' addresses are mixed up";
     if (hello->kind >= LINK_KINDS || slot_of(links, hello->node, hello->kind) == NULL)
         return "it is not among the members";
+    if (line->tls != NULL && !line_tls_is_node(line, hello->node))
+        return "its certificate is not that of this node of this cluster (deploy/certificates makes them)";
     if (line->dialled && (hello->node != line->peer || hello->kind != line->kind))
         return "another node answers at this address: the members' addresses are mixed up";
     if (!line->dialled && hello->node < links->settings.self)
@@ -333,10 +296,9 @@ static const char *hello_refusal(const struct line *line, const struct wire_hell
 static void line_refuse(struct line *line, const char *why)
 {
     struct buffer frame = {0};
-    complain(line, "link-refused", why);
+    line_complain(line, "link-refused", why);
     wire_refusal_encode(why, &frame);
-    uv_buf_t buffer = uv_buf_init((char *)frame.data, (unsigned)frame.size);
-    uv_try_write((uv_stream_t *)&line->socket, &buffer, 1);
+    line_say(line, buffer_bytes(&frame));
     buffer_release(&frame);
     line_close(line);
 }
@@ -348,7 +310,7 @@ static bool line_refused(struct line *line, struct bytes frame)
     if (line->heard || !wire_refusal_decode(frame, why))
         return false;
     snprintf(text, sizeof text, "the peer refuses this node and says of it: %s", why);
-    complain(line, "link-refused", text);
+    line_complain(line, "link-refused", text);
     line_close(line);
     return true;
 }
@@ -374,7 +336,7 @@ static void line_greeted(struct line *line, struct bytes frame)
     if (line->dialled && line_refused(line, frame))
         return;
     if (wire_hello_decode(frame, &hello) != STATUS_OK) {
-        complain(line, "link-refused", "nonsense instead of HELLO");
+        line_complain(line, "link-refused", "nonsense instead of HELLO");
         line_close(line);
         return;
     }
@@ -407,8 +369,15 @@ static void line_greeted(struct line *line, struct bytes frame)
 static void line_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct line *line = handle->data;
+    struct buffer *wire = &line->links->wire;
     (void)suggested;
-    buffer_reserve(&line->input, READ_BYTES);
+    if (line->tls != NULL) {
+        buffer_clear(wire);
+        buffer_reserve(wire, LINK_READ_BYTES);
+        *buffer = uv_buf_init((char *)wire->data, LINK_READ_BYTES);
+        return;
+    }
+    buffer_reserve(&line->input, LINK_READ_BYTES);
     *buffer =
         uv_buf_init((char *)line->input.data + line->input.size, (unsigned)(line->input.capacity - line->input.size));
 }
@@ -436,7 +405,7 @@ static void line_frames(struct line *line)
         if (status == STATUS_NEED_MORE)
             break;
         if (status != STATUS_OK) {
-            complain(line, "link-nonsense", "a frame of an impossible length");
+            line_complain(line, "link-nonsense", "a frame of an impossible length");
             line_close(line);
         } else if (line->phase == LINE_UP) {
             if (line_refused(line, bytes_of(rest.data, size)))
@@ -457,12 +426,15 @@ static void line_frames(struct line *line)
 static void line_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct line *line = stream->data;
-    (void)buffer;
     if (size < 0) {
         line_lost(line, uv_strerror((int)size));
     } else if (size > 0 && line->phase != LINE_CLOSING) {
-        line->input.size += (size_t)size;
-        line_frames(line);
+        if (line->tls != NULL)
+            line_tls_receive(line, bytes_of(buffer->base, (size_t)size));
+        else
+            line->input.size += (size_t)size;
+        if (line->phase == LINE_GREETING || line->phase == LINE_UP)
+            line_frames(line);
     }
 }
 
@@ -501,13 +473,31 @@ static void line_options(struct line *line)
         setsockopt(fd, settings[i].level, settings[i].option, &settings[i].value, sizeof(settings[i].value));
 }
 
-static void line_start(struct line *line)
+void line_shaken(struct line *line)
 {
     line->phase = LINE_GREETING;
+    if (!line->dialled)
+        return;
+    if (line->tls != NULL && !line_tls_is_node(line, line->peer)) {
+        line_complain(line, "link-refused",
+                      "the certificate at this address is not that of this node of this cluster");
+        line_close(line);
+        return;
+    }
+    line_hello(line);
+}
+
+static void line_start(struct line *line)
+{
+    line->phase = LINE_SHAKING;
     line->deadline_ms = uv_now(line->links->loop) + GREETING_MS;
     line_options(line);
+    if (line->links->tls != NULL)
+        line_tls_start(line);
     if (uv_read_start((uv_stream_t *)&line->socket, line_buffer, line_readable) != 0)
         line_close(line);
+    else if (line->tls == NULL)
+        line_shaken(line);
 }
 
 static void line_connected(uv_connect_t *request, int status)
@@ -521,8 +511,6 @@ static void line_connected(uv_connect_t *request, int status)
     }
     line->slot->failures = 0;
     line_start(line);
-    if (line->phase == LINE_GREETING)
-        line_hello(line);
 }
 
 static void slot_connect(struct slot *slot, const struct sockaddr *address)
@@ -539,11 +527,19 @@ static void slot_connect(struct slot *slot, const struct sockaddr *address)
         line_close(line);
 }
 
+static void links_release(struct links *links)
+{
+    tls_context_release(links->tls);
+    buffer_release(&links->wire);
+    buffer_release(&links->gathered);
+    free(links);
+}
+
 /* Whoever leaves last turns off the light. */
 static void links_free(struct links *links)
 {
     if (links->look_ups == 0 && links->lines == NULL && links->server == NULL && links->timer == NULL)
-        free(links);
+        links_release(links);
 }
 
 static void slot_looked_up(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
@@ -600,14 +596,55 @@ static void slot_dial(struct slot *slot)
     links->look_ups++;
 }
 
+/* Strangers that only connect must not keep the nodes out: the one that has waited longest gives way. */
+static void oldest_stranger_leaves(struct links *links)
+{
+    struct line *oldest = NULL;
+    for (struct line *line = links->lines; line != NULL; line = line->next)
+        if (line_is_stranger(line))
+            oldest = line;
+    if (oldest != NULL)
+        line_close(oldest);
+}
+
+/* One connection is there. libuv polls for no more while it is not taken. */
+static void links_take(struct links *links)
+{
+    if (links->accepted++ >= ACCEPTS_PER_TICK) {
+        links->accept_waits = true;
+        return;
+    }
+    if (links->strangers >= STRANGERS_MAX)
+        oldest_stranger_leaves(links);
+    struct line *line = line_new(links);
+    line->phase = LINE_GREETING;
+    links->strangers++;
+    if (uv_accept((uv_stream_t *)links->server, (uv_stream_t *)&line->socket) != 0)
+        line_close(line);
+    else
+        line_start(line);
+}
+
+static void links_accept(uv_stream_t *server, int status)
+{
+    if (status == 0)
+        links_take(server->data);
+}
+
 static void links_tick(uv_timer_t *timer)
 {
     struct links *links = timer->data;
     uint64_t now = uv_now(links->loop);
     for (struct line *line = links->lines, *next; line != NULL; line = next) {
         next = line->next;
-        if ((line->phase == LINE_CONNECTING || line->phase == LINE_GREETING) && now >= line->deadline_ms)
+        bool waited_for = line->phase == LINE_CONNECTING || line->phase == LINE_SHAKING || line->phase == LINE_GREETING;
+        if (waited_for && now >= line->deadline_ms)
             line_lost(line, "timeout");
+    }
+    links->accepted = 0;
+    if (links->accept_waits) {
+        links->accept_waits = false;
+        links_take(links);
     }
     for (uint32_t i = 0; i < links->slot_count; i++) {
         struct slot *slot = &links->slots[i];
@@ -615,20 +652,6 @@ static void links_tick(uv_timer_t *timer)
         if (idle && now >= slot->dial_ms)
             slot_dial(slot);
     }
-}
-
-static void links_accept(uv_stream_t *server, int status)
-{
-    struct links *links = server->data;
-    if (status != 0)
-        return;
-    struct line *line = line_new(links);
-    line->phase = LINE_GREETING;
-    links->strangers++;
-    if (uv_accept(server, (uv_stream_t *)&line->socket) != 0 || links->strangers > STRANGERS_MAX)
-        line_close(line);
-    else
-        line_start(line);
 }
 
 /* ---- open and close ---- */
@@ -684,6 +707,7 @@ enum status links_open(uv_loop_t *loop, const struct links_settings *settings, c
     links->calls = *calls;
     links->generation = settings->generation;
     links->slot_count = count;
+    links->tls = settings->tls != NULL ? tls_context_retain(settings->tls) : NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct slot *slot = &links->slots[i];
         *slot = (struct slot){.links = links,
@@ -692,7 +716,7 @@ enum status links_open(uv_loop_t *loop, const struct links_settings *settings, c
                               .backoff_ms = BACKOFF_FIRST_MS};
         if (!slot_address(slot, settings->peers[i / LINK_KINDS].address)) {
             snprintf(error, LINK_ERROR_MAX, "not an address: %.200s", settings->peers[i / LINK_KINDS].address);
-            free(links);
+            links_release(links);
             return STATUS_INVALID;
         }
     }
@@ -738,6 +762,13 @@ void links_close(struct links *links)
         line_close(line);
 }
 
+void links_set_tls(struct links *links, struct tls_context *tls)
+{
+    tls_context_retain(tls);
+    tls_context_release(links->tls);
+    links->tls = tls;
+}
+
 /* ---- for consensus ---- */
 
 void links_send(struct links *links, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size)
@@ -748,9 +779,9 @@ void links_send(struct links *links, uint32_t peer, enum link_kind kind, uint8_t
         free(frame);
         return;
     }
-    if (line->bytes + size > LINK_QUEUE_BYTES_MAX) {
+    if (line->bytes + line->sealed.size + line->writing.size + size > LINK_QUEUE_BYTES_MAX) {
         free(frame);
-        complain(line, "link-overrun", "the peer takes nothing: giving up the connection");
+        line_complain(line, "link-overrun", "the peer takes nothing: giving up the connection");
         line_close(line);
         return;
     }
@@ -767,7 +798,8 @@ void links_flush(struct links *links)
 size_t links_backlog(const struct links *links, uint32_t peer, enum link_kind kind)
 {
     const struct slot *slot = slot_of(links, peer, kind);
-    return slot != NULL && slot->line != NULL ? slot->line->bytes : 0;
+    return slot != NULL && slot->line != NULL ? slot->line->bytes + slot->line->sealed.size + slot->line->writing.size
+                                             : 0;
 }
 
 void links_disconnect(struct links *links, uint32_t peer, enum link_kind kind, uint64_t in, const char *reason)
@@ -776,7 +808,7 @@ void links_disconnect(struct links *links, uint32_t peer, enum link_kind kind, u
     struct line *line = slot != NULL ? slot->line : NULL;
     if (line == NULL || line->phase != LINE_UP || line->in != in)
         return;
-    complain(line, "link-nonsense", reason);
+    line_complain(line, "link-nonsense", reason);
     line_close(line);
 }
 

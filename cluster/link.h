@@ -8,6 +8,10 @@
  * per minute), at the other side too. A connection that is lost is dialled again, soon at first, then every half second; the name is looked
  * up afresh each time, because containers change their addresses.
  *
+ * With `tls` both sides show a certificate of the cluster's own CA, whose subject alternative name is the URI
+ * coterie://CLUSTER/NODE: the dialling side looks for the node it wants, the accepting one for the node that HELLO names.
+ * A peer that speaks without TLS is refused. Without `tls` anybody who reaches the port can be a node.
+ *
  * A link that is up delivers every frame or goes down: nothing is dropped in the middle. Callbacks come from the
  * loop, never from inside a call of these functions. */
 #ifndef COTERIE_LINK_H
@@ -15,6 +19,7 @@
 
 #include <uv.h>
 
+#include "tls.h"
 #include "wire.h"
 
 #define LINK_ERROR_MAX 256
@@ -30,6 +35,8 @@ struct link_peer {
 
 struct links_settings {
     uint8_t cluster_id[16];
+    const char *cluster_name;        /* of the URI in certificates; outlives the links */
+    struct tls_context *tls;         /* NULL: plain; retained */
     uint32_t self;
     uint64_t incarnation;
     uint64_t replacement;            /* 0: the first life of this node id */
@@ -57,6 +64,9 @@ enum status links_open(uv_loop_t *loop, const struct links_settings *settings, c
                        struct links **links, char error[LINK_ERROR_MAX]);
 /* Closes everything; memory is freed by the loop. No callback comes any more. */
 void links_close(struct links *links);
+
+/* For connections from now on; those that there are go on with what they began with. */
+void links_set_tls(struct links *links, struct tls_context *tls);
 
 /* Queues a frame (malloc'd, owned from here on). Dropped if that link is down. */
 void links_send(struct links *links, uint32_t peer, enum link_kind kind, uint8_t *frame, size_t size);

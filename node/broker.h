@@ -62,6 +62,7 @@ const struct links *broker_links(const struct broker *broker);
 uint32_t broker_client_port(const struct broker *broker);        /* of the first listener */
 /* Seconds until what a listener needs for TLS expires, the earliest of it; INT64_MAX: never, or no TLS. */
 int64_t broker_certificate_seconds(const struct broker *broker, uint32_t listener);
+int64_t broker_link_certificate_seconds(const struct broker *broker);   /* likewise of the links */
 void broker_numbers(const struct broker *broker, struct broker_numbers *numbers);
 /* Whether this node serves clients; if not, *why is a text. */
 bool broker_ready(const struct broker *broker, const char **why);

@@ -1,4 +1,5 @@
-/* broker_doors.c — the listeners of a node, from their configuration to what the core is told of a client.
+/* broker_doors.c — the listeners of a node, from their configuration to what the core is told of a client; and the
+ * certificates of them and of the links.
  *
  *   config_listener --files--> tls_context --> listener --> conn --filters--> facts --door_origin--> core
  *   SIGHUP, admin   --> doors_reload --thread pool: files--> new contexts, for connections from now on
@@ -62,6 +63,20 @@ static bool uses_tls(const struct config_listener *config)
     return (listener_kind(config->kind)->uses & LISTENER_TLS) != 0;
 }
 
+static enum status open_links_context(const struct config *config, struct tls_context **context,
+                                      char error[TLS_ERROR_MAX])
+{
+    const struct tls_settings settings = {
+        .certificate = config->cluster.certificate,
+        .key = config->cluster.key,
+        .ca = config->cluster.ca,
+        .crl = config->cluster.crl,
+        .verify = TLS_VERIFY_REQUIRED,
+        .tls_1_3 = true,
+    };
+    return tls_context_open(&settings, context, error);
+}
+
 static int64_t seconds_left(const struct tls_context *context)
 {
     int64_t expiry = tls_context_expiry(context);
@@ -73,17 +88,26 @@ int64_t broker_certificate_seconds(const struct broker *broker, uint32_t door)
     return broker->doors[door].tls != NULL ? seconds_left(broker->doors[door].tls) : INT64_MAX;
 }
 
+int64_t broker_link_certificate_seconds(const struct broker *broker)
+{
+    return broker->links_tls != NULL ? seconds_left(broker->links_tls) : INT64_MAX;
+}
+
+static void warn_if_soon(const char *listener, int64_t left)
+{
+    if (left > (int64_t)WARN_DAYS * DAY_S)
+        return;
+    log_event(left <= 0 ? LOG_ERROR : LOG_WARNING, left <= 0 ? "certificate-expired" : "certificate-expires",
+              log_text("listener", listener), log_i64("days_left", left / DAY_S),
+              log_text("what", "its certificate, one of its issuers, or its list of revoked certificates; put new "
+                               "files in place and send SIGHUP or `coteriectl reload`"));
+}
+
 static void warn_of_expiry(struct broker *broker)
 {
-    for (uint32_t i = 0; i < broker->door_count; i++) {
-        int64_t left = broker_certificate_seconds(broker, i);
-        if (left > (int64_t)WARN_DAYS * DAY_S)
-            continue;
-        log_event(left <= 0 ? LOG_ERROR : LOG_WARNING, left <= 0 ? "certificate-expired" : "certificate-expires",
-                  log_text("listener", broker->doors[i].name), log_i64("days_left", left / DAY_S),
-                  log_text("what", "its certificate, one of its issuers, or its list of revoked certificates; put new "
-                                   "files in place and send SIGHUP or `coteriectl reload`"));
-    }
+    warn_if_soon("links", broker_link_certificate_seconds(broker));
+    for (uint32_t i = 0; i < broker->door_count; i++)
+        warn_if_soon(broker->doors[i].name, broker_certificate_seconds(broker, i));
     broker->certificates_ms = clock_ms(CLOCK_BOOTTIME) + DAY_S * 1000ull;
 }
 
@@ -155,10 +179,29 @@ static enum status open_door(struct broker *broker, struct door *door, char *err
     return STATUS_OK;
 }
 
+/* Whether links are encrypted, and a warning if that is left out where it matters. */
+static enum status open_links_tls(struct broker *broker, char *error)
+{
+    const struct config *config = broker->config;
+    char tls_error[TLS_ERROR_MAX];
+    if (config->cluster.certificate[0] != '\0') {
+        if (open_links_context(config, &broker->links_tls, tls_error) == STATUS_OK)
+            return STATUS_OK;
+        snprintf(error, BROKER_ERROR_MAX, "links to other nodes: %s", tls_error);
+        return STATUS_INVALID;
+    }
+    if (config->cluster.member_count > 1 && !config_links_are_local(config))
+        log_event(LOG_WARNING, "links-not-encrypted",
+                  log_text("what", "cluster.plain_links: whoever reaches the links' port can read and change everything"));
+    return STATUS_OK;
+}
+
 enum status doors_open(struct broker *broker, char *error)
 {
     const struct config *config = broker->config;
     uint32_t clients = raise_descriptor_limit();
+    if (open_links_tls(broker, error) != STATUS_OK)
+        return STATUS_INVALID;
     if (clients < config->limits.connections_max)
         log_event(LOG_DEBUG, "connections-limited", log_u64("by_descriptors", clients));
     for (uint32_t i = 0; i < config->listener_count; i++) {
@@ -188,6 +231,7 @@ void doors_free(struct broker *broker)
 {
     for (uint32_t i = 0; i < broker->door_count; i++)
         tls_context_release(broker->doors[i].tls);
+    tls_context_release(broker->links_tls);
 }
 
 void doors_turn(struct broker *broker)
@@ -204,33 +248,47 @@ void doors_turn(struct broker *broker)
 struct reload {
     uv_work_t request;
     struct broker *broker;
-    struct {
+    struct reloaded {
         struct tls_context *context; /* NULL: the old one stays */
         char error[TLS_ERROR_MAX];
-    } doors[CONFIG_LISTENERS_MAX];
+    } doors[CONFIG_LISTENERS_MAX], links;
 };
 
 static void reload_run(uv_work_t *request)
 {
     struct reload *reload = request->data;
+    if (reload->broker->links_tls != NULL)
+        open_links_context(reload->broker->config, &reload->links.context, reload->links.error);
     for (uint32_t i = 0; i < reload->broker->door_count; i++)
         if (uses_tls(reload->broker->doors[i].config))
             open_context(reload->broker->doors[i].config, &reload->doors[i].context, reload->doors[i].error);
 }
 
-static void take_context(struct door *door, struct tls_context *context, const char *error)
+/* Whether there is a new context; it takes the place of *old. */
+static bool take_context(const char *listener, struct tls_context **old, const struct reloaded *reloaded)
 {
-    if (context == NULL) {
-        log_event(LOG_ERROR, "certificate-not-reloaded", log_text("listener", door->name), log_text("why", error),
+    if (reloaded->context == NULL) {
+        log_event(LOG_ERROR, "certificate-not-reloaded", log_text("listener", listener),
+                  log_text("why", reloaded->error),
                   log_text("consequence", "what was loaded before stays in use"));
-        return;
+        return false;
     }
-    tls_context_release(door->tls);
-    door->tls = context;
-    if (door->listener != NULL)
-        listener_set_tls(door->listener, context);
-    log_event(LOG_INFO, "certificate-reloaded", log_text("listener", door->name),
-              log_i64("days_left", seconds_left(context) / DAY_S));
+    tls_context_release(*old);
+    *old = reloaded->context;
+    log_event(LOG_INFO, "certificate-reloaded", log_text("listener", listener),
+              log_i64("days_left", seconds_left(reloaded->context) / DAY_S));
+    return true;
+}
+
+static void take_reloaded(struct broker *broker, const struct reload *reload)
+{
+    if (broker->links_tls != NULL && take_context("links", &broker->links_tls, &reload->links) && broker->links != NULL)
+        links_set_tls(broker->links, broker->links_tls);
+    for (uint32_t i = 0; i < broker->door_count; i++) {
+        struct door *door = &broker->doors[i];
+        if (uses_tls(door->config) && take_context(door->name, &door->tls, &reload->doors[i]) && door->listener != NULL)
+            listener_set_tls(door->listener, door->tls);
+    }
 }
 
 static void reload_done(uv_work_t *request, int status)
@@ -240,9 +298,7 @@ static void reload_done(uv_work_t *request, int status)
     (void)status; /* never cancelled */
     broker->jobs--;
     broker->reloading = false;
-    for (uint32_t i = 0; i < broker->door_count; i++)
-        if (uses_tls(broker->doors[i].config))
-            take_context(&broker->doors[i], reload->doors[i].context, reload->doors[i].error);
+    take_reloaded(broker, reload);
     free(reload);
     warn_of_expiry(broker);
     if (broker->reload_again)

@@ -45,6 +45,11 @@ static const struct option options[] = {
     {"cluster",  "replace",               OPTION_U64,  AT(cluster.replace),                  0,       ANY_U64,   "0",        "number of the replacement to make if this node lost its data; greater each time"},
     {"cluster",  "listen",                OPTION_TEXT, AT(cluster.listen),                   0,       255,       "",         "host:port to bind for the other nodes; default: the own member's link"},
     {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
+    {"cluster",  "certificate",           OPTION_TEXT, AT(cluster.certificate),              0,       3072,      "",         "PEM file: this node's certificate for links (deploy/certificates)"},
+    {"cluster",  "key",                   OPTION_TEXT, AT(cluster.key),                      0,       3072,      "",         "PEM file: key of that certificate"},
+    {"cluster",  "ca",                    OPTION_TEXT, AT(cluster.ca),                       0,       3072,      "",         "PEM file: the cluster's own CA, which nobody else may use"},
+    {"cluster",  "crl",                   OPTION_TEXT, AT(cluster.crl),                      0,       3072,      "",         "PEM file: revoked certificates of nodes"},
+    {"cluster",  "plain_links",           OPTION_BOOL, AT(cluster.plain_links),              0,       1,         "false",    "links without TLS beyond this machine: whoever reaches them is a node"},
     {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},
     {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
     {"limits",   "connections_max",       OPTION_U32,  AT(limits.connections_max),           1,       10000000,  "1000000",  "clients connected to this node"},
@@ -727,6 +732,46 @@ static enum status config_check(const struct config *config, const struct fault 
         return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
     if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)
         return fault_at(fault, "timeouts", "heartbeat_ms", "expected at most a third of timeouts.election_ms");
+static bool is_this_machine(const char *address)
+{
+    char host[256];
+    uint32_t port;
+    uint8_t v4[4], v6[16];
+    if (!config_split_address(address, host, sizeof(host), &port))
+        return false;
+    if (inet_pton(AF_INET, host, v4) == 1)
+        return v4[0] == 127;
+    return strcmp(host, "localhost") == 0 ||
+           (inet_pton(AF_INET6, host, v6) == 1 && IN6_IS_ADDR_LOOPBACK((struct in6_addr *)v6));
+}
+
+bool config_links_are_local(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->cluster.member_count; i++)
+        if (!is_this_machine(config->cluster.members[i].link))
+            return false;
+    return config->cluster.listen[0] == '\0' || is_this_machine(config->cluster.listen);
+}
+
+/* Links are encrypted, or stay on this machine, or somebody has said that they need not. */
+static enum status check_links(const struct config *config, const struct fault *fault)
+{
+    bool certificate = config->cluster.certificate[0] != '\0', key = config->cluster.key[0] != '\0';
+    bool ca = config->cluster.ca[0] != '\0';
+    if (certificate != key || key != ca)
+        return fault_at(fault, "cluster", certificate ? key ? "ca" : "key" : "certificate",
+                        "cluster.certificate, cluster.key and cluster.ca come together");
+    if (!certificate && config->cluster.crl[0] != '\0')
+        return fault_at(fault, "cluster", "crl", "of no use without cluster.certificate");
+    if (certificate && config->cluster.plain_links)
+        return fault_at(fault, "cluster", "plain_links", "there is a cluster.certificate: links are encrypted");
+    if (certificate || config->cluster.plain_links || config->cluster.member_count < 2 || config_links_are_local(config))
+        return STATUS_OK;
+    return fault_at(fault, "cluster", "certificate",
+                    "links that leave this machine need TLS: certificate, key and ca (deploy/certificates makes them), "
+                    "or plain_links: true where nobody else reaches them");
+}
+
     if (config->timeouts.node_timeout_ms < config->timeouts.election_ms * 3)
         return fault_at(fault, "timeouts", "node_timeout_ms", "expected at least three times timeouts.election_ms");
     if (config->limits.packet_bytes_max > (uint64_t)config->timeouts.election_ms * LINK_BYTES_PER_MS) {
@@ -747,6 +792,9 @@ static enum status config_check(const struct config *config, const struct fault 
 
 const struct config_member *config_self(const struct config *config)
 {
+    enum status status = check_links(config, fault);
+    if (status != STATUS_OK)
+        return status;
     for (uint32_t i = 0; i < config->cluster.member_count; i++)
         if (config->cluster.members[i].id == config->node.id)
             return &config->cluster.members[i];

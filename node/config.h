@@ -68,6 +68,8 @@ struct config {
         bool bootstrap;            /* this start may create the cluster if there is nothing in data_dir */
         uint64_t replace;          /* this start may make a replacement of a node that lost its data; 0 = no */
         char *listen;              /* host:port to bind for links; "" = the own member's `link` */
+        char *certificate, *key, *ca, *crl;   /* of links; PEM files; "" = plain */
+        bool plain_links;          /* not encrypted although they leave this machine */
         struct config_member *members;
         uint32_t member_count;     /* 0 in the file: a cluster of this one node */
     } cluster;
@@ -127,3 +129,6 @@ bool config_split_address(const char *text, char *host, size_t size, uint32_t *p
 void config_describe(struct buffer *out);
 
 #endif
+/* All links begin and end on this machine. */
+bool config_links_are_local(const struct config *config);
+

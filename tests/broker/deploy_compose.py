@@ -146,8 +146,8 @@ def compose():
 
 
 def containers():
-    lines = sh("docker", "ps", "--filter", f"label=com.docker.compose.project={PROJECT}", "--format",
-               '{{.Label "coterie.node"}} {{.ID}} {{.Status}}').split("\n")
+    lines = sh("docker", "ps", "--filter", f"label=com.docker.compose.project={PROJECT}", "--filter", "label=coterie.node",
+               "--format", '{{.Label "coterie.node"}} {{.ID}} {{.Status}}').split("\n")
     return {int(line.split()[0]): line for line in lines if line}
 
 

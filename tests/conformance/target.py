@@ -117,12 +117,12 @@ class MosquittoTarget:
 
 class ClusterTarget:
     name = "cluster"
-    websocket_port = None  # no such listener yet
 
     def __init__(self, nodes=3):
         self.cluster = Cluster(nodes)
         self.cluster.wait_ready(timeout=60)
         self.ports = [port for _, port in sorted(self.cluster.ports.items())]
+        self.websocket_port = self.cluster.node(1)["ws_port"]
         self.specials = {}
 
     def special(self, name):
