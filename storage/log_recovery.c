@@ -482,13 +482,33 @@ static void remove_leftovers(struct recovery *r)
     disk_unlink(log->options.disk, path);
 }
 
+/* Entries that no mark covers were written by a flush whose sync may have failed. Then the page cache shows them, and takes
+ * them for clean, but they are not on the disk, and another sync would not bring them there: they are written again. */
+static enum status write_tail_again(struct recovery *r, const struct segment *last)
+{
+    const struct log_metadata *metadata = &r->log->metadata;
+    uint64_t known = metadata->mark_sequence == last->header.sequence && metadata->mark > r->known ? metadata->mark : r->known;
+    uint64_t first = last->header.first, from = known + 1 > first ? known + 1 : first;
+    struct buffer tail = {0};
+    if (from >= first + last->count)
+        return STATUS_OK;
+    uint64_t offset = last->places[from - first].offset;
+    buffer_reserve(&tail, last->used - offset);
+    enum status status = disk_read(last->file, offset, tail.data, last->used - offset);
+    if (status == STATUS_OK)
+        status = disk_write(last->file, offset, tail.data, last->used - offset);
+    buffer_release(&tail);
+    return status;
+}
+
 /* What a killed process wrote may be in the page cache only: after this, what we read is durable. */
 static enum status make_durable(struct recovery *r)
 {
     struct log *log = r->log;
-    enum status status = STATUS_OK;
-    if (log->segment_count > 0)
-        status = disk_sync(log->segments[log->segment_count - 1]->file);
+    const struct segment *last = log->segment_count > 0 ? log->segments[log->segment_count - 1] : NULL;
+    enum status status = last != NULL ? write_tail_again(r, last) : STATUS_OK;
+    if (status == STATUS_OK && last != NULL)
+        status = disk_sync(last->file);
     if (status == STATUS_OK)
         status = log_metadata_create(log);
     if (log->metadata.owed > 0 && log->durable >= log->metadata.owed)

@@ -954,6 +954,25 @@ static void a_failed_flush_is_final(void **state)
     assert_entries(w, 1, 3, 1);
 }
 
+/* After a failed sync the kernel may take for clean what never reached the disk: a second sync would not write it. */
+static void what_a_failed_sync_left_in_the_page_cache_is_written_again_at_the_next_start(void **state)
+{
+    struct world *w = *state;
+    append_and_flush(w, 1, 3);
+    disk_sim_fail(w->sim, DISK_SIM_SYNC, 0, STATUS_IO_ERROR, false);
+    append(w, 1, 8);
+    log_flush(w->log);
+    disk_sim_run_all(w->sim);
+    assert_int_equal(w->flushed_status, STATUS_IO_ERROR);
+    disk_sim_kill(w->sim);
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_int_equal(log_durable(w->log), 11);
+    append_and_flush(w, 1, 2);
+    disk_sim_crash(w->sim);
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_entries(w, 1, 13, 1);
+}
+
 static void a_failed_write_is_final_too(void **state)
 {
     struct world *w = *state;
@@ -1103,6 +1122,7 @@ int main(void)
         IN_A_WORLD(every_single_flip_can_be_repaired_or_is_refused),
         IN_A_WORLD(a_newest_segment_of_which_nothing_can_be_read_is_beyond_repair),
         IN_A_WORLD(a_failed_flush_is_final),
+        IN_A_WORLD(what_a_failed_sync_left_in_the_page_cache_is_written_again_at_the_next_start),
         IN_A_WORLD(a_failed_write_is_final_too),
         IN_A_WORLD(a_full_disk_shows_ahead_of_time_and_stops_the_log_when_its_segment_is_full),
         IN_A_WORLD(space_that_a_trim_frees_is_used),
