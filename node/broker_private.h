@@ -53,8 +53,8 @@ struct broker {
     struct core *core;
     struct consensus *consensus;
     struct links *links;
-    struct snapshots *snapshots;
     struct tls_context *links_tls; /* NULL: plain */
+    struct snapshots *snapshots;
     uint64_t restored; /* index of the snapshot whose store waits to take the place of ours; 0 = none */
     struct store_checks *checks;
     struct conns *conns;

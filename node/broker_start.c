@@ -96,6 +96,8 @@ static enum status start_links(struct broker *broker, char *error)
     struct link_peer peers[CONFIG_MEMBERS_MAX];
     char host[256] = "", link_error[LINK_ERROR_MAX] = "";
     struct links_settings settings = {
+        .cluster_name = config->cluster.name,
+        .tls = broker->links_tls,
         .self = config->node.id,
         .incarnation = broker->data.identity.incarnation,
         .replacement = broker->data.identity.replacement,
@@ -106,8 +108,6 @@ static enum status start_links(struct broker *broker, char *error)
     };
     memcpy(settings.cluster_id, broker->data.identity.cluster_id, sizeof(settings.cluster_id));
     if (self != NULL)
-        .cluster_name = config->cluster.name,
-        .tls = broker->links_tls,
         config_split_address(config->cluster.listen[0] != '\0' ? config->cluster.listen : self->link, host,
                              sizeof(host), &settings.listen_port);
     for (uint32_t i = 0; i < config->cluster.member_count; i++)

@@ -681,57 +681,6 @@ static enum status check_users(const struct config *config, const struct fault *
 
 /* ---- do the values fit together? ---- */
 
-static enum status check_members(const struct config *config, const struct fault *fault)
-{
-    char where[CONFIG_PATH_MAX], host[256];
-    uint32_t port;
-    for (uint32_t i = 0; i < config->cluster.member_count; i++) {
-        const struct config_member *member = &config->cluster.members[i];
-        snprintf(where, sizeof(where), "members.%u", i);
-        if (member->id < 1 || member->id >= 64)
-            return fault_at(fault, "cluster", where, "expected an id from 1 to 63");
-        if (!config_split_address(member->link, host, sizeof(host), &port) || port == 0)
-            return fault_at(fault, "cluster", where, "link: expected host:port");
-        if (member->admin[0] != '\0' && !config_split_address(member->admin, host, sizeof(host), &port))
-            return fault_at(fault, "cluster", where, "admin: expected host:port");
-        for (uint32_t k = 0; k < i; k++) {
-            if (config->cluster.members[k].id == member->id)
-                return fault_at(fault, "cluster", where, "this id is another member's");
-            if (strcmp(config->cluster.members[k].link, member->link) == 0)
-                return fault_at(fault, "cluster", where, "this link is another member's");
-        }
-    }
-    if (config->cluster.member_count > 0 && config_self(config) == NULL)
-        return fault_at(fault, "cluster", "members", "this node's id (node.id) is not among the members");
-    return STATUS_OK;
-}
-
-static bool is_literal_address(const char *text)
-{
-    uint8_t address[sizeof(struct in6_addr)];
-    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
-}
-
-static enum status config_check(const struct config *config, const struct fault *fault)
-{
-    char host[256], sentence[256];
-    uint32_t port;
-    enum status status = check_members(config, fault);
-    if (status == STATUS_OK)
-        status = listeners_check(config, fault);
-    if (status == STATUS_OK)
-        status = check_users(config, fault);
-    if (status != STATUS_OK)
-        return status;
-    if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))
-        return fault_at(fault, "cluster", "listen", "expected host:port");
-    if (config->node.client_address[0] != '\0' &&
-        !config_split_address(config->node.client_address, host, sizeof(host), &port))
-        return fault_at(fault, "node", "client_address", "expected host:port");
-    if (!is_literal_address(config->admin.address))
-        return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
-    if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)
-        return fault_at(fault, "timeouts", "heartbeat_ms", "expected at most a third of timeouts.election_ms");
 static bool is_this_machine(const char *address)
 {
     char host[256];
@@ -772,6 +721,60 @@ static enum status check_links(const struct config *config, const struct fault *
                     "or plain_links: true where nobody else reaches them");
 }
 
+static enum status check_members(const struct config *config, const struct fault *fault)
+{
+    char where[CONFIG_PATH_MAX], host[256];
+    uint32_t port;
+    for (uint32_t i = 0; i < config->cluster.member_count; i++) {
+        const struct config_member *member = &config->cluster.members[i];
+        snprintf(where, sizeof(where), "members.%u", i);
+        if (member->id < 1 || member->id >= 64)
+            return fault_at(fault, "cluster", where, "expected an id from 1 to 63");
+        if (!config_split_address(member->link, host, sizeof(host), &port) || port == 0)
+            return fault_at(fault, "cluster", where, "link: expected host:port");
+        if (member->admin[0] != '\0' && !config_split_address(member->admin, host, sizeof(host), &port))
+            return fault_at(fault, "cluster", where, "admin: expected host:port");
+        for (uint32_t k = 0; k < i; k++) {
+            if (config->cluster.members[k].id == member->id)
+                return fault_at(fault, "cluster", where, "this id is another member's");
+            if (strcmp(config->cluster.members[k].link, member->link) == 0)
+                return fault_at(fault, "cluster", where, "this link is another member's");
+        }
+    }
+    enum status status = check_links(config, fault);
+    if (status != STATUS_OK)
+        return status;
+    if (config->cluster.member_count > 0 && config_self(config) == NULL)
+        return fault_at(fault, "cluster", "members", "this node's id (node.id) is not among the members");
+    return STATUS_OK;
+}
+
+static bool is_literal_address(const char *text)
+{
+    uint8_t address[sizeof(struct in6_addr)];
+    return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+}
+
+static enum status config_check(const struct config *config, const struct fault *fault)
+{
+    char host[256], sentence[256];
+    uint32_t port;
+    enum status status = check_members(config, fault);
+    if (status == STATUS_OK)
+        status = listeners_check(config, fault);
+    if (status == STATUS_OK)
+        status = check_users(config, fault);
+    if (status != STATUS_OK)
+        return status;
+    if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))
+        return fault_at(fault, "cluster", "listen", "expected host:port");
+    if (config->node.client_address[0] != '\0' &&
+        !config_split_address(config->node.client_address, host, sizeof(host), &port))
+        return fault_at(fault, "node", "client_address", "expected host:port");
+    if (!is_literal_address(config->admin.address))
+        return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
+    if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)
+        return fault_at(fault, "timeouts", "heartbeat_ms", "expected at most a third of timeouts.election_ms");
     if (config->timeouts.node_timeout_ms < config->timeouts.election_ms * 3)
         return fault_at(fault, "timeouts", "node_timeout_ms", "expected at least three times timeouts.election_ms");
     if (config->limits.packet_bytes_max > (uint64_t)config->timeouts.election_ms * LINK_BYTES_PER_MS) {
@@ -792,9 +795,6 @@ static enum status check_links(const struct config *config, const struct fault *
 
 const struct config_member *config_self(const struct config *config)
 {
-    enum status status = check_links(config, fault);
-    if (status != STATUS_OK)
-        return status;
     for (uint32_t i = 0; i < config->cluster.member_count; i++)
         if (config->cluster.members[i].id == config->node.id)
             return &config->cluster.members[i];
