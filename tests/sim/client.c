@@ -364,6 +364,9 @@ static void released(struct sim_client *client, uint16_t packet_id)
 
 static void decide_will(struct sim_client *client, enum history_fate fate)
 {
+    static const char *const fates[] = {"may be", "must not be", "must be"};
+    if (client->will_is_set)
+        sim_note(client->sim, "will %u of client %u %s published", client->will_number, client->id, fates[fate]);
     if (client->will_is_set)
         history_will_fate(client->sim->history, client->id, client->will_number, fate, sim_now_us(client->sim));
     client->will_is_set = false;
@@ -641,7 +644,7 @@ void client_model_closed(struct sim_client *client, uint64_t connection)
     if (connection != client->connection || client->phase == OFFLINE)
         return;
     const struct sim_node *node = client->sim->node[client->node];
-    bool answered = client->phase == LEAVING && node_running(node) && node_generation(node) == client->node_generation;
+    bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation && node_serves(node);
     if (client->phase == LEAVING)
         decide_will(client, answered ? FATE_NONE : FATE_OPEN);
     go_offline(client);

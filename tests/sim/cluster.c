@@ -81,6 +81,8 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *config, struct cover
     sim->disk_random = random_stream(seed, 3);
     sim->workload_random = random_stream(seed, 4);
     sim->history = history_new((uint32_t)config->clients, SIM_GROUPS);
+    if (config->queue_messages_max > 0)
+        history_queues_are_limited(sim->history);
     sim->ledger = ledger_new();
     sim->core = ((UINT64_C(1) << config->nodes) - 1) << 1;
     make_directory(sim);

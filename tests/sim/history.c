@@ -53,6 +53,7 @@ struct history {
     uint32_t publishers;          /* clients, then their wills */
     uint32_t entries;             /* in `client`: as many as there are sessions or publishers */
     struct client_history *client;
+    bool queues_are_limited;
     struct history_counts counts;
     char text[512];
 };
@@ -82,6 +83,11 @@ struct history *history_new(uint32_t clients, uint32_t groups)
                 history->client[i].streams[j].newest[path] = -1;
     }
     return history;
+}
+
+void history_queues_are_limited(struct history *history)
+{
+    history->queues_are_limited = true;
 }
 
 void history_free(struct history *history)
@@ -297,12 +303,13 @@ static const char *judge_second_member(struct history *history, uint32_t session
 }
 
 /* Whether the first delivery of a message may come late: a second copy, made by the publisher's own retry, that was the
- * first to meet the subscription. */
-static bool second_copy_came_first(const struct client_history *client, const struct publish *publish, uint8_t qos)
+ * first to meet the subscription, or of which the first had expired or been dropped. */
+static bool second_copy_came_first(const struct history *history, const struct client_history *client,
+                                   const struct publish *publish, uint8_t qos)
 {
     if (!entered_twice(publish))
         return false;
-    if (qos == 0)
+    if (qos == 0 || publish->expires || history->queues_are_limited)
         return true;
     for (size_t i = 0; i < client->interval_count; i++)
         if (client->intervals[i].topic == publish->topic && client->intervals[i].subscribe_us <= publish->sent_us &&
@@ -321,7 +328,7 @@ static const char *judge_order(struct history *history, uint32_t session, uint32
     struct stream *stream = &history->client[session].streams[publisher];
     int path = publish->qos == 0 ? PATH_LIVE : qos == 0 ? PATH_LOG_LIVE : PATH_QUEUE;
     int64_t newest = stream->newest[path];
-    bool late = (int64_t)number < newest && !second_copy_came_first(&history->client[session], publish, qos);
+    bool late = (int64_t)number < newest && !second_copy_came_first(history, &history->client[session], publish, qos);
     if (path != PATH_QUEUE && stream->newest_connection[path] != connection)
         late = false;
     if (path == PATH_LIVE && late && publishes[newest].connection != publish->connection)

@@ -25,6 +25,9 @@ struct history;
 struct history *history_new(uint32_t clients, uint32_t groups);
 void history_free(struct history *history);
 
+/* Queues have limits in this run: the first copy of a message that was sent twice may be dropped. */
+void history_queues_are_limited(struct history *history);
+
 /* A publish is sent for the first time; returns its number, to be put in the payload. */
 uint32_t history_publish(struct history *history, uint32_t publisher, uint32_t topic, uint8_t qos, uint64_t connection,
                          uint64_t now_us);

@@ -70,13 +70,14 @@ static void reserve(struct sim_ledger *ledger, uint64_t index)
 
 /* ---- what is in an entry ---- */
 
-/* Whether one of those that knew the time at the last commit still runs. If none does, the wall clock has to be asked. */
-static bool somebody_knows_the_time(const struct sim *sim)
+/* Whether the leader must have heard the time from one of those that knew it at the last commit and still run: of a
+ * majority. If it cannot hear one, it must take it that none runs, and ask the wall clock. */
+static bool the_time_is_known(const struct sim *sim)
 {
+    uint32_t count = 0;
     for (uint32_t id = 1; id <= sim->config.nodes; id++)
-        if (node_running(sim->node[id]) && sim->ledger->reckoners[id] == node_generation(sim->node[id]))
-            return true;
-    return false;
+        count += node_running(sim->node[id]) && sim->ledger->reckoners[id] == node_generation(sim->node[id]);
+    return count > sim->config.nodes / 2;
 }
 
 static void remember_who_knows_the_time(struct sim *sim)
@@ -92,7 +93,7 @@ static void judge_stamp(struct sim *sim, uint32_t node, uint64_t stamp_ms)
     if (stamp_ms < ledger->stamp_ms)
         sim_violation(sim, "node %u: cluster time goes back from %" PRIu64 " to %" PRIu64, node, ledger->stamp_ms, stamp_ms);
     ledger->stamp_ms = stamp_ms;
-    if (!somebody_knows_the_time(sim))
+    if (!the_time_is_known(sim))
         ledger->bridged_us = sim_now_us(sim) + BRIDGING_US;
     if (sim_now_us(sim) < ledger->bridged_us) {
         ledger->anchor_ms = stamp_ms;

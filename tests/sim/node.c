@@ -992,6 +992,15 @@ bool node_is_whole(const struct sim_node *node)
     return !status.damaged && status.caught_up;
 }
 
+bool node_serves(const struct sim_node *node)
+{
+    struct consensus_status status;
+    if (!node->running || node->consensus == NULL)
+        return false;
+    consensus_status(node->consensus, &status);
+    return status.majority;
+}
+
 struct node_life node_life(const struct sim_node *node)
 {
     return node->life;

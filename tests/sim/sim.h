@@ -129,6 +129,7 @@ void node_doom(struct sim_node *node, uint32_t outputs);
 void node_wipe(struct sim_node *node);
 bool node_is_member(const struct sim_node *node);        /* since it was wiped last, it has become a voter again */
 bool node_is_whole(const struct sim_node *node);         /* running, a voter, and owes nothing that it has lost */
+bool node_serves(const struct sim_node *node);           /* it hears a majority, and so turns nobody away */
 struct node_life node_life(const struct sim_node *node);
 void node_pause(struct sim_node *node, uint64_t until_us);
 void node_slow(struct sim_node *node, uint64_t turn_us);     /* 0: as fast as configured */
