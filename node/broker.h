@@ -63,6 +63,10 @@ uint32_t broker_client_port(const struct broker *broker);        /* of the first
 /* Seconds until what a listener needs for TLS expires, the earliest of it; INT64_MAX: never, or no TLS. */
 int64_t broker_certificate_seconds(const struct broker *broker, uint32_t listener);
 int64_t broker_link_certificate_seconds(const struct broker *broker);   /* likewise of the links */
+/* Has a job done on the thread pool; its `done` is called on the loop. */
+void broker_submit(struct broker *broker, struct disk_job *job);
+/* Reads certificates, keys, password and ACL files again, on the thread pool; what cannot be used changes nothing. */
+void broker_reload(struct broker *broker);
 void broker_numbers(const struct broker *broker, struct broker_numbers *numbers);
 /* Whether this node serves clients; if not, *why is a text. */
 bool broker_ready(const struct broker *broker, const char **why);

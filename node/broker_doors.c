@@ -9,6 +9,7 @@
 #include "broker_private.h"
 
 #include "base/memory.h"
+#include "client/login.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -114,10 +115,10 @@ static void warn_of_expiry(struct broker *broker)
 /* ---- opening ---- */
 
 /* Who may connect here, in a line for the log. */
-static void describe_clients(const struct config_listener *config, char *out, size_t size)
+static void describe_clients(const struct config_listener *config, const char *node_methods, char *out, size_t size)
 {
     static const char *const certificates[] = {"", "with or without a certificate, ", "with a certificate, "};
-    const char *methods = config->authentication[0] != '\0' ? config->authentication : "the node's methods";
+    const char *methods = config->authentication[0] != '\0' ? config->authentication : node_methods;
     snprintf(out, size, "%s%s%s%s%s", config->proxy_from[0] != '\0' ? "behind a proxy, " : "",
              certificates[config->client_certificate], config->psk_file[0] != '\0' ? "with a key of psk_file, " : "",
              config->anonymous ? "ANYBODY without a name; named ones by " : "by ", methods);
@@ -127,7 +128,8 @@ static void tell(const struct door *door)
 {
     const struct config_listener *config = door->config;
     char clients[384];
-    describe_clients(config, clients, sizeof(clients));
+    const char *methods = door->broker->config->authentication.methods;
+    describe_clients(config, methods[0] != '\0' ? methods : LOGIN_METHODS_DEFAULT, clients, sizeof(clients));
     log_event(LOG_INFO, "listening", log_text("listener", door->name), log_text("clients", clients),
               log_text("encrypted", !uses_tls(config)             ? "no"
                                     : config->tls_min == TLS_MIN_1_3 ? "TLS 1.3"
@@ -319,6 +321,12 @@ void doors_reload(struct broker *broker)
     int error = uv_queue_work(broker->loop, &reload->request, reload_run, reload_done);
     assert(error == 0);
     (void)error;
+}
+
+void broker_reload(struct broker *broker)
+{
+    doors_reload(broker);
+    security_reload(broker);
 }
 
 /* ---- clients ---- */

@@ -1,8 +1,9 @@
-/* broker_private.h — what the five files of the broker share; nobody else includes it.
+/* broker_private.h — what the six files of the broker share; nobody else includes it.
  *
  *   broker.c         the turns of the loop: what is applied, snapshotted, checked and sent, and when
  *   broker_seams.c   what one part asks of another: the callbacks between them
  *   broker_doors.c   the listeners: opening, certificates, reloading, and what the core is told of a client
+ *   broker_security.c  password file, keys of tokens, ACL file; passwords being checked
  *   broker_start.c   from a configuration to a running node, in this order: ports, data, links, consensus, core
  *   broker_stop.c    endings: asked for, or for trouble; what restarts by itself */
 #ifndef COTERIE_BROKER_PRIVATE_H
@@ -63,6 +64,8 @@ struct broker {
     uint32_t door_count;
     bool reloading;            /* on the thread pool */
     bool reload_again;         /* asked for meanwhile */
+    struct security_files *security_files; /* read, and not given to the core yet */
+    bool security_reloading, security_reload_again;
     uint64_t certificates_ms;  /* when their expiry is looked at next */
 
     uv_prepare_t prepare;
@@ -123,6 +126,17 @@ void doors_turn(struct broker *broker);
 void doors_reload(struct broker *broker);
 /* What the core is told of a client; texts of `facts` and of the door. */
 struct core_origin door_origin(const struct door *door, const struct filter_facts *facts);
+
+/* ---- broker_security.c ---- */
+
+/* Reads the files; then gives them to the core, before it has a client. */
+enum status security_open(struct broker *broker, char *error);
+void security_give(struct broker *broker);
+void security_close(struct broker *broker);
+/* Reads them again; one that cannot be used changes nothing. */
+void security_reload(struct broker *broker);
+/* Runs a login on the thread pool. */
+void security_login(struct broker *broker, struct login *login);
 
 /* ---- broker_stop.c ---- */
 

@@ -173,6 +173,11 @@ static void for_core_address(void *context, void *conn, char text[CORE_ADDRESS_M
     conn_peer(conn, text);
 }
 
+static void for_core_login(void *context, struct login *login)
+{
+    security_login(context, login);
+}
+
 static void for_core_submit(void *context, struct bytes batch)
 {
     struct broker *broker = context;
@@ -423,6 +428,7 @@ struct core_callbacks for_core(struct broker *broker)
         .close = for_core_close,
         .reading = for_core_reading,
         .address = for_core_address,
+        .login = for_core_login,
         .submit = for_core_submit,
         .applied = for_core_applied,
         .checkpoint = for_core_checkpoint,

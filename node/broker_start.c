@@ -65,6 +65,7 @@ static void start_core(struct broker *broker)
             {
                 .clients_max = config->limits.connections_max,
                 .packet_bytes_max = config->limits.packet_bytes_max,
+                .connect_bytes_max = config->limits.connect_bytes_max,
                 .receive_maximum = (uint16_t)config->limits.receive_maximum,
                 .in_flight_max = (uint16_t)config->limits.state.in_flight_max,
                 .keep_alive_max_s = (uint16_t)config->timeouts.keep_alive_max_s,
@@ -75,17 +76,27 @@ static void start_core(struct broker *broker)
                 .commands_bytes_max = config->limits.hold_bytes_max,
                 .memory_bytes_max = config->limits.memory_bytes_max,
                 .hold_ms = config->timeouts.hold_ms,
+                .logins_max = config->authentication.waiting_max,
                 .node_timeout_ms = config->timeouts.node_timeout_ms,
                 .node_margin_ms = config->timeouts.node_timeout_ms / 4,
             },
         .capabilities = &config->limits.offered,
         .users = config->authentication.users,
+        .security =
+            {
+                .methods = config->authentication.methods,
+                .fall_through = config->authentication.fall_through,
+                .remembered_max = config->authentication.remembered_max,
+                .sys_hidden = !config->authorization.sys_readable,
+                .close_on_denied = config->authorization.close_on_denied,
+            },
         .settings = &config->limits.state,
     };
     if (getrandom(&options.seed, sizeof(options.seed), 0) < 0 ||
         getrandom(options.boot_nonce, sizeof(options.boot_nonce), 0) < 0)
         abort(); /* a start without a nonce of its own could be taken for an earlier one */
     broker->core = core_new(&options, &calls, broker->data.state, broker->now_ms);
+    security_give(broker);
 }
 
 static enum status start_links(struct broker *broker, char *error)
@@ -163,6 +174,8 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
     if (status == STATUS_OK)
         status = admin_open(loop, broker, config->admin.address, config->admin.port, &broker->admin, error,
                             BROKER_ERROR_MAX);
+    if (status == STATUS_OK)
+        status = security_open(broker, error);
     if (status == STATUS_OK)
         status = open_data(broker, error);
     if (status == STATUS_OK)

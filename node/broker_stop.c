@@ -40,7 +40,7 @@ void broker_signal(uv_signal_t *signal, int number)
 {
     struct broker *broker = signal->data;
     if (number == SIGHUP)
-        doors_reload(broker);
+        broker_reload(broker);
     else if (broker->phase == BROKER_RUNNING || broker->phase == BROKER_FAILED) {
         broker_stop(broker);
     } else {
@@ -179,6 +179,7 @@ enum broker_end broker_free(struct broker *broker)
 {
     enum broker_end end = broker->end;
     doors_free(broker);
+    security_close(broker);
     free(broker->committed);
     free(broker);
     return end;

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "cluster/wire.h"
 #include "node/client/auth.h"
+#include "node/client/login.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -44,14 +45,15 @@ static const struct option options[] = {
     {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},
     {"cluster",  "replace",               OPTION_U64,  AT(cluster.replace),                  0,       ANY_U64,   "0",        "number of the replacement to make if this node lost its data; greater each time"},
     {"cluster",  "listen",                OPTION_TEXT, AT(cluster.listen),                   0,       255,       "",         "host:port to bind for the other nodes; default: the own member's link"},
-    {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
     {"cluster",  "certificate",           OPTION_TEXT, AT(cluster.certificate),              0,       3072,      "",         "PEM file: this node's certificate for links (deploy/certificates)"},
     {"cluster",  "key",                   OPTION_TEXT, AT(cluster.key),                      0,       3072,      "",         "PEM file: key of that certificate"},
     {"cluster",  "ca",                    OPTION_TEXT, AT(cluster.ca),                       0,       3072,      "",         "PEM file: the cluster's own CA, which nobody else may use"},
     {"cluster",  "crl",                   OPTION_TEXT, AT(cluster.crl),                      0,       3072,      "",         "PEM file: revoked certificates of nodes"},
     {"cluster",  "plain_links",           OPTION_BOOL, AT(cluster.plain_links),              0,       1,         "false",    "links without TLS beyond this machine: whoever reaches them is a node"},
+    {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
     {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},
     {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
+    {"limits",   "connect_bytes_max",     OPTION_U32,  AT(limits.connect_bytes_max),         1024,    MIB,       "66048",    "largest CONNECT, and AUTH before CONNACK: what a stranger may make this node keep"},
     {"limits",   "connections_max",       OPTION_U32,  AT(limits.connections_max),           1,       10000000,  "1000000",  "clients connected to this node"},
     {"limits",   "receive_maximum",       OPTION_U32,  AT(limits.receive_maximum),           1,       65535,     "100",      "QoS 1 and 2 publishes one client may have open"},
     {"limits",   "output_bytes_max",      OPTION_U64,  AT(limits.output_bytes_max),          4 * KIB, ANY_U64,   "1048576",  "unsent bytes per client; beyond, QoS 0 is dropped"},
@@ -89,15 +91,28 @@ static const struct option options[] = {
     {"timeouts", "close_ms",              OPTION_U32,  AT(timeouts.close_ms),                10,      600000,    "5000",     "time to flush a connection that is being closed"},
     {"timeouts", "hold_ms",               OPTION_U32,  AT(timeouts.hold_ms),                 0,       600000,    "10000",    "how long clients wait for a leader"},
     {"timeouts", "keep_alive_max_s",      OPTION_U32,  AT(timeouts.keep_alive_max_s),        0,       65535,     "0",        "longer keep-alives are lowered (MQTT 5.0); 0: no limit"},
-    {"authentication", "users",           OPTION_SECRET, AT(authentication.users),           0,       MIB,       "",         "name:password,... for SCRAM-SHA-256 (MQTT 5.0)"},
+    {"authentication", "users",           OPTION_SECRET, AT(authentication.users),           0,       MIB,       "",         "name:password,... of this node; also for SCRAM-SHA-256"},
     {"authentication", "users_file",      OPTION_TEXT, AT(authentication.users_file),        0,       3072,      "",         "a file of more users, one on each line"},
+    {"authentication", "methods",         OPTION_LIST, AT(authentication.methods),           0,       255,       "",         "order in which listeners ask, if they do not say; default: certificate, psk, scram, users, password_file, token"},
+    {"authentication", "fall_through",    OPTION_BOOL, AT(authentication.fall_through),      0,       1,         "false",    "also a wrong password goes on to the next method, not only an unknown name"},
+    {"authentication", "remembered_max",  OPTION_U32,  AT(authentication.remembered_max),    0,       1000000,   "10000",    "right passwords remembered in memory, as keyed hashes; 0: none"},
+    {"authentication", "waiting_max",     OPTION_U32,  AT(authentication.waiting_max),       1,       100000,    "1000",     "passwords waiting to be checked; beyond, clients are told that the server is busy"},
+    {"authentication", "password_file",   OPTION_TEXT, AT(authentication.password_file),     0,       3072,      "",         "users as mosquitto_passwd writes them ($7$ or $argon2id$)"},
+    {"authentication", "token_keys",      OPTION_TEXT, AT(authentication.token_keys),        0,       3072,      "",         "JWK, JWKS or PEM public keys: passwords may be JSON Web Tokens"},
+    {"authentication", "token_issuer",    OPTION_TEXT, AT(authentication.token_issuer),      0,       1024,      "",         "what `iss` has to be; default: anything"},
+    {"authentication", "token_audience",  OPTION_TEXT, AT(authentication.token_audience),    0,       1024,      "",         "what has to be in `aud`; default: anything"},
+    {"authentication", "token_user_claim", OPTION_TEXT, AT(authentication.token_user_claim), 1,       255,       "sub",      "the claim that is the user's name"},
+    {"authentication", "token_leeway_s",  OPTION_U32,  AT(authentication.token_leeway_s),    0,       3600,      "30",       "how far clocks may be apart"},
+    {"authorization", "acl_file",         OPTION_TEXT, AT(authorization.acl_file),           0,       3072,      "",         "rules in mosquitto's format; what neither they nor roles allow is denied"},
+    {"authorization", "sys_readable",     OPTION_BOOL, AT(authorization.sys_readable),       0,       1,         "true",     "$SYS may be read while there are no rules at all"},
+    {"authorization", "close_on_denied",  OPTION_BOOL, AT(authorization.close_on_denied),    0,       1,         "false",    "a PUBLISH that is not allowed ends the connection; else 5.0 is told no, 3.1.1 yes"},
     {"log",      "level",                 OPTION_LEVEL, AT(log.level),                       0,       0,         "info",     "error, warning, info or debug"},
     {"log",      "format",                OPTION_FORMAT, AT(log.format),                     0,       0,         "text",     "text (key=value) or json"},
 };
 /* clang-format on */
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
-static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "authentication", "log"};
+static const char *const sections[] = {"node", "cluster", "admin", "limits", "timeouts", "authentication", "authorization", "log"};
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
 static const cyaml_strval_t bool_names[] = {{"false", 0}, {"true", 1}, {"no", 0}, {"yes", 1}};
@@ -679,6 +694,43 @@ static enum status check_users(const struct config *config, const struct fault *
     return fault_at(fault, "authentication", "users", sentence);
 }
 
+/* A method that could never know anybody was meant to protect something. */
+static enum status check_method(const struct config *config, unsigned methods, const char *where, const char *key,
+                                const struct fault *fault)
+{
+    if ((methods & 1u << LOGIN_PASSWORD_FILE) != 0 && config->authentication.password_file[0] == '\0')
+        return fault_at(fault, where, key, "password_file: there is no authentication.password_file");
+    if ((methods & 1u << LOGIN_TOKEN) != 0 && config->authentication.token_keys[0] == '\0')
+        return fault_at(fault, where, key, "token: there are no authentication.token_keys");
+    return STATUS_OK;
+}
+
+static enum status check_methods(const struct config *config, const char *list, const char *where, const char *key,
+                                 const struct fault *fault)
+{
+    struct bytes unknown;
+    unsigned methods;
+    char sentence[160];
+    if (list[0] == '\0')
+        return STATUS_OK;
+    if (login_methods(list, &methods, &unknown))
+        return check_method(config, methods, where, key, fault);
+    snprintf(sentence, sizeof(sentence), "there is no method '%.*s'; expected %s", (int)(unknown.size < 32 ? unknown.size : 32),
+             (const char *)unknown.data, LOGIN_METHODS_DEFAULT);
+    return fault_at(fault, where, key, sentence);
+}
+
+static enum status check_authentication(const struct config *config, const struct fault *fault)
+{
+    enum status status = check_methods(config, config->authentication.methods, "authentication", "methods", fault);
+    for (uint32_t i = 0; i < config->listener_count && status == STATUS_OK; i++) {
+        char key[CONFIG_PATH_MAX];
+        snprintf(key, sizeof(key), "%u.authentication", i);
+        status = check_methods(config, config->listeners[i].authentication, "listeners", key, fault);
+    }
+    return status;
+}
+
 /* ---- do the values fit together? ---- */
 
 static bool is_this_machine(const char *address)
@@ -764,6 +816,8 @@ static enum status config_check(const struct config *config, const struct fault 
         status = listeners_check(config, fault);
     if (status == STATUS_OK)
         status = check_users(config, fault);
+    if (status == STATUS_OK)
+        status = check_authentication(config, fault);
     if (status != STATUS_OK)
         return status;
     if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))

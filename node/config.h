@@ -82,6 +82,7 @@ struct config {
     struct {
         struct command_settings state;   /* replicated: the leader's count */
         uint32_t packet_bytes_max;
+        uint32_t connect_bytes_max;
         uint32_t connections_max;
         uint32_t receive_maximum;        /* QoS 1 and 2 publishes a client may have open towards us */
         uint64_t output_bytes_max;       /* per connection; beyond: QoS 0 is dropped, QoS 1 and 2 wait in the store */
@@ -104,7 +105,18 @@ struct config {
     struct {
         char *users;                     /* node/client/auth.h says how; what is in the file comes behind it. Secret */
         char *users_file;                /* "" = none */
+        char *methods;                   /* list, in order; "" = LOGIN_METHODS_DEFAULT of node/client/login.h */
+        bool fall_through;
+        uint32_t remembered_max, waiting_max;
+        char *password_file;             /* "" = none, like those below */
+        char *token_keys, *token_issuer, *token_audience, *token_user_claim;
+        uint32_t token_leeway_s;
     } authentication;
+    struct {
+        char *acl_file;
+        bool sys_readable;
+        bool close_on_denied;
+    } authorization;
     struct {
         enum log_level level;
         enum log_format format;
@@ -122,6 +134,9 @@ void config_free(struct config *config);
 /* The member entry of this node; NULL in a cluster of one without members. */
 const struct config_member *config_self(const struct config *config);
 
+/* All links begin and end on this machine. */
+bool config_links_are_local(const struct config *config);
+
 /* Splits "host:port" or "[v6]:port"; false if it is neither. `host` gets at most `size` bytes. */
 bool config_split_address(const char *text, char *host, size_t size, uint32_t *port);
 
@@ -129,6 +144,3 @@ bool config_split_address(const char *text, char *host, size_t size, uint32_t *p
 void config_describe(struct buffer *out);
 
 #endif
-/* All links begin and end on this machine. */
-bool config_links_are_local(const struct config *config);
-

@@ -54,7 +54,7 @@ static void answer(struct state *state, enum outcome outcome)
     if (outcome != OUTCOME_DONE)
         return;
     state->security->revision++;
-    effects_add(state->effects, EFFECT_SECURITY);
+    effects_add(state->effects, EFFECT_SECURITY)->security.position = state->position;
 }
 
 /* ---- users ---- */

@@ -109,6 +109,9 @@ struct effect {
             bool up;
         } node;
         struct {
+            uint64_t position;       /* of the change in the audit log */
+        } security;
+        struct {
             uint64_t index;          /* log index */
             uint64_t hash[2];        /* of the whole state as of `index` */
         } checkpoint;

@@ -1,7 +1,9 @@
-/* admin.c — libmicrohttpd on our loop; see admin.h. Answers GET and HEAD of the paths in admin_commands.c. */
+/* admin.c — libmicrohttpd on our loop; see admin.h. GET and HEAD of the paths in admin_commands.c and
+ * admin_security.c; a POST waits, suspended, until its handler answers. */
 #include "admin.h"
 
 #include "base/memory.h"
+#include "node/broker.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -16,6 +18,7 @@
 #define IDLE_S           10
 #define CONNECTION_BYTES (16 * 1024)
 #define TIMEOUT_CHECK_MS 1000
+#define BODY_BYTES_MAX   (64 * 1024)
 
 struct admin {
     struct broker *broker;
@@ -23,7 +26,23 @@ struct admin {
     uv_poll_t poll;
     uv_timer_t timer;
     int handles; /* not closed yet */
+    struct admin_request *waiting;
 };
+
+/* One POST, until it is answered and its connection is done with it. */
+struct admin_request {
+    struct admin *admin;               /* NULL: closed */
+    struct MHD_Connection *connection; /* NULL: the client has gone */
+    struct buffer body;                /* what came; then the answer */
+    bool too_large, handed_over, answered;
+    unsigned status;
+    struct admin_request *next; /* of those that are handed over and not answered */
+};
+
+static void check_timeouts(uv_timer_t *timer)
+{
+    MHD_run(((struct admin *)timer->data)->daemon);
+}
 
 static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status, const char *type, struct buffer *body)
 {
@@ -41,37 +60,156 @@ static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
     return result;
 }
 
+static enum MHD_Result reply_text(struct MHD_Connection *connection, unsigned status, const char *text)
+{
+    struct buffer body = {0};
+    buffer_put(&body, text, strlen(text));
+    return reply(connection, status, "text/plain", &body);
+}
+
+static enum MHD_Result answer_read(struct admin *admin, struct MHD_Connection *connection, const char *url)
+{
+    const struct admin_command *command = admin_command_at(url);
+    const struct admin_action *action = admin_action_at(url);
+    const char *after = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "after");
+    struct buffer body = {0};
+    if (command != NULL) {
+        unsigned status = command->handle(admin->broker, &body);
+        return reply(connection, status, command->content_type, &body);
+    }
+    if (action == NULL || action->get == NULL)
+        return reply_text(connection, action == NULL ? MHD_HTTP_NOT_FOUND : MHD_HTTP_METHOD_NOT_ALLOWED, "no such path\n");
+    if (broker_core(admin->broker) == NULL)
+        return reply_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "this node has failed\n");
+    action->get(admin->broker, after != NULL ? after : "", &body);
+    return reply(connection, MHD_HTTP_OK, "application/json", &body);
+}
+
+/* ---- changes ---- */
+
+/* Why this is no operator's: NULL, it may be. */
+static const char *foreign(struct MHD_Connection *connection)
+{
+    const char *type = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+    if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Origin") != NULL)
+        return "not from a web page\n";
+    return type == NULL || strncmp(type, "application/json", 16) != 0 ? "expected application/json\n" : NULL;
+}
+
+static void request_free(struct admin_request *request)
+{
+    if (request->body.size > 0)
+        explicit_bzero(request->body.data, request->body.size); /* it may have been a password */
+    buffer_release(&request->body);
+    free(request);
+}
+
+static enum MHD_Result take_body(struct admin_request *request, const char *upload, size_t *size)
+{
+    request->too_large = request->too_large || request->body.size + *size > BODY_BYTES_MAX;
+    if (!request->too_large)
+        buffer_put(&request->body, upload, *size);
+    *size = 0;
+    return MHD_YES;
+}
+
+/* The connection is suspended first: the answer may come within the call. */
+static enum MHD_Result hand_over(struct admin_request *request, const struct admin_action *action)
+{
+    struct admin *admin = request->admin;
+    struct buffer body = request->body;
+    request->body = (struct buffer){0};
+    request->handed_over = true;
+    request->next = admin->waiting;
+    admin->waiting = request;
+    MHD_suspend_connection(request->connection);
+    action->post(request, admin->broker, buffer_bytes(&body));
+    if (body.size > 0)
+        explicit_bzero(body.data, body.size);
+    buffer_release(&body);
+    return MHD_YES;
+}
+
+static enum MHD_Result answer_change(struct admin_request *request, const char *url)
+{
+    const struct admin_action *action = admin_action_at(url);
+    const char *why = foreign(request->connection);
+    if (request->answered)
+        return reply(request->connection, request->status, "application/json", &request->body);
+    if (action == NULL || action->post == NULL)
+        return reply_text(request->connection, action == NULL ? MHD_HTTP_NOT_FOUND : MHD_HTTP_METHOD_NOT_ALLOWED, "");
+    if (why != NULL)
+        return reply_text(request->connection, MHD_HTTP_FORBIDDEN, why);
+    if (request->too_large)
+        return reply_text(request->connection, MHD_HTTP_CONTENT_TOO_LARGE, "too large\n");
+    if (request->admin == NULL || broker_core(request->admin->broker) == NULL)
+        return reply_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "this node has failed\n");
+    return hand_over(request, action);
+}
+
+void admin_answer(struct admin_request *request, unsigned status, struct buffer *body)
+{
+    struct admin_request **at = request->admin != NULL ? &request->admin->waiting : NULL;
+    while (at != NULL && *at != request)
+        at = &(*at)->next;
+    if (at != NULL)
+        *at = request->next;
+    request->answered = true;
+    request->status = status;
+    buffer_release(&request->body);
+    request->body = *body;
+    *body = (struct buffer){0};
+    if (request->connection == NULL) {
+        request_free(request);
+    } else if (request->admin != NULL) {
+        MHD_resume_connection(request->connection);
+        uv_timer_start(&request->admin->timer, check_timeouts, 0, TIMEOUT_CHECK_MS); /* it goes on in the next turn */
+    }
+}
+
+static void request_completed(void *context, struct MHD_Connection *connection, void **state,
+                              enum MHD_RequestTerminationCode code)
+{
+    struct admin_request *request = *state;
+    (void)context, (void)connection, (void)code;
+    *state = NULL;
+    if (request == NULL)
+        return;
+    request->connection = NULL;
+    if (!request->handed_over || request->answered)
+        request_free(request);
+}
+
 static enum MHD_Result answer(void *context, struct MHD_Connection *connection, const char *url, const char *method,
                               const char *version, const char *upload, size_t *upload_size, void **state)
 {
     struct admin *admin = context;
-    struct buffer body = {0};
-    (void)version, (void)upload, (void)state;
+    struct admin_request *request = *state;
+    bool change = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+    (void)version;
+    if (request == NULL && change) {
+        request = memory_zeroed(1, sizeof(*request));
+        *request = (struct admin_request){.admin = admin, .connection = connection};
+        *state = request;
+        return MHD_YES;
+    }
+    if (*upload_size > 0 && change)
+        return take_body(request, upload, upload_size);
     if (*upload_size > 0) {
         *upload_size = 0; /* thrown away */
         return MHD_YES;
     }
-    const struct admin_command *command = admin_command_at(url);
-    if (command == NULL) {
-        static const char text[] = "no such path\n";
-        buffer_put(&body, text, sizeof(text) - 1);
-        return reply(connection, MHD_HTTP_NOT_FOUND, "text/plain", &body);
-    }
+    if (change)
+        return answer_change(request, url);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", &body);
-    unsigned status = command->handle(admin->broker, &body);
-    return reply(connection, status, command->content_type, &body);
+        return reply_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "");
+    return answer_read(admin, connection, url);
 }
 
 static void requests_ready(uv_poll_t *poll, int status, int events)
 {
     (void)status, (void)events;
     MHD_run(((struct admin *)poll->data)->daemon);
-}
-
-static void check_timeouts(uv_timer_t *timer)
-{
-    MHD_run(((struct admin *)timer->data)->daemon);
 }
 
 static int bind_socket(const char *address, uint32_t port)
@@ -111,10 +249,11 @@ enum status admin_open(uv_loop_t *loop, struct broker *broker, const char *addre
     }
     struct admin *admin = memory_zeroed(1, sizeof(*admin));
     admin->broker = broker;
-    admin->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, answer, admin, MHD_OPTION_LISTEN_SOCKET, fd,
+    admin->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, admin, MHD_OPTION_LISTEN_SOCKET, fd,
                                      MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
                                      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-                                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_END);
+                                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+                                     MHD_OPTION_NOTIFY_COMPLETED, request_completed, NULL, MHD_OPTION_END);
     if (admin->daemon == NULL) {
         snprintf(error, error_size, "cannot start admin HTTP at %s port %u", address, port);
         close(fd);
@@ -139,8 +278,21 @@ static void handle_closed(uv_handle_t *handle)
         free(admin);
 }
 
+/* Those that still wait get no answer; who was to give it does so into the void. */
+static void abandon(struct admin *admin)
+{
+    while (admin->waiting != NULL) {
+        struct admin_request *request = admin->waiting;
+        admin->waiting = request->next;
+        request->admin = NULL;
+        if (request->connection != NULL)
+            MHD_resume_connection(request->connection);
+    }
+}
+
 void admin_close(struct admin *admin)
 {
+    abandon(admin);
     uv_poll_stop(&admin->poll);
     MHD_stop_daemon(admin->daemon);
     uv_close((uv_handle_t *)&admin->poll, handle_closed);

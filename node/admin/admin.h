@@ -2,7 +2,10 @@
  *
  * libmicrohttpd does the protocol; its epoll descriptor is one more thing that our loop polls, so a request is
  * answered between two turns, from the truth of that moment, and without a lock. A loop that stands still answers
- * nothing, which is what /livez is for. Paths are a table: admin_commands.c. */
+ * nothing, which is what /livez is for. Paths are two tables: what is asked, admin_commands.c; and users, roles and bans,
+ * admin_security.c, which are changed by commands in the log: such a request waits until its command has been applied.
+ *
+ * A change is a POST of JSON. One that comes from a web page (it has an Origin, or is no JSON) is refused. */
 #ifndef COTERIE_ADMIN_H
 #define COTERIE_ADMIN_H
 
@@ -27,5 +30,24 @@ struct admin_command {
     unsigned (*handle)(struct broker *broker, struct buffer *body);
 };
 const struct admin_command *admin_command_at(const char *path);    /* NULL: no such path */
+
+/* ---- what operators change ---- */
+
+struct admin_request;
+
+/* A path with lists that go on behind a name, and changes. */
+struct admin_action {
+    const char *path;
+    const char *meaning;
+    /* Appends JSON. `after`: "" for the beginning. NULL: only changes. */
+    void (*get)(struct broker *broker, const char *after, struct buffer *body);
+    /* Answers with admin_answer(), now or later; `body` is borrowed for the call. NULL: read only. */
+    void (*post)(struct admin_request *request, struct broker *broker, struct bytes body);
+};
+const struct admin_action *admin_action_at(const char *path);      /* NULL: no such path */
+const struct admin_action *admin_action_number(unsigned number);   /* from 0; NULL: there are no more */
+
+/* Exactly once per request, on the loop's thread; takes what is in `body` over. The client may be gone. */
+void admin_answer(struct admin_request *request, unsigned status, struct buffer *body);
 
 #endif

@@ -212,6 +212,7 @@ static void put_client_metrics(struct buffer *body, struct core *core)
         [DROP_TOO_LARGE] = "too-large",
         [DROP_EXPIRED] = "expired",
         [DROP_NO_LINK] = "no-link",
+        [DROP_NOT_PERMITTED] = "not-permitted",
         [DROP_BEHIND] = "behind",
     };
     static const char *const results[CONNECT_RESULTS] = {
@@ -258,6 +259,13 @@ static void put_client_metrics(struct buffer *body, struct core *core)
            (double)stats.commands_pending);
     metric(body, GAUGE, "coterie_output_bytes", "Bytes waiting for client sockets", (double)stats.output_bytes);
     metric(body, GAUGE, "coterie_input_bytes", "Bytes of incomplete packets", (double)stats.input_bytes);
+    metric(body, COUNTER, "coterie_publishes_denied_total", "PUBLISH packets that the client had no right to",
+           (double)stats.publishes_denied);
+    metric(body, COUNTER, "coterie_subscribes_denied_total", "Filters that the client had no right to",
+           (double)stats.subscribes_denied);
+    metric(body, COUNTER, "coterie_logins_total", "Logins that cost a hash or a signature", (double)stats.logins);
+    metric(body, COUNTER, "coterie_logins_refused_total", "Of them, refused", (double)stats.logins_refused);
+    metric(body, COUNTER, "coterie_logins_slowed_total", "Logins made to wait after failures", (double)stats.logins_slowed);
     metric(body, GAUGE, "coterie_paused_clients", "Clients not read, by back-pressure", (double)stats.paused_clients);
 }
 
@@ -345,6 +353,11 @@ static unsigned handle_index(struct broker *broker, struct buffer *body)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         char line[128];
         snprintf(line, sizeof(line), "%-10s %s\n", commands[i].path, commands[i].meaning);
+        put(body, line);
+    }
+    for (unsigned i = 0; admin_action_number(i) != NULL; i++) {
+        char line[128];
+        snprintf(line, sizeof(line), "%-10s %s\n", admin_action_number(i)->path, admin_action_number(i)->meaning);
         put(body, line);
     }
     return 200;

@@ -2,8 +2,11 @@
  *
  *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then each
  *   coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients
+ *   coteriectl user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
  *
  * To add a command: a row in `commands`. */
+#include "ctl.h"
+
 #include "base/bytes.h"
 #include "base/memory.h"
 
@@ -16,11 +19,7 @@
 #define ANSWER_BYTES_MAX    (16u * 1024 * 1024)
 #define PATIENCE_MS         3000L
 #define CONNECT_PATIENCE_MS 1000L
-
-struct options {
-    const char *address;
-    bool json;
-};
+#define CHANGE_PATIENCE_MS  15000L /* a change waits for the log */
 
 static size_t take_bytes(char *data, size_t size, size_t count, void *context)
 {
@@ -31,14 +30,14 @@ static size_t take_bytes(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
-/* HTTP status of a GET, or 0 (nobody answers; `why` says what). The answer is NUL-terminated. */
-static long http_get(const char *address, const char *path, struct buffer *answer, char why[CURL_ERROR_SIZE])
+long ctl_request(const char *address, const char *path, const char *json, struct buffer *answer, char why[CTL_ERROR_MAX])
 {
-    char url[512];
+    char url[1024];
     long status = 0;
     CURL *curl = curl_easy_init();
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     why[0] = '\0';
-    snprintf(url, sizeof(url), "http://%.300s%s", address, path);
+    snprintf(url, sizeof(url), "http://%.300s%.600s", address, path);
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -47,18 +46,24 @@ static long http_get(const char *address, const char *path, struct buffer *answe
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    if (json != NULL) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, json);
+        curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, CHANGE_PATIENCE_MS);
+    }
     if (curl_easy_perform(curl) == CURLE_OK)
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(curl);
+    curl_slist_free_all(headers);
     buffer_put_u8(answer, 0);
     return status;
 }
 
-static json_t *ask_status(const char *address, char why[CURL_ERROR_SIZE])
+static json_t *ask_status(const char *address, char why[CTL_ERROR_MAX])
 {
     struct buffer answer = {0};
     json_t *status = NULL;
-    if (http_get(address, "/status", &answer, why) == 200)
+    if (ctl_request(address, "/status", NULL, &answer, why) == 200)
         status = json_loads((const char *)answer.data, 0, NULL);
     buffer_release(&answer);
     return status;
@@ -108,7 +113,7 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
     json_array_foreach((json_t *)members, i, member)
     {
         const char *admin = text_of(member, "admin");
-        char why[CURL_ERROR_SIZE] = "its admin address is not configured (cluster.members, admin)";
+        char why[CTL_ERROR_MAX] = "its admin address is not configured (cluster.members, admin)";
         bool asked = number_of(member, "id") == number_of(first, "id");
         json_t *status = asked ? json_incref((json_t *)first) : admin[0] != '\0' ? ask_status(admin, why) : NULL;
         if (status != NULL) {
@@ -124,9 +129,9 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
     return silent;
 }
 
-static int command_status(const struct options *options)
+static int command_status(const struct ctl_options *options)
 {
-    char why[CURL_ERROR_SIZE];
+    char why[CTL_ERROR_MAX];
     json_t *first = ask_status(options->address, why);
     if (first == NULL) {
         fprintf(stderr, "coteriectl: no answer from %s: %s\n", options->address, why);
@@ -146,11 +151,11 @@ static int command_status(const struct options *options)
     return silent > 0 ? 3 : 0;
 }
 
-static int command_ready(const struct options *options)
+static int command_ready(const struct ctl_options *options)
 {
     struct buffer answer = {0};
-    char why[CURL_ERROR_SIZE];
-    long status = http_get(options->address, "/readyz", &answer, why);
+    char why[CTL_ERROR_MAX];
+    long status = ctl_request(options->address, "/readyz", NULL, &answer, why);
     if (status == 0)
         printf("no answer from %s: %s\n", options->address, why);
     else
@@ -161,44 +166,84 @@ static int command_ready(const struct options *options)
 
 static const struct command {
     const char *name;
+    const char *usage;
     const char *meaning;
-    int (*run)(const struct options *options);
+    int (*run)(const struct ctl_options *options);
 } commands[] = {
-    {"status", "the cluster as a table; --json: what the asked node says", command_status},
-    {"ready", "exit code 0 if the node serves clients", command_ready},
+    {"status", "", "the cluster as a table; --json: what the asked node says", command_status},
+    {"ready", "", "exit code 0 if the node serves clients", command_ready},
+    {"user", "add|passwd NAME [--scram]", "the password is asked for, or the first line of the input", command_user},
+    {"user", "enable|disable|remove NAME", "everywhere at one place in the log; who is connected is disconnected", NULL},
+    {"user", "quota NAME [QUOTA=NUMBER]...", "connections, messages_per_s, bytes_per_s, subscriptions, queued_bytes", NULL},
+    {"user", "list", "", NULL},
+    {"role", "add|remove ROLE", "as soon as there is a role, what no rule allows is denied", command_role},
+    {"role", "allow|deny ROLE RIGHTS FILTER", "RIGHTS: publish,subscribe,receive or all; [--priority NUMBER]", NULL},
+    {"role", "clear ROLE RIGHTS FILTER", "takes a rule back", NULL},
+    {"role", "grant|revoke ROLE USER", "USER may be $everyone or $anonymous", NULL},
+    {"role", "list", "", NULL},
+    {"ban", "add user|client|address NAME", "[--for SECONDS] [--reason TEXT]; an address may be ADDRESS/BITS", command_ban},
+    {"ban", "remove user|client|address NAME", "", NULL},
+    {"ban", "list", "", NULL},
+    {"audit", "", "the last changes of users, roles and bans", command_audit},
+    {"reload", "", "reads certificates, keys, password and ACL files of this node again", command_reload},
 };
 
 static int print_usage(FILE *out)
 {
-    fprintf(out, "usage: coteriectl COMMAND [--address HOST:PORT] [--json]\n\n");
+    fprintf(out, "usage: coteriectl COMMAND ... [--address HOST:PORT] [--json]\n\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].meaning);
+        fprintf(out, "  %-6s %-34s %s\n", commands[i].name, commands[i].usage, commands[i].meaning);
     fprintf(out,
             "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n");
     return out == stdout ? 0 : 2;
 }
 
+/* Options that take a value; NULL: this is none of them. */
+static const char **valued_option(struct ctl_options *options, const char *name)
+{
+    return strcmp(name, "--address") == 0    ? &options->address
+           : strcmp(name, "--priority") == 0 ? &options->priority
+           : strcmp(name, "--for") == 0      ? &options->seconds
+           : strcmp(name, "--reason") == 0   ? &options->reason
+                                             : NULL;
+}
+
+/* False: something that is not known. */
+static bool parse(int count, char **values, struct ctl_options *options)
+{
+    for (int i = 1; i < count; i++) {
+        const char **value = valued_option(options, values[i]);
+        if (value != NULL && i + 1 < count)
+            *value = values[++i];
+        else if (strcmp(values[i], "--json") == 0)
+            options->json = true;
+        else if (strcmp(values[i], "--scram") == 0)
+            options->scram = true;
+        else if (strncmp(values[i], "--", 2) == 0 || options->word_count == CTL_WORDS_MAX)
+            return false;
+        else
+            options->words[options->word_count++] = values[i];
+    }
+    return options->word_count > 0;
+}
+
 int main(int count, char **values)
 {
     char address[64] = "127.0.0.1:8883";
-    const char *port = getenv("COTERIE_ADMIN_PORT"), *name = NULL;
-    struct options options = {.address = address};
+    const char *port = getenv("COTERIE_ADMIN_PORT");
+    struct ctl_options options = {.address = address};
+    int code = CTL_USAGE;
     if (port != NULL)
         snprintf(address, sizeof(address), "127.0.0.1:%.8s", port);
-    for (int i = 1; i < count; i++) {
-        if (strcmp(values[i], "--address") == 0 && i + 1 < count)
-            options.address = values[++i];
-        else if (strcmp(values[i], "--json") == 0)
-            options.json = true;
-        else if (strcmp(values[i], "--help") == 0)
-            return print_usage(stdout);
-        else if (name == NULL && values[i][0] != '-')
-            name = values[i];
-        else
-            return print_usage(stderr);
+    if (count == 2 && strcmp(values[1], "--help") == 0)
+        return print_usage(stdout);
+    if (!parse(count, values, &options))
+        return print_usage(stderr);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, options.words[0]) == 0) {
+            code = commands[i].run(&options);
+            break;
+        }
     }
-    for (size_t i = 0; name != NULL && i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return commands[i].run(&options);
-    return print_usage(stderr);
+    return code == CTL_USAGE ? print_usage(stderr) : code;
 }

@@ -123,11 +123,25 @@ void core_rules_changed(struct core *core)
     }
 }
 
-void core_security_changed(struct core *core)
+/* A line of this node's log too; the state keeps only the last. */
+static void tell_change(struct core *core, uint64_t position)
+{
+    struct security_change change;
+    char text[512];
+
+    if (!security_next_change(core->state, position - 1, &change) || change.position != position)
+        return; /* it has made room for newer ones */
+    snprintf(text, sizeof(text), "changed by %.*s: %.*s", (int)change.actor.size, (const char *)change.actor.data,
+             (int)change.what.size, (const char *)change.what.data);
+    core_note(core, 1, text);
+}
+
+void core_security_changed(struct core *core, uint64_t position)
 {
     struct client *client;
     uint32_t slot = 0;
 
+    tell_change(core, position);
     core_rules_changed(core);
     while ((client = registry_next(&core->registry, &slot)) != NULL) {
         if (client->phase == CLIENT_CONNECTED && (!client_admitted(client) || core_bans_address(core, client)))
