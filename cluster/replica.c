@@ -355,7 +355,7 @@ static void step(struct replica *replica, struct raft_event *event, struct log_e
 /* Configurations up to `index`, which are committed, become final for the library too. */
 static void settle_changes(struct replica *replica, uint64_t index)
 {
-    for (size_t i = 0; i < replica->change_count; i++) {
+    for (size_t i = 0; i < replica->change_count && !replica->failed; i++) {
         struct change *change = &replica->changes[i];
         if (change->index <= replica->configured || change->index > index)
             continue;

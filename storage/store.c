@@ -284,20 +284,33 @@ static bool told_to_stop(const atomic_bool *stop)
     return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);
 }
 
-enum status store_view_verify(struct store_view *view, const atomic_bool *stop)
+/* Adds up the rows of one table. false: they do not ascend, so pages are broken, and there may be no end to them. */
+static bool hash_rows(struct store_view *view, enum table table, const atomic_bool *stop, uint64_t hash[2])
 {
     struct buffer image = {0};
-    uint64_t hash[2] = {0, 0};
+    struct row row = {0}, next;
+    bool ascends = true;
 
-    for (unsigned table = 0; table < TABLE_COUNT; table++) {
-        struct row row = {0};
-        while (!told_to_stop(stop) && store_view_next(view, (enum table)table, row.key, &row)) {
-            row_image(&image, (enum table)table, row.key, row.value);
+    while (ascends && !told_to_stop(stop) && store_view_next(view, table, row.key, &next)) {
+        ascends = next.key.size > 0 && next.key.size <= STORE_KEY_MAX && bytes_compare(next.key, row.key) > 0;
+        if (ascends) {
+            row_image(&image, table, next.key, next.value);
             hash_add(hash, buffer_bytes(&image));
         }
+        row = next;
     }
     buffer_release(&image);
-    if (told_to_stop(stop))
+    return ascends;
+}
+
+enum status store_view_verify(struct store_view *view, const atomic_bool *stop)
+{
+    uint64_t hash[2] = {0, 0};
+    bool ascend = true;
+
+    for (unsigned table = 0; ascend && table < TABLE_COUNT; table++)
+        ascend = hash_rows(view, (enum table)table, stop, hash);
+    if (ascend && told_to_stop(stop))
         return STATUS_CLOSED;
-    return memcmp(hash, view->hash, sizeof hash) == 0 ? STATUS_OK : STATUS_CORRUPT;
+    return ascend && memcmp(hash, view->hash, sizeof hash) == 0 ? STATUS_OK : STATUS_CORRUPT;
 }

@@ -20,6 +20,7 @@
 #define LOG_LIMIT_MS 60000       /* log_allowed: once per minute */
 
 enum log_level {
+    LOG_NOTHING = -1, /* for log_configure() only: not a line, for who makes a million errors on purpose */
     LOG_ERROR,      /* this node cannot do its work, or an operator must act */
     LOG_WARNING,    /* it goes on, but somebody should look */
     LOG_INFO,       /* what one wants to read afterwards */

@@ -1,5 +1,5 @@
-/* fuzz_apply.c — the state machine on whatever may be committed: two states apply the same entries, one of them is built
- * anew from its rows at any time, and both must say and hold the same.
+/* fuzz_apply.c — the state machine on whatever may be committed: two states apply the same entries, one of them in small
+ * steps, and built anew from its rows at any time; both must say and hold the same.
  *
  *   input --draw--> command --encode--> (spoil a byte) --batch header--> (spoil a byte) --> entry --> state 1, state 2
  *
@@ -7,6 +7,7 @@
  * every few entries state_check(). Whatever was committed, the state goes on. */
 #include "base/topic.h"
 #include "input.h"
+#include "security.h"
 #include "state_check.h"
 #include "store.h"
 
@@ -55,35 +56,58 @@ static void check_codes(const struct effect *a, const struct effect *b)
     assert(bytes_equal(bytes_of(a->codes.codes, a->codes.count), bytes_of(b->codes.codes, b->codes.count)));
 }
 
-/* The order of targets may differ: it depends on when a client came, which rows do not say. */
-static void check_targets(const struct effect *a, const struct effect *b)
+/* All targets of one message, which may be told in parts. Their order may differ: it depends on when a client came, which
+ * rows do not say. */
+struct audience {
+    uint64_t message_id, sum;
+    uint32_t count;
+};
+
+static struct audience audience_at(const struct effects *effects, uint32_t *number)
 {
-    uint64_t sum = 0;
-    assert(a->message.message_id == b->message.message_id && a->message.count == b->message.count);
-    for (uint32_t i = 0; i < a->message.count; i++) {
-        const struct target *x = &a->message.targets[i], *y = &b->message.targets[i];
-        sum += (x->session_id ^ x->order << 32) - (y->session_id ^ y->order << 32);
-        assert(x->qos <= 2 && x->connection != 0);
+    struct audience audience = {.message_id = effects_at(effects, *number)->message.message_id};
+    for (; *number < effects_count(effects); ++*number) {
+        const struct effect *effect = effects_at(effects, *number);
+        if (effect->type != EFFECT_MESSAGE || effect->message.message_id != audience.message_id)
+            break;
+        for (uint32_t i = 0; i < effect->message.count; i++) {
+            const struct target *target = &effect->message.targets[i];
+            assert(target->qos <= 2 && target->connection != 0);
+            audience.sum += target->session_id * 31 ^ target->order << 32 ^ target->qos;
+        }
+        audience.count += effect->message.count;
     }
-    assert(sum == 0);
+    return audience;
+}
+
+static void check_effect(const struct effect *a, const struct effect *b)
+{
+    assert(a->type == b->type && a->command == b->command && a->outcome == b->outcome);
+    assert(a->session_id == b->session_id && a->connection == b->connection);
+    if (a->type == EFFECT_SUBSCRIBED || a->type == EFFECT_UNSUBSCRIBED)
+        check_codes(a, b);
+    else if (a->type == EFFECT_BATCH)
+        assert(a->batch.verdict == b->batch.verdict && a->batch.expected == b->batch.expected);
+    else if (a->type == EFFECT_CHECKPOINT)
+        assert(memcmp(a->checkpoint.hash, b->checkpoint.hash, sizeof a->checkpoint.hash) == 0);
 }
 
 static void check_effects(struct machine *m)
 {
-    assert(effects_count(m->effects[0]) == effects_count(m->effects[1]));
-    for (uint32_t i = 0; i < effects_count(m->effects[0]); i++) {
-        const struct effect *a = effects_at(m->effects[0], i), *b = effects_at(m->effects[1], i);
-        assert(a->type == b->type && a->command == b->command && a->outcome == b->outcome);
-        assert(a->session_id == b->session_id && a->connection == b->connection);
-        if (a->type == EFFECT_MESSAGE)
-            check_targets(a, b);
-        else if (a->type == EFFECT_SUBSCRIBED || a->type == EFFECT_UNSUBSCRIBED)
-            check_codes(a, b);
-        else if (a->type == EFFECT_BATCH)
-            assert(a->batch.verdict == b->batch.verdict && a->batch.expected == b->batch.expected);
-        else if (a->type == EFFECT_CHECKPOINT)
-            assert(memcmp(a->checkpoint.hash, b->checkpoint.hash, sizeof a->checkpoint.hash) == 0);
+    const struct effects *one = m->effects[0], *other = m->effects[1];
+    uint32_t i = 0, j = 0;
+    while (i < effects_count(one) && j < effects_count(other)) {
+        const struct effect *a = effects_at(one, i), *b = effects_at(other, j);
+        check_effect(a, b);
+        if (a->type == EFFECT_MESSAGE) {
+            struct audience x = audience_at(one, &i), y = audience_at(other, &j);
+            assert(x.message_id == y.message_id && x.count == y.count && x.sum == y.sum);
+        } else {
+            i++;
+            j++;
+        }
     }
+    assert(i == effects_count(one) && j == effects_count(other));
 }
 
 /* A batch counts once it was applied. */
@@ -95,14 +119,29 @@ static void note_batch(struct machine *m)
         m->numbers[effect->batch.origin_node] = effect->batch.number;
 }
 
+/* As one, or in steps of every size. */
+static void apply_to(struct machine *m, int which, struct bytes entry)
+{
+    static const uint64_t looks[] = {1, 1000, 10, 100, UINT32_MAX, 1};
+    enum status status = STATUS_OK;
+    effects_clear(m->effects[which]);
+    if (which == 0) {
+        status = state_apply(m->states[which], m->index, 1, entry, m->effects[which]);
+    } else {
+        state_apply_begin(m->states[which], m->index, 1, entry);
+        for (unsigned step = (unsigned)m->index; status == STATUS_OK && state_applying(m->states[which]); step++)
+            status = state_apply_more(m->states[which], m->effects[which], looks[step % 6]);
+    }
+    if (status != STATUS_OK)
+        abort();
+}
+
 static void apply_entry(struct machine *m, struct bytes entry)
 {
     uint64_t hashes[STATES][2];
     m->index++;
     for (int i = 0; i < STATES; i++) {
-        effects_clear(m->effects[i]);
-        if (state_apply(m->states[i], m->index, 1, entry, m->effects[i]) != STATUS_OK)
-            abort();
+        apply_to(m, i, entry);
         state_hash(m->states[i], hashes[i]);
     }
     check_effects(m);
@@ -192,8 +231,9 @@ static struct bytes draw_topic(struct input *in)
 
 static struct bytes draw_filter(struct input *in)
 {
-    static const char *const filters[] = {"all/#", "a",     "a/#",    "a/+",   "+/b",        "#",           "r/#", "b/c",
-                                          "+",     "a/b/c", "$SYS/#", "all/#", "$share/g/a", "$share/h/all/#"};
+    static const char *const filters[] = {"all/#", "a",          "a/#",           "a/+",           "+/b",   "#",
+                                          "r/#",   "b/c",        "+",             "a/b/c",         "$SYS/#", "all/#",
+                                          "$share/g/a", "$share/h/all/#", "$share/g/#", "$share/h/a", "$share/g/+/b"};
     uint32_t number = input_below(in, sizeof filters / sizeof filters[0] + 1);
     return number < sizeof filters / sizeof filters[0] ? bytes_text(filters[number]) : draw_topic(in);
 }
@@ -223,12 +263,22 @@ static uint32_t draw_seconds(struct input *in)
     return seconds[input_below(in, sizeof seconds / sizeof seconds[0])];
 }
 
+/* Of a user or a role. */
+static struct bytes draw_name(struct input *in)
+{
+    static const char *const names[] = {"u", "v", "r", "s", SECURITY_EVERYONE, SECURITY_ANONYMOUS, "", "a/+"};
+    uint32_t number = input_below(in, 9);
+    return number < 8 ? bytes_text(names[number]) : draw_any_text(in);
+}
+
 static void draw_connect(struct input *in, struct command *command)
 {
     uint8_t flags = input_u8(in);
     command->connect = (struct command_connect){.connection = 1 + input_u8(in),
                                                 .client_id = client_id(input_below(in, CLIENTS)),
                                                 .protocol_level = 5,
+                                                .user_name = flags < 128 ? bytes_text("") : draw_name(in),
+                                                .will_allowed = flags & 8,
                                                 .clean_start = (flags & 7) == 7,
                                                 .has_will = (flags & 0x30) == 0x30,
                                                 .receive_maximum = (uint16_t)(1 + input_below(in, 4)),
@@ -314,6 +364,39 @@ static void draw_settings(struct input *in, struct command *command)
                                                   .in_flight_max = input_u8(in)};
 }
 
+static void draw_user(struct input *in, struct command *command)
+{
+    uint8_t flags = input_u8(in);
+    command->user = (struct command_user){.actor = bytes_text("op"), .name = draw_name(in), .enabled = flags & 1};
+    if (command->type == COMMAND_USER_ADD || command->type == COMMAND_USER_PASSWORD)
+        command->user.credential = flags & 2 ? input_bytes(in, 60) : bytes_text("$7$x");
+    if (command->type == COMMAND_USER_QUOTA)
+        command->user.quota = (struct quota){.subscriptions = input_below(in, 4), .queued_bytes = input_u8(in)};
+}
+
+static void draw_role(struct input *in, struct command *command)
+{
+    uint8_t flags = input_u8(in);
+    command->role = (struct command_role){.actor = bytes_text("op"), .name = draw_name(in)};
+    if (command->type == COMMAND_ROLE_GRANT) {
+        command->role.user = draw_name(in);
+        command->role.granted = (flags & 3) != 3;
+    } else if (command->type == COMMAND_ROLE_RULE) {
+        command->role.change = flags % 4 % 3;
+        command->role.rights = 1 + (flags >> 2) % RIGHTS_ALL;
+        command->role.priority = (int8_t)input_u8(in);
+        command->role.filter = (flags & 0x80) != 0 ? bytes_text("a/%u/%c") : draw_filter(in);
+    }
+}
+
+static void draw_ban(struct input *in, struct command *command)
+{
+    uint8_t flags = input_u8(in);
+    command->ban = (struct command_ban){.actor = bytes_text("op"), .kind = flags % 3, .lifted = (flags & 0x30) == 0x30,
+                                        .seconds = draw_seconds(in), .reason = bytes_text("why")};
+    command->ban.subject = flags % 3 == BAN_CLIENT_ID ? client_id(input_below(in, CLIENTS)) : draw_name(in);
+}
+
 /* Types in the proportion in which they are worth drawing. */
 static enum command_type draw_type(struct input *in)
 {
@@ -323,7 +406,9 @@ static enum command_type draw_type(struct input *in)
         COMMAND_SUBSCRIBE, COMMAND_SUBSCRIBE, COMMAND_SUBSCRIBE,    COMMAND_UNSUBSCRIBE, COMMAND_PUBLISH,
         COMMAND_PUBLISH,   COMMAND_PUBLISH,  COMMAND_PUBLISH,       COMMAND_PUBREL,      COMMAND_ACK,
         COMMAND_ACK,       COMMAND_ACK,      COMMAND_PUBREC,        COMMAND_PUBREC,      COMMAND_PUBCOMP,
-        COMMAND_PUBCOMP,   COMMAND_RETAINED_MORE,
+        COMMAND_PUBCOMP,   COMMAND_RETAINED_MORE, COMMAND_USER_ADD, COMMAND_USER_PASSWORD, COMMAND_USER_ENABLE,
+        COMMAND_USER_REMOVE, COMMAND_USER_QUOTA, COMMAND_ROLE_ADD,  COMMAND_ROLE_REMOVE,   COMMAND_ROLE_RULE,
+        COMMAND_ROLE_RULE, COMMAND_ROLE_GRANT, COMMAND_BAN,
     };
     return types[input_below(in, sizeof types)];
 }
@@ -388,6 +473,22 @@ static void draw_command(struct machine *m, struct input *in, struct command *co
             command->retained_more.subscribe_position = input_u16(in);
         command->retained_more.count = (uint16_t)input_below(in, RETAINED_MORE_MAX + 1);
         return;
+    case COMMAND_USER_ADD:
+    case COMMAND_USER_PASSWORD:
+    case COMMAND_USER_ENABLE:
+    case COMMAND_USER_REMOVE:
+    case COMMAND_USER_QUOTA:
+        draw_user(in, command);
+        return;
+    case COMMAND_ROLE_ADD:
+    case COMMAND_ROLE_REMOVE:
+    case COMMAND_ROLE_RULE:
+    case COMMAND_ROLE_GRANT:
+        draw_role(in, command);
+        return;
+    case COMMAND_BAN:
+        draw_ban(in, command);
+        return;
     }
 }
 
@@ -437,16 +538,22 @@ static void many_subscribers(struct machine *m, struct input *in)
 static void read_something(struct machine *m, struct input *in)
 {
     struct message message = draw_message(in);
-    struct match matches[STATES];
+    struct match match;
+    uint64_t nodes[STATES];
+    uint32_t counts[STATES] = {0}, looks = 1 + input_u8(in);
     if (topic_name_check(message.topic) != STATUS_OK)
         return;
     for (int i = 0; i < STATES; i++) {
+        bool more;
         effects_clear(m->arena);
         state_match_begin(m->states[i], &message, 0);
-        while (state_match_more(m->states[i], m->arena, UINT32_MAX, &matches[i]))
-            ;
+        do {
+            more = state_match_more(m->states[i], m->arena, i == 0 ? UINT32_MAX : looks, &match);
+            counts[i] += match.count;
+        } while (more);
+        nodes[i] = match.nodes;
     }
-    assert(matches[0].count == matches[1].count && matches[0].nodes == matches[1].nodes);
+    assert(counts[0] == counts[1] && nodes[0] == nodes[1]);
 }
 
 static void step(struct machine *m, struct input *in)
