@@ -212,7 +212,8 @@ class Client:
         self.ended.clear()
 
     def _write(self, data):
-        self.wire.transport.write(data)
+        if not self.wire.transport.is_closing():
+            self.wire.transport.write(data)
 
     def _connect_packet(self, clean, will, keep_alive, expiry):
         properties, will_fields = None, None

@@ -3,7 +3,8 @@
 They do as their authors thought right. Their debug output tells enough for the history: mosquitto_pub ends with 0 when its QoS 1
 message is acknowledged; mosquitto_sub says when its CONNACK and SUBACK came, of each PUBLISH its DUP, and of each message its QoS,
 RETAIN and packet id. (Not Session Present: that is taken to be right, and a lost session shows as lost messages.)
-mosquitto_sub reconnects to its own node only, so it stays where it is. It hands over QoS 2 at PUBREL and QoS 1 at PUBLISH, so each
+mosquitto_sub reconnects to its own node only, so it stays where it is; when it is turned away it ends, and is started again: it
+then has forgotten its QoS 2 state, so that its session counts as one of several devices. It hands over QoS 2 at PUBREL and QoS 1 at PUBLISH, so each
 listens to one of them only: else it would see an order that the node did not send.
 """
 
@@ -20,6 +21,7 @@ FORMAT = "MESSAGE q%q r%r m%m %t %p"
 DRAINED_SECONDS = 30.0
 QUIET_SECONDS = 3.0         # longer than mosquitto_sub waits before it connects again
 PERIOD_SECONDS = 0.5
+RESTART_SECONDS = 0.3
 
 
 class Listener:
@@ -27,18 +29,30 @@ class Listener:
 
     def __init__(self, owner, node, qos):
         self.owner, self.node, self.name, self.qos = owner, node, f"mosquitto-{node}", qos
-        self.recorder, self.process, self.reader = owner.recorder, None, None
+        self.recorder, self.process, self.task, self.device = owner.recorder, None, None, self.name
         self.conn = self.connecting = self.subscribing = None
         self.repeated = {}          # packet id -> DUP of the PUBLISH whose message is still to come
         self.subscribed = asyncio.Event()
         self.delivered = 0
 
-    async def start(self):
+    def start(self):
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self):
         host, port = self.owner.addresses[self.node]
-        self.process = await asyncio.create_subprocess_exec(
-            "stdbuf", "-oL", "mosquitto_sub", "-d", "-h", host, "-p", str(port), "-i", self.name, "-c", "-q", str(self.qos), "-t", f"real/{self.qos}/#", "-k", "10", "-F", FORMAT,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL)
-        self.reader = asyncio.get_running_loop().create_task(self._read())
+        arguments = ["-d", "-h", host, "-p", str(port), "-i", self.name, "-c", "-q", str(self.qos), "-t", f"real/{self.qos}/#",
+                     "-k", "10", "-F", FORMAT]
+        starts = 0
+        while True:
+            self.process = await asyncio.create_subprocess_exec(
+                "stdbuf", "-oL", "mosquitto_sub", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                stdin=asyncio.subprocess.DEVNULL)
+            await self._read()
+            self._unknown()
+            starts += 1
+            if self.qos == 2:
+                self.device = f"{self.name}.{starts}"
+            await asyncio.sleep(RESTART_SECONDS)
 
     async def _read(self):
         async for raw in self.process.stdout:
@@ -50,11 +64,15 @@ class Listener:
                 self.repeated[int(publish[2])] = publish[1] == "1"
             elif "sending CONNECT" in line:
                 self._connect()
-            elif "received CONNACK (0)" in line:
+            elif "received CONNACK (0)" in line and self.connecting:
                 self.recorder.ok(self.connecting, {"session_present": self.subscribed.is_set(), "reason": 0})
                 self.connecting = None
+            elif "received CONNACK" in line and self.connecting:
+                self.recorder.fail(self.connecting, {"reason": 3}, line)
+                self.connecting = None
             elif "sending SUBSCRIBE" in line:
-                self.subscribing = self.recorder.invoke(self.name, "subscribe", {"filters": [[f"real/{self.qos}/#", self.qos]]}, self.node, self.conn)
+                filters = {"filters": [[f"real/{self.qos}/#", self.qos]]}
+                self.subscribing = self.recorder.invoke(self.device, "subscribe", filters, self.node, self.conn)
             elif "received SUBACK" in line and self.subscribing:
                 self.recorder.ok(self.subscribing, {"codes": [self.qos]})
                 self.subscribing = None
@@ -65,7 +83,7 @@ class Listener:
         self.conn = self.recorder.new_connection()
         value = {"client": self.name, "level": 4, "clean": False, "expiry": SESSION_FOR_EVER, "keep_alive": 10,
                  "receive_maximum": None, "will": None}
-        self.connecting = self.recorder.invoke(self.name, "connect", value, self.node, self.conn)
+        self.connecting = self.recorder.invoke(self.device, "connect", value, self.node, self.conn)
 
     def _unknown(self):
         for operation in (self.connecting, self.subscribing):
@@ -75,7 +93,7 @@ class Listener:
 
     def _deliver(self, qos, retain, packet_id, topic, payload):
         self.delivered += 1
-        self.recorder.seen(self.name, "deliver",
+        self.recorder.seen(self.device, "deliver",
                            {"mid": read_payload(payload.encode(), self.owner.seed), "topic": topic, "session": self.name,
                             "pid": int(packet_id), "qos": int(qos), "dup": self.repeated.pop(int(packet_id), False),
                             "retain": retain == "1", "app": True}, self.node, self.conn)
@@ -92,11 +110,12 @@ class Listener:
         return quiet
 
     async def close(self):
+        if self.task:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
         if self.process and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
-        if self.reader:
-            await asyncio.gather(self.reader, return_exceptions=True)
         self._unknown()
 
 
@@ -109,7 +128,9 @@ class RealClients:
         self.listeners, self.stopping, self.publishing = [], False, set()
 
     def describe(self):
-        return f"mosquitto_sub at each of {len(self.addresses)} nodes, and mosquitto_pub" if self.available() else "no mosquitto clients"
+        if not self.available():
+            return "no mosquitto clients: they are not installed"
+        return f"mosquitto_sub at each of {len(self.addresses)} nodes, and mosquitto_pub"
 
     @staticmethod
     def available():
@@ -118,7 +139,8 @@ class RealClients:
     async def setup(self):
         if self.available():
             self.listeners = [Listener(self, node, 1 + place % 2) for place, node in enumerate(sorted(self.addresses))]
-            await asyncio.gather(*(one.start() for one in self.listeners))
+            for one in self.listeners:
+                one.start()
             await asyncio.gather(*(one.subscribed.wait() for one in self.listeners))
 
     async def drive(self):
