@@ -1,0 +1,126 @@
+"""The history keeps Jepsen's rules, and other people's tools can read it."""
+
+import csv
+import json
+
+import pytest
+from story import Story, calm
+
+import history
+import report
+from check import judge
+from check.model import matches
+
+
+def test_a_process_whose_operation_ended_unknown_is_not_used_again():
+    story = Story()
+    story.connect("c")
+    lost = story.publish("c", answer="later")
+    story.acknowledge(lost, answer="info")
+    for _ in range(5):
+        story.publish("c")
+    assert [event["type"] for event in story.recorder.events if event["process"] == lost["process"]] == ["invoke", "ok", "invoke", "info"]
+
+
+def test_a_process_has_one_operation_at_a_time_however_many_are_under_way():
+    story = Story()
+    story.connect("c")
+    sent = [story.publish("c", answer="later") for _ in range(4)]
+    assert len({one["process"] for one in sent}) == 4
+    for one in sent:
+        story.acknowledge(one)
+    assert len(history.completions(story.recorder.events)) == 5
+
+
+def test_two_operations_of_one_process_at_once_are_refused():
+    event = {"process": 1, "type": "invoke", "f": "publish", "value": {}, "index": 0, "time": 0}
+    with pytest.raises(ValueError):
+        history.completions([event, dict(event, index=1)])
+
+
+def test_a_history_file_reads_back_as_it_was_and_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "history.jsonl"
+    recorder = history.Recorder(str(path))
+    operation = recorder.invoke("c", "publish", {"mid": "c-1"}, "n1", 1)
+    recorder.ok(operation, {"mid": "c-1"})
+    recorder.close()
+    assert history.load(path) == recorder.events
+    path.write_text(path.read_text() + '{"process": 1, "ty')
+    assert history.load(path) == recorder.events
+
+
+def test_edn_has_keywords_for_plain_words_and_strings_for_the_rest():
+    assert history.edn({"mid": "a-1", "dup": False, "values": {"t/1": None}, "cut": [["n1", "n2"]], "session_present": True}) == \
+        '{:mid "a-1", :dup false, :values {"t/1" nil}, :cut [["n1" "n2"]], :session-present true}'
+
+
+def test_in_edn_every_client_event_belongs_to_an_operation():
+    story = calm().fault("kill-leader", "start", nodes=["n1"])
+    operations = list(history.as_operations(story.recorder.events))
+    assert [one["index"] for one in operations] == list(range(len(operations)))
+    assert len(history.completions(operations)) == sum(1 for one in operations if one["type"] == "invoke")
+    lines = [history.edn_event(one) for one in operations]
+    assert any(line.startswith("{:index") and ":process :nemesis" in line and ":f :fault" in line for line in lines)
+
+
+def test_the_queue_history_has_enqueue_and_dequeue():
+    story = calm()
+    story.publish("pub", answer="fail")
+    operations = history.queue_history(story.recorder.events, "sub")
+    assert [(one["type"], one["f"], one["value"]) for one in operations] == [
+        ("invoke", "enqueue", "pub-1"), ("ok", "enqueue", "pub-1"), ("invoke", "dequeue", None), ("ok", "dequeue", "pub-1"),
+        ("invoke", "enqueue", "pub-2"), ("fail", "enqueue", "pub-2")]
+
+
+def test_the_register_history_of_a_topic_has_reads_and_writes(tmp_path):
+    story = Story()
+    story.connect("w")
+    story.connect("r")
+    mid = story.publish("w", topic="a", retain=True)
+    story.publish("w", topic="b", retain=True, answer="info")
+    story.read("r", {"a": mid, "c": None})
+    operations = history.register_history(story.recorder.events, "a")
+    assert [(one["type"], one["f"], one["value"]) for one in operations] == [
+        ("invoke", "write", mid), ("ok", "write", mid), ("invoke", "read", None), ("ok", "read", mid)]
+    history.write_operations(operations, tmp_path / "a.edn")
+    assert (tmp_path / "a.edn").read_text().startswith("{:process ")
+
+
+def test_the_csv_has_a_row_for_each_operation(tmp_path):
+    story = calm()
+    story.publish("pub", answer="later")
+    history.write_csv(story.recorder.events, tmp_path / "ops.csv")
+    with open(tmp_path / "ops.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["type"] for row in rows] == ["ok", "ok", "ok", "ok", "info"] and rows[-1]["seconds"] == ""
+
+
+@pytest.mark.parametrize("pattern, topic, expected", [
+    ("a/b", "a/b", True), ("a/+", "a/b", True), ("a/+", "a", False), ("a/#", "a", True), ("#", "a/b/c", True), ("+", "/a", False),
+    ("+/+", "/a", True), ("#", "$SYS/x", False), ("$SYS/#", "$SYS/x", True), ("a/b", "a/b/c", False), ("a/+/c", "a//c", True)])
+def test_filters_match_as_the_standard_says(pattern, topic, expected):
+    assert matches(pattern, topic) == expected
+
+
+def broken_run():
+    story = calm()
+    story.fault("kill-leader", "start", nodes=["n1"], goals={"interruption": 1.0}, describe="the <leader> is killed")
+    story.publish("pub", topic="t")
+    story.fault("kill-leader", "started").fault("kill-leader", "stop").fault("kill-leader", "stopped")
+    story.note("status", "n1", role="leader", term=2, ready=True, applied_index=3, state_hash="aa")
+    return story.drain("sub").recorder.events
+
+
+def test_the_report_is_one_file_that_needs_no_other_and_escapes_what_it_quotes(tmp_path):
+    events, facts = broken_run(), {"nodes": ["n1", "n2", "n3"], "seed": 4, "workload": "<b>", "repeat": "jepsen/run --seed 4"}
+    verdicts = judge(events, facts)
+    report.write(tmp_path / "report.html", events, verdicts, facts)
+    page = (tmp_path / "report.html").read_text()
+    assert "jepsen/run --seed 4" in page and "found a broken guarantee" in page and "never reached sub" in page
+    assert "http" not in page and "src=" not in page and "@import" not in page and "<b>&lt;b&gt;</b>" in page
+    assert "the &lt;leader&gt; is killed" in page
+    json.dumps(verdicts)
+
+
+def test_the_report_of_an_empty_history_is_a_page_too():
+    assert "</html>" in report.render([], judge([], {}), {})
