@@ -134,8 +134,8 @@ class Node:
         with open(self.config, "w") as file:
             file.write(f"node:\n  id: {self.id}\n  data_dir: {json.dumps(self.data)}\n"
                        f"  client_address: {self.mqtt[0]}:{MQTT_PORT}\n"
-                       f"cluster:\n  name: {self.cluster.name}\n  members:\n{members}"
-                       f"listeners:\n  - {{kind: tcp, address: {self.mqtt[0]}, port: {MQTT_PORT}}}\n"
+                       f"cluster:\n  name: {self.cluster.name}\n  plain_links: true\n  members:\n{members}"
+                       f"listeners:\n  - {{kind: tcp, address: {self.mqtt[0]}, port: {MQTT_PORT}, anonymous: true}}\n"
                        f"admin:\n  address: 127.0.0.1\n  port: {ADMIN_PORT}\n{self.cluster.extra_config}")
 
     def environment(self, bootstrap):

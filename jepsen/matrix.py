@@ -3,6 +3,7 @@
 A row is data. `do` lists its faults with how long they are in force and their goals in seconds:
 
     interruption  longest time without an acknowledgement, for 99 % of the publishers at nodes that were neither hit nor cut off
+    gap           longest time without an acknowledgement of anybody at those nodes
     moved         until 99 % of the clients of a node that was hit have a connection elsewhere
     recovery      from the fault's end until 99 % of the publishers have their next acknowledgement
     ready         from the fault's end until all nodes serve and are full members
@@ -84,15 +85,15 @@ FAILOVER = {"interruption": 1.0, "recovery": 2.0}
 ROWS = (
     Row(1, "leader killed under load", "P", [("kill-leader", 2, {"interruption": 1.0, "moved": 3.0, "ready": 3.0})] * 2,
         holds=(nobody_was_replaced,)),
-    Row(2, "follower killed, back after ten seconds", "P", [("kill-follower", 6, {"interruption": 0.1, "ready": 2.0})],
+    Row(2, "follower killed, back after ten seconds", "P", [("kill-follower", 6, {"gap": 0.1, "ready": 2.0})],
         holds=(no_election, nobody_was_replaced)),
     Row(3, "leader isolated", "P", [("isolate-leader", 4, {"interruption": 1.0, "ready": 2.0})], holds=(one_election,)),
-    Row(4, "clients on a node that is cut off", "P", [("isolate-follower", 5, {"interruption": 0.1, "moved": NODE_TIMEOUT + 1.0,
+    Row(4, "clients on a node that is cut off", "P", [("isolate-follower", 5, {"gap": 0.1, "moved": NODE_TIMEOUT + 1.0,
                                                                                "ready": 2.0})], holds=(no_election,)),
     Row(5, "leader deaf, leader mute", "P", [("leader-deaf", 3, {"interruption": 1.6, "ready": 2.0}),
                                              ("leader-mute", 3, {"interruption": 1.1, "ready": 2.0})]),
-    Row(6, "follower deaf, follower mute", "N", [("follower-deaf", 5, {"interruption": 0.1, "ready": 2.0}),
-                                                 ("follower-mute", 5, {"interruption": 0.1, "ready": 2.0})]),
+    Row(6, "follower deaf, follower mute", "N", [("follower-deaf", 5, {"gap": 0.1, "ready": 2.0}),
+                                                 ("follower-mute", 5, {"gap": 0.1, "ready": 2.0})]),
     Row(7, "majority ring and bridge", "N", [("ring", 6, {"interruption": 1.0}), ("bridge", 6, {"interruption": 1.0})], nodes=5),
     Row(8, "flapping link", "N", [("flapping", 10, {"recovery": 2.0})] * 2),
     Row(9, "slow, lossy, repeating network", "N", [("slow-links", 8, {}), ("lossy-links", 8, {}), ("repeating-links", 8, {}),
@@ -124,10 +125,10 @@ ROWS = (
     Row(21, "old backup put back", "N", [("old-backup", 1, {"ready": 30.0})]),
     Row(22, "slow follower", "N", [("slow-cpu", 15, {})]),
     Row(23, "clocks: leader an hour off, follower a day, one at double speed", "P",
-        [("clock-leader-ahead", 2, {"interruption": 0.5}), ("clock-leader-behind", 2, {"interruption": 0.5}),
-         ("clock-follower-day", 2, {"interruption": 0.5}), ("clock-fast", 2, {"interruption": 0.5})],
+        [("clock-leader-ahead", 2, {"gap": 0.5}), ("clock-leader-behind", 2, {"gap": 0.5}),
+         ("clock-follower-day", 2, {"gap": 0.5}), ("clock-fast", 2, {"gap": 0.5})],
         holds=(no_election,)),
-    Row(24, "rolling upgrade", "P", [("rolling-upgrade", 0, {"interruption": 0.5})], holds=(nobody_was_replaced,)),
+    Row(24, "rolling upgrade", "P", [("rolling-upgrade", 0, {"gap": 0.5})], holds=(nobody_was_replaced,)),
     Row(26, "2,000 clients move when their node dies", "P", [("kill-follower", 4, {"moved": 5.0})], workload="storm"),
     Row(29, "descriptors exhausted", "P", [("few-descriptors", 2, {"accepts": 1.0})]),
     Row(30, "little memory", "N", [("little-memory", 15, {"recovery": 2.0})], holds=(was_not_killed,)),
@@ -169,7 +170,7 @@ def judge_row(one, events, verdicts):
     facts = [dict(merged) for merged in merge(own)]
     healed = [event for event in events if event["f"] == "healed" and event["value"]["row"] == one.number]
     window = [event for event in events if begin <= event["time"] <= (healed[-1]["time"] if healed else end)]
-    measured = recovery(one, facts, healed, verdicts)
+    measured = recovery(one, facts, healed, events, verdicts)
     complaints = [f"{what} {value} s, the goal is {goal:g} s" for what, value, goal in measured if value is None or value > goal]
     for check in one.holds:
         complaints += check(window, facts)
@@ -199,12 +200,21 @@ def merge(fault_events):
     facts = []
     for event in fault_events:
         if event["value"]["phase"] == "start":
-            facts.append({"index": event["index"]})
-        facts[-1].update(event["value"])
+            facts.append({"index": event["index"], "began": event["time"]})
+        facts[-1].update(event["value"], ended=event["time"])
     return facts
 
 
-def recovery(one, facts, healed, verdicts):
+def longest_gap(fact, events):
+    """Seconds without an acknowledged publish at any node that the fault did not hit, while it was in force."""
+    hit = set(fact.get("nodes") or [])
+    times = [event["time"] for event in events if event["f"] == "publish" and event["type"] == "ok" and event["node"] not in hit and
+             fact["began"] <= event["time"] <= fact["ended"]]
+    points = [fact["began"]] + times + [fact["ended"]]
+    return round(max(b - a for a, b in zip(points, points[1:])) / 1e9, 3)
+
+
+def recovery(one, facts, healed, events, verdicts):
     """Each goal of the row with its worst measure."""
     table = next((verdict.get("rows") or [] for verdict in verdicts if verdict["name"] == "recovery in time"), [])
     by_index = {line["index"]: line for line in table}
@@ -213,6 +223,8 @@ def recovery(one, facts, healed, verdicts):
         for what, goal in fact.get("goals", {}).items():
             if what == "ready":
                 value = healed[place]["value"]["ready_s"] if place < len(healed) else None
+            elif what == "gap":
+                value = longest_gap(fact, events)
             elif what == "accepts":
                 value = fact.get("accepts_after_s")
             else:

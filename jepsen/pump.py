@@ -12,18 +12,20 @@ SEGMENT_BYTES = 17 << 20      # more than one segment of the log holds
 FILL_BYTES = 48 << 20         # more than what a log has set aside: the open segment and the next
 WINDOW = 10                   # publishes on their way
 PATIENCE_SECONDS = 20.0
+STUCK_SECONDS = 3.0           # without an acknowledgement: nobody takes more
 TOPIC = b"jepsen/pump"
 
 
 def publish(cluster, nodes, size):
-    """Publishes `size` bytes at the first of `nodes` that takes them; returns how much was acknowledged in time."""
-    deadline, sent = time.monotonic() + PATIENCE_SECONDS, 0
-    while sent < size and time.monotonic() < deadline:
+    """Publishes `size` bytes at the first of `nodes` that takes them; returns how much was acknowledged before nobody did."""
+    deadline, sent, moved = time.monotonic() + PATIENCE_SECONDS, 0, time.monotonic()
+    while sent < size and time.monotonic() < min(deadline, moved + STUCK_SECONDS):
         for node in nodes:
             if not node.running or node.paused:
                 continue
             try:
-                sent += _publish_at(cluster, node, size - sent, deadline)
+                done = _publish_at(cluster, node, size - sent, deadline)
+                sent, moved = sent + done, time.monotonic() if done else moved
             except OSError:
                 time.sleep(0.05)
             if sent >= size:
@@ -38,7 +40,7 @@ def _publish_at(cluster, node, size, deadline):
         connection = socket.socket()
     done = 0
     with connection:
-        connection.settimeout(3.0)
+        connection.settimeout(1.5)
         connection.connect(node.mqtt)
         name = f"pump-{os.getpid()}-{node.name}".encode()
         connection.sendall(b"\x10" + bytes([12 + len(name)]) + b"\x00\x04MQTT\x04\x02\x00\x3c" +

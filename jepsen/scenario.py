@@ -32,6 +32,8 @@ from schedule import Schedule
 
 OBSERVED_SECONDS = 0.25
 EQUAL_SECONDS = 30
+SETUP_SECONDS = 60
+QUIET_SECONDS = 15
 CALM_SECONDS = 2.0          # load without faults, before the first and after the last
 STATUS_FIELDS = ("role", "term", "leader", "ready", "applied_index", "commit_index", "state_hash", "sessions",
                  "sessions_connected", "clients", "queued", "in_flight", "commands_pending", "wills_pending")
@@ -68,7 +70,7 @@ class Scenario:
         await self._resources("before")
         observer = asyncio.create_task(self._observe())
         try:
-            await load.setup()
+            await asyncio.wait_for(load.setup(), SETUP_SECONDS)
             driving = asyncio.create_task(load.drive())
             try:
                 await asyncio.sleep(CALM_SECONDS)
@@ -98,8 +100,9 @@ class Scenario:
         while True:
             statuses = await asyncio.to_thread(self.cluster.statuses)
             for name, status in statuses.items():
-                if status:
-                    self.recorder.note("observer", "status", {key: status[key] for key in STATUS_FIELDS}, node=name)
+                if status:    # a node that has failed says less
+                    self.recorder.note("observer", "status", {key: status[key] for key in STATUS_FIELDS if key in status},
+                                       node=name)
             await asyncio.sleep(OBSERVED_SECONDS)
 
     async def _resources(self, phase):
@@ -119,10 +122,10 @@ class Scenario:
         await self._resources("after")
 
     def _wait_quiet(self):
-        deadline = time.monotonic() + EQUAL_SECONDS
+        deadline = time.monotonic() + QUIET_SECONDS
         while time.monotonic() < deadline:
             statuses = [status for status in self.cluster.statuses().values() if status]
-            if not any(status["clients"] or status["sessions_connected"] or status["commands_pending"] for status in statuses):
+            if not any(status.get(what) for status in statuses for what in ("clients", "sessions_connected", "commands_pending")):
                 return
             time.sleep(0.1)
 

@@ -26,7 +26,8 @@ class FullDisk(Fault):
         return {"nodes": names(self.full), "pumped_bytes": pumped}
 
     def stop(self):
-        noticed = [node.name for node in self.full if node.events("node-failed", self.since[node.name])]
+        noticed = [node.name for node in self.full if "full" in node.log_text(self.since[node.name]) or
+                   node.events("node-failed", self.since[node.name])]
         dead = [node.name for node in self.full if not node.running]
         for node in self.full:
             node.disk.clear()
@@ -74,7 +75,11 @@ class FlakyDiskFault(Fault):
         for word, value in self.end:
             self.node.disk.tell(word, value)
         failed = bool(self.node.events("node-failed", self.since))
-        return {"nodes": [self.node.name], "failed": failed, "refused": self.start_again(self.node)}
+        remounted = self.node.disk.read_only()
+        if remounted:
+            self.node.kill()
+            self.node.disk.remount()
+        return {"nodes": [self.node.name], "failed": failed, "remounted": remounted, "refused": self.start_again(self.node)}
 
 
 class SlowDiskLeader(FlakyDiskFault):

@@ -1,5 +1,6 @@
 """Nodes that die without a word (SIGKILL), and the orders in which they come back."""
 
+import os
 import time
 
 from . import Fault, names
@@ -86,3 +87,33 @@ class Restart(Fault):
             self.cluster.wait_ready()
             gone[f"{node.name}_s"] = round(time.monotonic() - began, 3)
         return {"nodes": names(self.cluster.nodes), "took": gone}
+
+
+class Upgrade(Fault):
+    """one node after the other hands over, is stopped, and is started as another version; in the middle one goes back"""
+    name = "rolling-upgrade"
+    hold = (0.0, 0.0)
+    swarm = False
+
+    def start(self):
+        """$COTERIE_BIN_OLD names the version to go back to in the middle; without it every version is the same."""
+        new, old = self.cluster.binary, os.environ.get("COTERIE_BIN_OLD") or self.cluster.binary
+        steps = [(node, old) for node in self.cluster.nodes] if old != new else []
+        nodes = self.rng.sample(self.cluster.nodes, len(self.cluster.nodes))
+        steps += [(nodes[0], new), (nodes[1], new), (nodes[1], old), (nodes[1], new)] + [(node, new) for node in nodes[2:]]
+        took = {}
+        for place, (node, binary) in enumerate(steps):
+            began = time.monotonic()
+            node.stop()
+            node.binary = binary
+            refused = self.start_again(node)
+            self.cluster.wait_ready()
+            took[f"{place + 1} {node.name}"] = round(time.monotonic() - began, 3)
+            if refused:
+                return {"nodes": [], "took": took, "refused": refused}
+        return {"nodes": [], "took": took, "versions": 1 if old == new else 2}
+
+    def stop(self):
+        for node in self.cluster.nodes:
+            node.binary = self.cluster.binary
+        return {"nodes": [], "refused": self.start_again(*self.cluster.nodes)}
