@@ -1,4 +1,5 @@
 /* main.c — the `coterie` program: reads options and configuration, runs one node until it is told to stop. */
+#include "base/hash.h"
 #include "base/logger.h"
 #include "broker.h"
 #include "config.h"
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -96,6 +98,14 @@ static void say_single_node(const struct config *config)
               log_text("clients", clients), log_text("admin", admin), log_text("data_dir", config->node.data_dir));
 }
 
+/* What hash tables are seeded with, so that nobody can choose keys that collide. */
+static void draw_secret(void)
+{
+    uint64_t secret;
+    if (getrandom(&secret, sizeof(secret), 0) == (ssize_t)sizeof(secret))
+        hash_set_secret(secret);
+}
+
 int main(int count, char **values)
 {
     struct arguments arguments = {0};
@@ -119,6 +129,7 @@ int main(int count, char **values)
         say_single_node(config);
     }
     signal(SIGPIPE, SIG_IGN);
+    draw_secret();
     setenv("UV_THREADPOOL_SIZE", "8", 0); /* flushes of the log must not wait for name look-ups and snapshots */
     code = run(config, values);
     config_free(config);

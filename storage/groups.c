@@ -486,8 +486,9 @@ bool group_take_back(struct state *state, const struct delivery *delivery)
 
 bool groups_load(struct state *state)
 {
-    struct filter *filter, *next;
-    HASH_ITER(hh, state->filters, filter, next) {
+    struct filter *filter;
+    uint64_t slot = 0;
+    while ((filter = hash_table_next(&state->filters, &slot)) != NULL) {
         if (filter->group == NULL || filter->queue_count == 0)
             continue;
         filter->group->first = waiting_next(state, filter->id, 0);

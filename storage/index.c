@@ -3,17 +3,18 @@
  *   a/+/c   root -a-> node -plus-> node -c-> node.here = value
  *   a/#     root -a-> node.below = value               ('#' stands for everything below, and for "a" itself)
  *
- * Children by name are in one hash table for the whole trie, keyed by (parent, level). Matching goes level by level with
+ * Children are in one hash table for the whole trie, by (parent, level). Matching goes level by level with
  * the set of nodes that the topic has reached so far. Two branches never meet again in a tree, so the set never holds a
  * node twice and is never larger than the trie is at that depth. */
 #include "index.h"
 
+#include "base/hash.h"
 #include "base/memory.h"
+#include "base/hash_table.h"
 #include "base/topic.h"
 
 #include <assert.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 struct node;
 
@@ -23,12 +24,6 @@ struct child_key {
     struct bytes level;
 };
 
-static inline unsigned child_hash(const void *key);
-static inline int child_differs(const void *a, const void *b);
-#define HASH_FUNCTION(key, length, hash) ((hash) = child_hash(key))
-#define HASH_KEYCMP(a, b, length) child_differs(a, b)
-#include <uthash.h>
-
 struct node {
     struct node *parent;
     struct child_key key;        /* how it hangs below the parent; level "+" for a plus child */
@@ -37,7 +32,6 @@ struct node {
     uint32_t named_children;
     void *here;                  /* value of the filter that ends here */
     void *below;                 /* value of the filter that goes on with "#" */
-    UT_hash_handle hh;
 };
 
 struct node_set {
@@ -47,7 +41,7 @@ struct node_set {
 
 struct index {
     struct node root;
-    struct node *children;       /* hash table over (parent, level) */
+    struct hash_table children;       /* nodes by (parent, level) */
     uint64_t count;
     void **matches;
     uint32_t match_count, match_capacity;
@@ -61,22 +55,29 @@ struct index {
     uint32_t at;
 };
 
-/* Seeded with where the parent lies in memory, so that topics cannot be chosen to collide; nothing depends on it. */
-static inline unsigned child_hash(const void *key)
+static uint64_t key_hash(const struct child_key *key)
 {
-    const struct child_key *child = key;
-    return (unsigned)XXH3_64bits_withSeed(child->level.data, child->level.size, (uintptr_t)child->parent);
+    return hash_both((uintptr_t)key->parent, key->level);
 }
 
-static inline int child_differs(const void *a, const void *b)
+static uint64_t node_hash(const void *thing)
 {
-    const struct child_key *one = a, *other = b;
-    return one->parent != other->parent || !bytes_equal(one->level, other->level);
+    const struct node *node = thing;
+    return key_hash(&node->key);
+}
+
+static bool node_is(const void *thing, const void *wanted)
+{
+    const struct node *node = thing;
+    const struct child_key *key = wanted;
+    return node->key.parent == key->parent && bytes_equal(node->key.level, key->level);
 }
 
 struct index *index_new(void)
 {
-    return memory_zeroed(1, sizeof(struct index));
+    struct index *index = memory_zeroed(1, sizeof *index);
+    hash_table_init(&index->children, node_hash);
+    return index;
 }
 
 static void node_free(struct node *node)
@@ -89,11 +90,11 @@ void index_free(struct index *index)
 {
     if (index == NULL)
         return;
-    struct node *node, *next;
-    HASH_ITER(hh, index->children, node, next) {
-        HASH_DEL(index->children, node);
+    struct node *node;
+    uint64_t slot = 0;
+    while ((node = hash_table_next(&index->children, &slot)) != NULL)
         node_free(node);
-    }
+    hash_table_release(&index->children);
     free(index->reached.nodes);
     free(index->next.nodes);
     free(index->matches);
@@ -110,9 +111,7 @@ static struct node *find_named(const struct index *index, const struct node *par
     if (parent->named_children == 0)
         return NULL;
     struct child_key key = {parent, level};
-    struct node *child;
-    HASH_FIND(hh, index->children, &key, sizeof key, child);
-    return child;
+    return hash_table_find(&index->children, key_hash(&key), node_is, &key);
 }
 
 static struct node *find_child(const struct index *index, const struct node *parent, struct bytes level)
@@ -131,8 +130,8 @@ static struct node *make_child(struct index *index, struct node *parent, struct 
     } else {
         parent->named_children++;
     }
-    /* Plus children are in the table as well, for index_free; find_named is never asked for them. */
-    HASH_ADD_KEYPTR(hh, index->children, &child->key, sizeof child->key, child);
+    /* Plus children are in the table as well, for index_free; find_named is not asked for them. */
+    hash_table_add(&index->children, child);
     return child;
 }
 
@@ -146,7 +145,7 @@ static void prune(struct index *index, struct node *node)
             parent->plus = NULL;
         else
             parent->named_children--;
-        HASH_DEL(index->children, node);
+        hash_table_remove(&index->children, node);
         node_free(node);
         node = parent;
     }

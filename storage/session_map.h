@@ -1,12 +1,12 @@
 /* session_map.h — finds sessions by id, or by client id.
  *
- * Open addressing over an array of pointers: there are as many sessions as a cluster has clients, on every node, so what
- * each costs counts, and the keys are in the sessions already. Sessions are borrowed, and their keys do not change while
- * they are in a map. */
+ * There are as many sessions as a cluster has clients, on every node, so what each costs counts, and the keys are in the
+ * sessions already. Sessions are borrowed, and their keys do not change while they are in a map. */
 #ifndef COTERIE_SESSION_MAP_H
 #define COTERIE_SESSION_MAP_H
 
 #include "base/bytes.h"
+#include "base/hash_table.h"
 
 struct session;
 
@@ -16,10 +16,7 @@ enum session_key {
 };
 
 struct session_map {
-    struct session **slots;          /* NULL: free */
-    uint32_t capacity;               /* a power of two, or 0 */
-    uint32_t count;
-    enum session_key key;
+    struct hash_table table;
 };
 
 void session_map_init(struct session_map *map, enum session_key key);
@@ -34,6 +31,6 @@ void session_map_add(struct session_map *map, struct session *session);
 void session_map_remove(struct session_map *map, const struct session *session);
 
 /* Walks over all, in no order that means anything: start with *slot = 0; NULL at the end. */
-struct session *session_map_next(const struct session_map *map, uint32_t *slot);
+struct session *session_map_next(const struct session_map *map, uint64_t *slot);
 
 #endif

@@ -293,6 +293,7 @@ enum status state_open(struct store *store, uint32_t self, struct state **out)
     struct state *state = memory_zeroed(1, sizeof *state);
     session_map_init(&state->sessions, SESSION_BY_ID);
     session_map_init(&state->clients, SESSION_BY_CLIENT_ID);
+    filters_init(state);
     state->store = store;
     state->self = self;
     state->next_message_id = state->next_filter_id = 1;
@@ -315,18 +316,18 @@ enum status state_open(struct store *store, uint32_t self, struct state **out)
 static void free_things(struct state *state)
 {
     struct session *session;
-    struct filter *filter, *next_filter;
-    uint32_t slot = 0;
+    struct filter *filter;
+    uint64_t slot = 0;
     while ((session = session_map_next(&state->sessions, &slot)) != NULL)
         session_free(session);
     session_map_release(&state->clients);
     session_map_release(&state->sessions);
-    HASH_ITER(hh, state->filters, filter, next_filter) {
-        HASH_DEL(state->filters, filter);
+    for (slot = 0; (filter = hash_table_next(&state->filters, &slot)) != NULL;) {
         if (filter->group != NULL)
             group_unlist(state, filter);
         filter_free(filter);
     }
+    hash_table_release(&state->filters);
 }
 
 void state_close(struct state *state)

@@ -234,7 +234,7 @@ static uint64_t count_pending(struct state *state, const struct filter *filter, 
 {
     const struct session *session;
     uint64_t pending = 0;
-    uint32_t slot = 0;
+    uint64_t slot = 0;
     while ((session = session_map_next(&state->sessions, &slot)) != NULL) {
         const struct membership *membership = membership_find(session, filter->id);
         pending += membership != NULL && membership_next(state, membership, message_id - 1) == message_id;
@@ -271,8 +271,8 @@ const char *state_check(struct state *state)
 {
     uint64_t hash[2];
     struct session *session;
-    struct filter *filter, *next_filter;
-    uint32_t slot = 0;
+    struct filter *filter;
+    uint64_t slot = 0;
     state_hash(state, hash);
     const char *broken = check_messages(state);
     uint64_t connected = 0, living = 0;
@@ -282,7 +282,7 @@ const char *state_check(struct state *state)
         if (broken == NULL)
             broken = check_session(state, session);
     }
-    HASH_ITER(hh, state->filters, filter, next_filter) {
+    for (slot = 0; (filter = hash_table_next(&state->filters, &slot)) != NULL;) {
         if (broken == NULL)
             broken = check_filter(state, filter);
     }

@@ -32,8 +32,8 @@
 #include "state.h"
 #include "store.h"
 
-#define HASH_FUNCTION(key, length, hash) ((hash) = (unsigned)XXH3_64bits(key, length))
-#include <xxhash.h>
+#include "base/hash.h"
+#define HASH_FUNCTION(key, length, hash) ((hash) = (unsigned)hash_bytes(bytes_of(key, length)))
 #include <uthash.h>
 
 #define OWN_MEMBERS_MAX 8         /* a filter with more has a broadcast queue */
@@ -75,7 +75,6 @@ struct filter {
     uint32_t node_count;
     uint64_t match_mark;             /* serial of the last publication that it matched */
     struct scan *first_scan, *last_scan; /* open ones, in the order of their SUBSCRIBEs */
-    UT_hash_handle hh;               /* by id */
 };
 
 struct subscription {
@@ -314,7 +313,7 @@ struct state {
     struct index *shared;            /* what groups match -> struct group_list */
     struct session_map sessions;     /* by id, ended ones too */
     struct session_map clients;      /* by client id, living ones */
-    struct filter *filters;          /* by id */
+    struct hash_table filters;            /* by id */
     struct dirty_list behind;        /* sessions with retained messages of QoS 0 in their queue; in any order */
     uint32_t scan_count;
     struct node_record nodes[NODES_MAX];

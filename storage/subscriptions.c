@@ -16,11 +16,26 @@ enum filter_flag {
     FILTER_SHARED = 0x02,
 };
 
+static uint64_t filter_hash(const void *thing)
+{
+    const struct filter *filter = thing;
+    return hash_number(filter->id);
+}
+
+static bool filter_is(const void *thing, const void *id)
+{
+    const struct filter *filter = thing;
+    return filter->id == *(const uint64_t *)id;
+}
+
+void filters_init(struct state *state)
+{
+    hash_table_init(&state->filters, filter_hash);
+}
+
 struct filter *filter_by_id(const struct state *state, uint64_t id)
 {
-    struct filter *filter;
-    HASH_FIND(hh, state->filters, &id, sizeof id, filter);
-    return filter;
+    return hash_table_find(&state->filters, hash_number(id), filter_is, &id);
 }
 
 struct filter *filter_by_text(const struct state *state, struct bytes text)
@@ -40,7 +55,7 @@ static struct filter *filter_make(struct state *state, uint64_t id, struct bytes
     filter->id = id;
     filter->text = bytes_of(memory_copy(text.data, text.size), text.size);
     filter->dirty_slot = NOT_LISTED;
-    HASH_ADD(hh, state->filters, id, sizeof filter->id, filter);
+    hash_table_add(&state->filters, filter);
     struct topic_filter parts;
     if (group_text(filter->text, &parts))
         group_make(state, filter, parts.filter);
@@ -76,7 +91,7 @@ void filter_settle(struct state *state, struct filter *filter)
         group_end(state, filter);
     else
         index_remove(state->index, filter->text);
-    HASH_DEL(state->filters, filter);
+    hash_table_remove(&state->filters, filter);
     state->counts.filters--;
     filter_free(filter);
 }

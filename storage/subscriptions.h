@@ -12,6 +12,7 @@
 
 #include "state_private.h"
 
+void filters_init(struct state *state);
 struct filter *filter_by_id(const struct state *state, uint64_t id);             /* NULL: none */
 struct filter *filter_by_text(const struct state *state, struct bytes text);     /* NULL: none */
 void filter_touch(struct state *state, struct filter *filter);
