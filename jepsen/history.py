@@ -223,11 +223,13 @@ def queue_history(events, session):
     The session is to have one subscription, made before the first publish; publishes are those to topics that the
     caller has filtered for."""
     operations = []
+    taker = 1 + max((event["process"] for event in events if isinstance(event["process"], int)), default=0)
     for event in events:
-        base = {"time": event["time"], "process": event["process"]}
         if event["f"] == "publish":
-            operations.append(dict(base, type=event["type"], f="enqueue", value=event["value"]["mid"]))
+            operations.append({"time": event["time"], "process": event["process"], "type": event["type"], "f": "enqueue",
+                               "value": event["value"]["mid"]})
         elif event["f"] == "deliver" and event["value"]["app"] and event["value"]["session"] == session:
+            base = {"time": event["time"], "process": taker}
             operations.append(dict(base, type="invoke", f="dequeue", value=None))
             operations.append(dict(base, type="ok", f="dequeue", value=event["value"]["mid"]))
     return [dict(operation, index=index) for index, operation in enumerate(operations)]
@@ -267,7 +269,7 @@ def write_operations(operations, path):
     """Operations of queue_history or register_history as EDN; :f becomes a keyword."""
     with open(path, "w") as file:
         for one in operations:
-            file.write(f"{{:process {one['process'] if isinstance(one['process'], int) else 0}, :type :{one['type']}, "
+            file.write(f"{{:process {one['process']}, :type :{one['type']}, "
                        f":f :{one['f']}, :value {edn(one['value'])}, :index {one['index']}, :time {one['time']}}}\n")
 
 
