@@ -95,7 +95,7 @@ static void publish_row(struct state *state, uint64_t session_id, uint64_t clien
     if (!row_get(state, session_id, client_epoch, &row) ||
         !messages_get(&state->messages, row.message_id, &state->assembled, &message))
         return;
-    message.origin_session = 0;
+    message.origin_session = session_id; /* No Local holds for it as for what the client published itself */
     if (is_permitted(state, &row, message.topic))
         publish_begin_copy(state, &message, row.message_expiry_s);
     else

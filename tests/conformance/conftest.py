@@ -2,6 +2,7 @@
 
   --target cluster|mosquitto    which broker (default: cluster)
   --nodes N                     how many nodes the cluster has (default: 3); with one, sessions are resumed at it
+  --slow                        also what is marked slow
   --results FILE                writes {statement: verdict} as JSON, for the comparison
 
 A test takes `world`: clients at several nodes, names of its own, the protocol level. With `resume_at` it runs once
@@ -23,6 +24,7 @@ from strict import StrictClient
 def pytest_addoption(parser):
     parser.addoption("--target", default="cluster", choices=sorted(targets.TARGETS))
     parser.addoption("--nodes", type=int, default=3)
+    parser.addoption("--slow", action="store_true")
     parser.addoption("--results", default=None)
 
 
@@ -76,6 +78,8 @@ def _keys(item):
 def pytest_collection_modifyitems(config, items):
     config.complete = not config.getoption("keyword") and config.args_source is pytest.Config.ArgsSource.TESTPATHS
     for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: tests/conformance/run --slow"))
         item.keys = _keys(item)
         config.coverage.name(item.keys, item.nodeid)
 

@@ -38,6 +38,10 @@ SPECIAL = {
                                    "COTERIE_LIMITS_RETAINED_MESSAGES_MAX": "3",
                                    "COTERIE_LIMITS_RESPONSE_INFORMATION": "answers/here"},
                        "mosquitto": None},
+    "large-connect": {"cluster": {"COTERIE_LIMITS_CONNECT_BYTES_MAX": "1048576"},
+                      "mosquitto": []},
+    "wide-window": {"cluster": {"COTERIE_LIMITS_IN_FLIGHT_MAX": "1000"},
+                    "mosquitto": ["max_inflight_messages 1000"]},
     "one-connect-a-second": {"cluster": {"COTERIE_LIMITS_CONNECT_RATE_ADDRESS_MAX": "1"},
                              "mosquitto": None},
 }

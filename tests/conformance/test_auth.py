@@ -8,7 +8,7 @@ import pytest
 
 from mqtt import (AUTH, CONNACK, DISCONNECT, PING, Closed, encode_auth, encode_connect, encode_publish,
                   encode_subscribe, packet)
-from statements import V5, corner, statement
+from statements import V5, corner, reason, statement
 
 METHOD = "SCRAM-SHA-256"
 
@@ -66,6 +66,7 @@ def log_in(world):
 
 
 @statement("MQTT-4.12.0-2", "MQTT-4.12.0-5", "MQTT-3.2.0-1", "MQTT-3.15.2-1", level=V5)
+@reason(0x18)
 def test_a_client_is_authenticated_by_an_exchange_of_auth(world):
     client = log_in(world)
     client.ping()
@@ -155,6 +156,7 @@ def test_no_method_comes_to_who_named_none(world):
 
 
 @statement("MQTT-4.12.1-1", "MQTT-3.2.0-2", level=V5)
+@reason(0x19)
 def test_a_client_may_authenticate_again(world):
     client = log_in(world)
     client.subscribe((world.topic(), 1))

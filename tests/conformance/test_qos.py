@@ -99,7 +99,7 @@ def test_pubrel_for_an_unknown_id_is_answered(world):
     client.send(ack(world, PUBREL, 1234))
     found = client.receive()
     assert (found.type, found.packet_id) == (PUBCOMP, 1234)
-    assert found.reason == (0 if world.level == 4 else 0x92)
+    assert found.reason in ((0,) if world.level == 4 else (0, 0x92))  # that ours says 0x92 is in test_reasons
 
 
 @statement("MQTT-4.6.0-2", "MQTT-4.6.0-3", "MQTT-2.3.1-6", level=V4)
@@ -477,6 +477,64 @@ def test_everything_else_goes_on_while_the_window_is_full(world):
     assert receive_publish(client).payload == b"waits"
 
 
+def publish_many(world, publisher, total, qos=1, batch=50):
+    for start in range(0, total, batch):
+        ids = range(1, min(batch, total - start) + 1)
+        publisher.send(b"".join(encode_publish(world.topic("x"), str(start + n - 1), qos, n, level=world.level)
+                                for n in ids))
+        for _ in ids:
+            assert publisher.receive().type == (PUBACK if qos == 1 else PUBREC)
+        if qos == 2:
+            publisher.send(b"".join(ack(world, PUBREL, n) for n in ids))
+            for _ in ids:
+                assert publisher.receive().type == PUBCOMP
+
+
+@corner(112)
+@pytest.mark.parametrize("qos", [1, 2])
+def test_with_the_widest_window_full_the_next_message_waits_for_a_free_id(world, qos):
+    """65,535 cannot be in flight here: the server's own limit is 1,000 at most, and set to that."""
+    client = world.client("s", timeout=20)
+    client.open(world.special("wide-window"), clean=False)
+    client.subscribe((world.topic("#"), qos))
+    publisher = world.client("p", timeout=20)
+    publisher.open(world.special("wide-window"))
+    total = 1000
+    publish_many(world, publisher, total + 3, qos)
+    first = receive_publish(client, total)      # StrictClient: no id twice
+    client.expect_nothing()
+    for one in first[:3]:
+        if qos == 2:
+            client.send(ack(world, PUBREC, one.packet_id))
+            client.expect(PUBREL)
+        client.send(ack(world, PUBACK if qos == 1 else PUBCOMP, one.packet_id))
+    assert [found.payload for found in receive_publish(client, 3)] == [str(total + n).encode() for n in range(3)]
+    client.expect_nothing()
+    client.close()
+    client.open(world.special("wide-window"), clean=True)
+
+
+@corner(67, 112, level=V4)
+@pytest.mark.slow
+def test_a_3_1_1_client_may_open_every_packet_id(world):
+    """Nothing tells it of a Receive Maximum: 65,535 QoS 2 exchanges at once, each completed, each delivered once."""
+    subscriber, client = world.subscriber(), world.publisher()
+    ids = range(1, 65536)
+    for start in range(0, len(ids), 500):
+        for packet_id in ids[start:start + 500]:
+            client.send(encode_publish(world.topic("x"), str(packet_id), 2, packet_id, level=world.level))
+        for packet_id in ids[start:start + 500]:
+            assert client.expect(PUBREC, 60).packet_id == packet_id
+            assert subscriber.expect_message(timeout=60).payload == str(packet_id).encode()
+    client.send(encode_publish(world.topic("x"), "other", 2, 1, dup=True, level=world.level))
+    assert client.expect(PUBREC).packet_id == 1
+    for start in range(0, len(ids), 500):
+        client.send(b"".join(ack(world, PUBREL, packet_id) for packet_id in ids[start:start + 500]))
+        for packet_id in ids[start:start + 500]:
+            assert client.expect(PUBCOMP, 60).packet_id == packet_id
+    assert world.fence(subscriber) == []
+
+
 @statement("MQTT-2.3.1-4", level=V4)
 @statement("MQTT-2.2.1-4", level=V5)
 @corner(112)
@@ -484,11 +542,7 @@ def test_ids_in_flight_are_never_used_again(world):
     client = persistent(world, 1)
     publisher = world.publisher()
     total = 1000
-    for start in range(0, total, 50):
-        publisher.send(b"".join(encode_publish(world.topic("x"), str(start + n), 1, n + 1, level=world.level)
-                                for n in range(50)))
-        for _ in range(50):
-            assert publisher.receive().type == PUBACK
+    publish_many(world, publisher, total)
     unanswered, got = [], 0
     while got < total:  # StrictClient sees an id that is in use
         client.send(b"\xc0\0")

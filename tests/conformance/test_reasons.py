@@ -10,7 +10,7 @@ import pytest
 from malformed import raw_connect, raw_publish, raw_subscribe, raw_unsubscribe
 from mqtt import (CONNACK, DISCONNECT, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, UNSUBACK, Closed, encode_ack,
                   encode_auth, encode_connect, encode_properties, encode_publish, encode_subscribe, packet, text)
-from statements import BOTH, V5, reason, statement
+from statements import BOTH, V5, corner, reason, statement
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +287,7 @@ def test_more_retained_messages_than_there_is_room_for(world, qos, answer):
 
 
 @reason(0x92)
+@corner(104, 105, level=V5)
 def test_ids_that_are_not_in_use(world):
     client = world.connect("c")
     client.send(encode_ack(PUBREL, 4711, 5))
