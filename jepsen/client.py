@@ -276,11 +276,11 @@ class Client:
         self.drop()
         self._forget("the run ended")
 
-    def drop(self, reset=False):
+    def drop(self, reset=False, why=None):
         """Cuts the connection without a word."""
         if self.wire is None:
             return
-        self.recorder.seen(self.name, "drop", {"reset": reset}, self.node, self.conn)
+        self.recorder.seen(self.name, "drop", {"reset": reset, "why": why}, self.node, self.conn)
         if reset:
             raw = self.wire.transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -44,7 +44,7 @@ EVENTS = {
     "ack-sent": "mid pid kind (puback, pubrec, pubcomp)",
     "pubcomp": "mid: the handshake of a QoS 2 publish is complete",
     "resend": "mid pid stage: sent again after a reconnect",
-    "drop": "the client cut the connection without a word",
+    "drop": "the client cut the connection without a word; why: silence, or null",
     "closed": "the connection ended; reason of the server's DISCONNECT, or null",
     "forgotten": "mids: publishes given up since their session is gone",
     "status": "by the observer, of a node: role term leader ready applied hash ...",

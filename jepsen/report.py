@@ -33,8 +33,13 @@ def render(events, verdicts, facts):
     model = Model(events)
     parts = [heading(model, verdicts, facts), guarantees(verdicts), timeline(model, facts), recovery(verdicts), numbers(model, facts),
              violations(events, verdicts), repeat(facts)]
-    return PAGE.format(title=text(f"Coterie under failure: {facts.get('scenario') or facts.get('workload', 'a run')}"), style=STYLE,
+    return PAGE.format(title=text(f"Coterie under failure: {title_of(facts)}"), style=STYLE,
                        body="\n".join(part for part in parts if part), script=SCRIPT)
+
+
+def title_of(facts):
+    named = facts.get("scenario") not in (None, "", "run")
+    return facts["scenario"] if named else f"workload {facts.get('workload', 'unknown')}"
 
 
 def text(value):
@@ -65,14 +70,14 @@ def heading(model, verdicts, facts):
     faults = len(model.faults)
     publishes = [one for one in model.publishes.values() if one.outcome == "ok"]
     deliveries = sum(len(one.deliveries) for one in model.sessions.values())
-    tiles = [("duration", f"{model.end / SECOND:.0f} s"), ("nodes", len(facts.get("nodes", [])) or "–"), ("faults", faults),
+    tiles = [("duration", f"{model.end / SECOND:.0f} s"), ("faults", faults),
              ("clients", len({one.device for session in model.sessions.values() for one in session.connections})),
              ("acknowledged", f"{len(publishes):,}"), ("delivered", f"{deliveries:,}"), ("seed", facts.get("seed", "–"))]
     cells = "".join(f'<div class="tile"><dt>{text(name)}</dt><dd>{text(value)}</dd></div>' for name, value in tiles)
-    title = facts.get("scenario") or facts.get("workload", "run")
-    what = f'workload <b>{text(facts.get("workload", "–"))}</b>'
+    title = title_of(facts)
+    what = f'workload <b>{text(facts.get("workload", "–"))}</b>, {len(facts.get("nodes", []))} nodes'
     if facts.get("faults"):
-        what += " · faults <b>" + text(", ".join(dict.fromkeys(facts["faults"]))) + "</b>"
+        what += ", faults <b>" + text(", ".join(dict.fromkeys(facts["faults"]))) + "</b>"
     return (f'<header><p class="brand">Coterie · proof under failure</p><h1>{text(title)}</h1><p class="what">{what}</p>'
             f'<p class="verdict {state}"><span class="dot"></span>{text(words)}</p><dl class="tiles">{cells}</dl></header>')
 
@@ -158,7 +163,8 @@ def timeline(model, facts):
                legend(("ok", "acknowledged"), ("fail", "refused"), ("info", "outcome unknown"), ("line", "delivered"))),
         figure("Time until a publish is acknowledged", latency(model), "each dot a publish, on a logarithmic scale; "
                "lines: median and 99 % in steps of " + label, legend(("dot", "one publish"), ("p50", "median"), ("p99", "99 %"))),
-        figure("Faults", fault_rows(model), "dark: certainly in force; light: beginning or ending"),
+        figure("Faults", fault_rows(model), "dark: certainly in force; light: beginning or ending",
+               legend(("net", "network"), ("proc", "node"), ("disk", "disk"))),
         figure("Nodes", leader_strip(model, facts), "who led, who followed, who did not answer or was not ready",
                legend(("leader", "leader"), ("follower", "follower"), ("unready", "not ready"), ("down", "no answer"))),
     ]
@@ -413,7 +419,7 @@ def numbers(model, facts):
 
 
 def setting_list(facts):
-    shown = {key: value for key, value in facts.items() if key not in ("repeat", "goals", "scenario") and value not in ({}, [], None, "")}
+    shown = {key: value for key, value in facts.items() if key not in ("repeat", "goals", "scenario", "faults") and value not in ({}, [], None, "")}
     rows = "".join(f"<dt>{text(key.replace('_', ' '))}</dt><dd>{text(value if isinstance(value, (str, int, float)) else plain(value))}</dd>"
                    for key, value in shown.items())
     return f'<dl class="facts">{rows}</dl>' if rows else ""
@@ -559,6 +565,7 @@ figcaption { margin-bottom: 6px; } figcaption span { color: var(--soft); font-si
 .legend i { width: 11px; height: 11px; border-radius: 2px; }
 i.ok { background: var(--ok); } i.fail { background: var(--bad); } i.info { background: var(--unknown); } i.dot { background: var(--ok); border-radius: 50%; width: 6px; height: 6px; }
 i.line, i.p50, i.p99 { height: 3px; width: 16px; } i.line { background: var(--line); } i.p50 { background: var(--p50); } i.p99 { background: var(--p99); }
+i.net { background: var(--net); } i.proc { background: var(--proc); } i.disk { background: var(--disk); }
 i.leader { background: var(--good); } i.follower { background: var(--follower); } i.unready { background: var(--unknown); } i.down { background: var(--down); }
 svg { display: block; width: 100%; min-width: 640px; height: auto; font-size: 11.5px; }
 .tick { fill: var(--soft); font-variant-numeric: tabular-nums; } .fault { fill: var(--ink); font-size: 11.5px; }

@@ -85,14 +85,15 @@ def interruptions(acknowledged, hit, begin, until):
 
 
 def moves(model, hit, fault, until):
-    """Per connection to a node that was hit and that broke: until its client had another."""
+    """Per connection to a node that was hit, and that broke or fell silent: until its client had another."""
     found = []
     for session in model.sessions.values():
         for place, connection in enumerate(session.connections):
-            held = connection.outcome == "ok" and connection.returned < fault.start < connection.ended
-            if not held or connection.node not in hit or connection.ended > until:
+            held = connection.outcome == "ok" and connection.returned < fault.start < connection.ended <= until
+            if not held or connection.node not in hit or connection.cause not in ("closed", "silence"):
                 continue
-            following = [one.returned for one in session.connections[place + 1:] if one.outcome == "ok" and one.node not in hit]
+            following = [one.returned for one in session.connections[place + 1:]
+                         if one.outcome == "ok" and (one.node not in hit or one.returned > fault.stop)]
             if following:
                 found.append(following[0] - fault.start)
     return found

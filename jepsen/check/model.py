@@ -77,7 +77,7 @@ class Connection:
         self.index, self.invoked = event["index"], event["time"]
         self.outcome, self.returned, self.session_present, self.reason = "info", NEVER, None, None
         self.end_index, self.ended, self.heard = None, NEVER, NEVER
-        self.cause = None           # "drop", "closed", "disconnect"
+        self.cause = None           # "drop", "closed", "disconnect"; "silence": dropped since nothing came from the node
         self.close_reason = None    # of the node's DISCONNECT
         self.goodbye = None         # the client's own DISCONNECT: its event, and its completion
         self.goodbye_end = None
@@ -253,7 +253,7 @@ class Model:
             connection.cause, connection.ended, connection.end_event = cause, event["time"], event
 
     def _see_drop(self, event):
-        self._connection_ended(self.by_conn[event["conn"]], event, "drop")
+        self._connection_ended(self.by_conn[event["conn"]], event, event["value"].get("why") or "drop")
 
     def _see_closed(self, event):
         connection = self.by_conn[event["conn"]]

@@ -83,7 +83,7 @@ class Device:
             now = loop.time()
             silent = now - self.client.last_heard
             if silent > SILENCE_SECONDS:
-                self.client.drop(reset=True)
+                self.client.drop(reset=True, why="silence")
                 return
             if now >= until and not self.workload.settling:
                 await self._leave()
