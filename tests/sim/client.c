@@ -19,6 +19,7 @@
 
 #define GHOST_PACKET_ID 65535    /* used on a connection that has been taken over, and nowhere else */
 #define WINDOW_MAX 256
+#define HOLD_US (4 * SIM_S)      /* a node that cannot commit closes a little later, without having looked at what came */
 
 enum session_kind { SESSION_FOR_EVER, SESSION_BRIEF, SESSION_CLEAN };
 
@@ -62,6 +63,9 @@ struct sim_client {
     bool established;        /* a CONNACK has told us that the session exists */
     uint32_t attempts;       /* CONNECTs sent for the present session: the outcome of each may be unknown */
     bool stalled;            /* does not read */
+    bool unanswered;         /* a CONNECT was sent after the last CONNACK: it may have made a new session */
+    bool begins_anew;        /* so the next ones ask for one */
+    uint64_t left_us;        /* DISCONNECT was sent */
     uint64_t heard_us;       /* last acknowledgement: then this session was surely ours */
     struct buffer input, output;
     struct outgoing window[WINDOW_MAX];
@@ -415,7 +419,7 @@ static void send_connect(struct sim_client *client)
     packet_put_connect(&client->output, &(struct packet_connect){
                                             .client_id = client->name,
                                             .level = client->level,
-                                            .clean = client->kind == SESSION_CLEAN,
+                                            .clean = client->kind == SESSION_CLEAN || client->begins_anew,
                                             .expiry_s = client->expiry_s,
                                             .receive_maximum = (uint16_t)sim->config.receive_maximum,
                                             .will_topic = client->has_will ? topic : NULL,
@@ -442,11 +446,22 @@ static void forget_session(struct sim_client *client)
     }
 }
 
+/* If the session may have expired, a CONNECT without answer may have made another, of which the client would not know. */
+static void begin_anew_if_in_doubt(struct sim_client *client)
+{
+    uint64_t away_us = sim_now_us(client->sim) - client->heard_us;
+    if (client->kind == SESSION_BRIEF && client->unanswered && away_us > client->expiry_s * SIM_S / 2) {
+        forget_session(client);
+        client->begins_anew = true;
+    }
+    client->unanswered = true;
+}
+
 /* What the CONNACK says about the session, against what may be. */
 static void judge_session(struct sim_client *client, bool present)
 {
     struct sim *sim = client->sim;
-    if (present && (client->attempts == 1 || client->kind == SESSION_CLEAN))
+    if (present && (client->attempts == 1 || client->kind == SESSION_CLEAN || client->begins_anew))
         sim_violation(sim, "client %u was told of a session that it never made", client->id);
     if (present || !client->established)
         return;
@@ -493,6 +508,7 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
     }
     judge_session(client, (flags & 1) != 0);
     call_off_late_will(client);
+    client->unanswered = client->begins_anew = false;
     client->established = true;
     hear(client);
     client->will_is_set = client->has_will;
@@ -612,6 +628,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
         return;
     }
     client->phase = CONNECTING;
+    begin_anew_if_in_doubt(client);
     client->attempts++;
     client->stalled = false;
     client->node_generation = node_generation(client->sim->node[client->node]);
@@ -644,7 +661,8 @@ void client_model_closed(struct sim_client *client, uint64_t connection)
     if (connection != client->connection || client->phase == OFFLINE)
         return;
     const struct sim_node *node = client->sim->node[client->node];
-    bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation && node_serves(node);
+    bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation && node_serves(node) &&
+                    sim_now_us(client->sim) - client->left_us < HOLD_US;
     if (client->phase == LEAVING)
         decide_will(client, answered ? FATE_NONE : FATE_OPEN);
     go_offline(client);
@@ -676,6 +694,7 @@ static void leave(struct sim_client *client)
     packet_put_empty(&client->output, PACKET_DISCONNECT);
     flush(client);
     client->phase = LEAVING;
+    client->left_us = sim_now_us(client->sim);
 }
 
 /* Connects anew while the present connection is open: the node has to find out which of them counts. */

@@ -641,6 +641,8 @@ static void turn(struct sim_node *node)
     if (sim->violation != NULL)
         return;
     consensus_status(node->consensus, &status);
+    if (status.role == CONSENSUS_LEADER && status.majority && status.cluster_ms != 0)
+        ledger_clock(sim, node->id, status.cluster_ms);
     core_health(node->core, &status, now_ms(node));
     core_turn(node->core, now_ms(node));
     consensus_flush(node->consensus);

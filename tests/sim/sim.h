@@ -78,8 +78,10 @@ void sim_free(struct sim *sim);
 /* ---- ledger.c ---- */
 struct sim_ledger *ledger_new(void);
 void ledger_free(struct sim_ledger *ledger);
-/* Every node commits the same entry at an index; the stamps of batches do not run away. */
+/* Every node commits the same entry at an index; the stamps of batches do not fall. */
 void ledger_committed(struct sim *sim, uint32_t node, uint64_t index, uint64_t term, struct bytes entry, struct bytes batch);
+/* What a leader takes for cluster time: it does not outrun the time that passes, whatever the wall clocks say. */
+void ledger_clock(struct sim *sim, uint32_t node, uint64_t cluster_ms);
 /* Equal state at equal index. */
 void ledger_hash(struct sim *sim, uint32_t node, uint64_t index, const uint64_t hash[2]);
 /* One leader per term. */
