@@ -174,11 +174,12 @@ bool logins_offer_scram(const struct logins *logins, const char *methods)
 /* ---- what was right before ---- */
 
 /* A key that only this life of this node has, over credential and password: a new password is a new tag. */
-static void make_tag(const struct logins *logins, struct try *try, struct bytes password)
+static void make_tag(const struct logins *logins, struct try *try, struct bytes user, struct bytes password)
 {
     struct buffer text = {0};
 
     buffer_put_u8(&text, (uint8_t)try->method);
+    buffer_put_block(&text, user);
     buffer_put_block(&text, buffer_bytes(&try->credential));
     buffer_put_bytes(&text, password);
     auth_hmac(bytes_of(logins->secret, sizeof(logins->secret)), buffer_bytes(&text), try->tag);
@@ -275,7 +276,7 @@ static void add_hashed(struct login *login, const struct logins *logins, const s
         if (!try->known)
             buffer_put_bytes(&try->credential, credential_of_nobody());
     }
-    make_tag(logins, try, facts->password);
+    make_tag(logins, try, facts->user_name, facts->password);
     try->right = is_remembered(logins, try);
     try->user = buffer_bytes(&login->user_name);
 }
