@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define CIPHERS_1_2 "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!aPSK"
+#define CIPHERS_1_2 "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 #define CIPHERS_PSK ":ECDHE-PSK-CHACHA20-POLY1305" /* the one that is both ephemeral and AEAD */
 #define CIPHERS_1_3 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define SESSION_S   3600
