@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from mqtt import encode_disconnect, encode_publish
-from statements import V4, V5, corner, statement
+from mqtt import encode_connect, encode_disconnect, encode_publish
+from statements import BOTH, V4, V5, corner, statement
 
 
 def will(world, **more):
@@ -23,6 +23,17 @@ def test_a_will_is_published_once_at_its_qos_when_the_socket_drops(world, qos, c
     witness.expect_message(world.topic("will"), b"will", qos=qos, retain=False, dup=False)
     client.open(world.port(0))
     getattr(client, cut)()
+    assert world.fence(witness) == []
+
+
+@statement("MQTT-3.1.2-8", level=BOTH)
+@corner(35, 119)
+def test_a_second_connect_is_no_goodbye(world):
+    witness = world.subscriber()
+    client = world.connect("w", 0, will=will(world))
+    client.send(encode_connect("second", world.level))
+    client.expect_closed()
+    witness.expect_message(world.topic("will"), b"will")
     assert world.fence(witness) == []
 
 
