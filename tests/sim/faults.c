@@ -1,6 +1,8 @@
 /* faults.c — what goes wrong in a run: one fault after another, of the kinds that the seed has drawn, each with an end of
  * its own. To add a kind: a name in config.h and config.c, a function here, and its row in the table.
  *
+ * One draw to an expression: in which order the arguments of a call are computed is up to the compiler.
+ *
  * What is never done, because nobody promises to survive it: losing what a majority has on its disks. Rot, misdirected
  * writes and wipes therefore wait until every other node is whole. */
 
@@ -124,7 +126,8 @@ static void crash_again(void *world, uint64_t key, void *data)
 
 static void fault_crash_loop(struct sim *sim)
 {
-    crash_again(sim, any_node(sim) | (random_between(chance(sim), 2, 8) << 8), NULL);
+    uint32_t id = any_node(sim);
+    crash_again(sim, id | (random_between(chance(sim), 2, 8) << 8), NULL);
 }
 
 /* One at a time: the next one only when this one is whole again. That much a cluster must be able to lose. */
@@ -397,7 +400,8 @@ static void fault_disk_hang(struct sim *sim)
 static void fail_calls(struct sim *sim, enum fault fault, enum disk_sim_call call)
 {
     uint32_t id = begin_disk_fault(sim, fault);
-    disk_sim_fail(disk_of(sim, id), call, random_below(chance(sim), 30), STATUS_IO_ERROR, random_chance(chance(sim), 500));
+    uint64_t skip = random_below(chance(sim), 30);
+    disk_sim_fail(disk_of(sim, id), call, skip, STATUS_IO_ERROR, random_chance(chance(sim), 500));
 }
 
 static void fault_disk_write(struct sim *sim)

@@ -236,8 +236,8 @@ static bool may_be_delivered(const struct client_history *client, const struct p
 {
     for (size_t i = 0; i < client->interval_count; i++) {
         const struct interval *interval = &client->intervals[i];
-        if (interval->topic == publish->topic && publish->acknowledged_us > interval->subscribe_us &&
-            publish->sent_us < interval->unsuback_us)
+        bool begun = publish->acknowledged_us > interval->subscribe_us || publish->is_will;   /* wills may come late */
+        if (interval->topic == publish->topic && begun && publish->sent_us < interval->unsuback_us)
             return true;
     }
     return false;
