@@ -46,6 +46,7 @@ struct broker_numbers {
     uint64_t turn_recent_us;             /* longest of the last full minute */
     uint64_t committed_waiting;          /* entries committed, not applied yet */
     uint64_t qos0_dropped_backlog;       /* batches to peers that take nothing */
+    uint64_t reloads;                    /* password, token and ACL files read again, whatever came of it */
     uint64_t pauses;                     /* the process stood still for long (SIGSTOP, suspended machine) */
     struct histogram batch_commands;     /* per committed batch, of whatever node */
     struct histogram flush_us;           /* jobs of the log: write and flush */
@@ -60,9 +61,21 @@ struct core *broker_core(const struct broker *broker);           /* NULL once fa
 struct consensus *broker_consensus(const struct broker *broker); /* likewise */
 const struct links *broker_links(const struct broker *broker);
 uint32_t broker_client_port(const struct broker *broker);        /* of the first listener */
-/* Seconds until what a listener needs for TLS expires, the earliest of it; INT64_MAX: never, or no TLS. */
-int64_t broker_certificate_seconds(const struct broker *broker, uint32_t listener);
+
+struct broker_listener {
+    const char *name, *kind;
+    uint32_t connections;
+    int64_t certificate_seconds;         /* until something that it needs for TLS expires; INT64_MAX: never, or no TLS */
+};
+/* False: there is no listener of this number, from 0. */
+bool broker_listener(const struct broker *broker, uint32_t number, struct broker_listener *facts);
 int64_t broker_link_certificate_seconds(const struct broker *broker);   /* likewise of the links */
+/* Of connections with TLS, WebSocket or PROXY headers. */
+struct broker_openings {
+    uint64_t opened, refused, timed_out, handshakes;   /* they only grow */
+    uint32_t opening, waiting;                         /* now; of them, for the thread pool */
+};
+void broker_openings(const struct broker *broker, struct broker_openings *openings);
 /* Has a job done on the thread pool; its `done` is called on the loop. */
 void broker_submit(struct broker *broker, struct disk_job *job);
 /* Reads certificates, keys, password and ACL files again, on the thread pool; what cannot be used changes nothing. */

@@ -84,11 +84,6 @@ static int64_t seconds_left(const struct tls_context *context)
     return expiry == INT64_MAX ? INT64_MAX : expiry - (int64_t)time(NULL);
 }
 
-int64_t broker_certificate_seconds(const struct broker *broker, uint32_t door)
-{
-    return broker->doors[door].tls != NULL ? seconds_left(broker->doors[door].tls) : INT64_MAX;
-}
-
 int64_t broker_link_certificate_seconds(const struct broker *broker)
 {
     return broker->links_tls != NULL ? seconds_left(broker->links_tls) : INT64_MAX;
@@ -108,7 +103,8 @@ static void warn_of_expiry(struct broker *broker)
 {
     warn_if_soon("links", broker_link_certificate_seconds(broker));
     for (uint32_t i = 0; i < broker->door_count; i++)
-        warn_if_soon(broker->doors[i].name, broker_certificate_seconds(broker, i));
+        if (broker->doors[i].tls != NULL)
+            warn_if_soon(broker->doors[i].name, seconds_left(broker->doors[i].tls));
     broker->certificates_ms = clock_ms(CLOCK_BOOTTIME) + DAY_S * 1000ull;
 }
 
@@ -174,6 +170,9 @@ static enum status open_door(struct broker *broker, struct door *door, char *err
     }
     snprintf(door->name, sizeof(door->name), "%s",
              config->name[0] != '\0' ? config->name : listener_name(door->listener));
+    for (char *c = door->name; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+            *c = '?'; /* it goes into logs, and into labels of metrics */
     door->facts = (struct core_listener){.name = door->name,
                                          .authentication = config->authentication,
                                          .anonymous = config->anonymous,
@@ -327,6 +326,34 @@ void broker_reload(struct broker *broker)
 {
     doors_reload(broker);
     security_reload(broker);
+}
+
+/* ---- for the admin interface ---- */
+
+bool broker_listener(const struct broker *broker, uint32_t number, struct broker_listener *facts)
+{
+    if (number >= broker->door_count)
+        return false;
+    const struct door *door = &broker->doors[number];
+    *facts = (struct broker_listener){
+        .name = door->name,
+        .kind = door->config->kind,
+        .connections = door->listener != NULL ? listener_connections(door->listener) : 0,
+        .certificate_seconds = door->tls != NULL ? seconds_left(door->tls) : INT64_MAX,
+    };
+    return true;
+}
+
+void broker_openings(const struct broker *broker, struct broker_openings *openings)
+{
+    struct conns_counts counts;
+    conns_counts(broker->conns, &counts);
+    *openings = (struct broker_openings){.opened = counts.opened,
+                                         .refused = counts.refused,
+                                         .timed_out = counts.timed_out,
+                                         .handshakes = counts.handshakes,
+                                         .opening = counts.opening,
+                                         .waiting = counts.waiting};
 }
 
 /* ---- clients ---- */

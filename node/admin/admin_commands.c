@@ -134,6 +134,7 @@ static unsigned handle_status(struct broker *broker, struct buffer *body)
         (json_int_t)status.term, "commit_index", (json_int_t)status.commit, "applied_index",
         (json_int_t)(core != NULL ? state_applied(core_state(core)) : 0), "caught_up", status.caught_up, "damaged",
         status.damaged);
+    json_object_set_new(root, "reloads", json_integer((json_int_t)numbers.reloads));
     json_object_set_new(root, "state_hash", json_string(""));
     if (core != NULL) {
         put_state(root, core);
@@ -305,6 +306,40 @@ static void put_disk_metrics(struct buffer *body, struct broker *broker)
     metric(body, GAUGE, "coterie_store_bytes", "Applied state on disk", (double)store_bytes(data->store));
 }
 
+static void put_certificate(struct buffer *body, bool *first, const char *listener, int64_t seconds)
+{
+    if (seconds == INT64_MAX)
+        return;
+    labelled(body, *first, GAUGE, "coterie_certificate_expires_seconds",
+             "Until the first certificate or list of revoked ones expires, of a listener or of the links", "listener",
+             listener, (double)seconds);
+    *first = false;
+}
+
+static void put_listener_metrics(struct buffer *body, struct broker *broker)
+{
+    struct broker_listener facts;
+    struct broker_openings openings;
+    bool first = true;
+    for (uint32_t i = 0; broker_listener(broker, i, &facts); i++)
+        labelled(body, i == 0, GAUGE, "coterie_listener_connections", "Open client sockets by listener", "listener",
+                 facts.name, facts.connections);
+    put_certificate(body, &first, "links", broker_link_certificate_seconds(broker));
+    for (uint32_t i = 0; broker_listener(broker, i, &facts); i++)
+        put_certificate(body, &first, facts.name, facts.certificate_seconds);
+    broker_openings(broker, &openings);
+    metric(body, COUNTER, "coterie_openings_total", "Connections that finished TLS, WebSocket and PROXY handshakes",
+           (double)openings.opened);
+    metric(body, COUNTER, "coterie_openings_refused_total", "Connections that broke the rules of TLS, WebSocket or PROXY",
+           (double)openings.refused);
+    metric(body, COUNTER, "coterie_openings_timed_out_total", "Connections that did not finish them in time",
+           (double)openings.timed_out);
+    metric(body, COUNTER, "coterie_handshakes_total", "Steps of TLS handshakes done on the thread pool",
+           (double)openings.handshakes);
+    metric(body, GAUGE, "coterie_openings", "Connections in such handshakes", openings.opening);
+    metric(body, GAUGE, "coterie_openings_waiting", "Of them, waiting for the thread pool", openings.waiting);
+}
+
 static unsigned handle_metrics(struct broker *broker, struct buffer *body)
 {
     struct broker_numbers numbers;
@@ -322,6 +357,7 @@ static unsigned handle_metrics(struct broker *broker, struct buffer *body)
            (double)numbers.pauses);
     metric(body, COUNTER, "coterie_peer_backlog_drops_total", "Batches of QoS 0 messages dropped before a slow peer",
            (double)numbers.qos0_dropped_backlog);
+    put_listener_metrics(body, broker);
     histogram_write(&numbers.batch_commands, "coterie_batch_commands", "Commands per committed batch", 1, body);
     histogram_write(&numbers.flush_us, "coterie_flush_seconds", "Write and flush of the log", 1e6, body);
     histogram_write(&numbers.commit_us, "coterie_commit_seconds", "From proposing a batch here to applying it here",

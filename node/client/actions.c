@@ -14,7 +14,6 @@ void actions_clear(struct actions *actions)
     actions->publish = false;
     actions->login = false;
     actions->delivered = false;
-    actions->refused = false;
     actions->subscribed_index = 0;
     actions->close = CLOSE_NO;
 }

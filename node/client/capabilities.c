@@ -23,14 +23,15 @@ const struct core_capabilities CORE_CAPABILITIES_DEFAULT = {
 
 /* ---- told ---- */
 
-static void announce_limits(const struct client_node *node, struct mqtt_properties *properties)
+static void announce_limits(const struct client *client, struct mqtt_properties *properties)
 {
+    const struct client_node *node = client->node;
     if (node->limits.receive_maximum != UINT16_MAX) {
         properties->receive_maximum = node->limits.receive_maximum;
         properties->present |= MQTT_HAS(PROPERTY_RECEIVE_MAXIMUM);
     }
-    if (node->limits.packet_bytes_max < MQTT_PACKET_SIZE_MAX) {
-        properties->packet_size_max = node->limits.packet_bytes_max;
+    if (client_packet_bytes_max(client) < MQTT_PACKET_SIZE_MAX) {
+        properties->packet_size_max = client_packet_bytes_max(client);
         properties->present |= MQTT_HAS(PROPERTY_PACKET_SIZE_MAX);
     }
     if (node->capabilities.topic_alias_max > 0) {
@@ -54,7 +55,7 @@ void capabilities_announce(const struct client *client, struct mqtt_properties *
     const struct core_capabilities *offered = &client->node->capabilities;
     bool informs = offered->response_information != NULL && offered->response_information[0] != 0;
 
-    announce_limits(client->node, properties);
+    announce_limits(client, properties);
     if (offered->maximum_qos < 2) {
         properties->maximum_qos = (uint8_t)offered->maximum_qos;
         properties->present |= MQTT_HAS(PROPERTY_MAXIMUM_QOS);

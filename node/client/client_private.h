@@ -146,6 +146,13 @@ void client_free(struct client *client, struct outbox_pool *pool);
 void pending_codes_free(struct pending_codes *codes);
 struct client_extras *client_extras(struct client *client);   /* made now, if there are none */
 
+/* The largest packet that it may send. */
+static inline uint32_t client_packet_bytes_max(const struct client *client)
+{
+    uint32_t node = client->node->limits.packet_bytes_max, listener = client->listener->packet_bytes_max;
+    return listener > 0 && listener < node ? listener : node;
+}
+
 /* What this client has not taken yet. */
 static inline size_t client_output(const struct client *client)
 {

@@ -74,7 +74,7 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
         .level = fresh ? 0 : client->peer.level,
         .topic_alias_max = (uint16_t)core->node.capabilities.topic_alias_max,
         .packet_size_max =
-            client->phase <= CLIENT_AUTHENTICATING ? limits->connect_bytes_max : limits->packet_bytes_max,
+            client->phase <= CLIENT_AUTHENTICATING ? limits->connect_bytes_max : client_packet_bytes_max(client),
     };
     struct mqtt_packet packet;
     struct mqtt_fault fault;
