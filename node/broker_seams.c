@@ -119,6 +119,13 @@ static void clients_paused(void *context, const char *name, bool paused)
                   log_u64("suppressed", suppressed));
 }
 
+static bool client_takes(void *context)
+{
+    struct broker *broker = context;
+    broker_begin(broker);
+    return !broker_alive(broker) || core_takes_input(broker->core);
+}
+
 static void client_received(void *context, struct conn *conn, struct bytes bytes)
 {
     struct broker *broker = context;
@@ -408,6 +415,7 @@ struct conn_calls for_conns(struct broker *broker)
     return (struct conn_calls){
         .context = broker,
         .opened = client_opened,
+        .takes = client_takes,
         .received = client_received,
         .written = client_written,
         .refused = client_refused,

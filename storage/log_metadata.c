@@ -1,4 +1,7 @@
-/* log_metadata.c — term, vote, and the mark beside the log, durable in two files. */
+/* log_metadata.c — term, vote, and the mark beside the log, durable in two files.
+ *
+ * Always: one of the two holds, whatever a write that fails leaves of the other. So the copy that does not hold, or is
+ * older, is written first, and the second only when that has succeeded. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,10 +47,9 @@ enum status log_metadata_load(struct log *log, struct log_fault *fault)
                  "move its log away and replace the node (coterie --replace NUMBER)", log->directory);
         return STATUS_CORRUPT;
     }
-    if (status[0] == STATUS_OK && status[1] == STATUS_OK)
-        log->metadata = copies[0].version > copies[1].version ? copies[0] : copies[1];
-    else
-        log->metadata = copies[status[0] == STATUS_OK ? 0 : 1];
+    bool second = status[0] != STATUS_OK || (status[1] == STATUS_OK && copies[1].version >= copies[0].version);
+    log->metadata = copies[second];
+    log->metadata_weaker = !second;
     return STATUS_OK;
 }
 
@@ -81,10 +83,11 @@ enum status log_metadata_write(struct log *log)
     log->metadata.mark = log->mark;
     uint8_t bytes[LOG_METADATA_SIZE];
     log_metadata_encode(&log->metadata, bytes);
-    for (int i = 0; i < 2; i++) {
-        enum status status = disk_write(log->metadata_files[i], 0, bytes, sizeof bytes);
+    for (int n = 0; n < 2; n++) {
+        struct disk_file *file = log->metadata_files[n == 0 ? log->metadata_weaker : !log->metadata_weaker];
+        enum status status = disk_write(file, 0, bytes, sizeof bytes);
         if (status == STATUS_OK)
-            status = disk_sync(log->metadata_files[i]);
+            status = disk_sync(file);
         if (status != STATUS_OK) {
             log_fail(log, status, disk_trouble());
             return status;

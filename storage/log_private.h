@@ -117,6 +117,7 @@ struct log {
     struct care care;
 
     struct disk_file *metadata_files[2];
+    int metadata_weaker;          /* the one to be written first */
     struct log_metadata metadata; /* as last written */
     uint64_t mark_sequence, mark; /* for the next metadata: durable in that segment */
 

@@ -54,7 +54,8 @@ class Device:
                 await self._connect(node)
                 self.ready.set()
                 await self._live()
-            except (Refused, Broken):
+            except (Refused, Broken, asyncio.TimeoutError):
+                self.client.drop()
                 await asyncio.sleep(self.random.uniform(*BACKOFF_SECONDS))
             finally:
                 self.ready.clear()
@@ -110,8 +111,10 @@ class Device:
         self.leaving = True
         if self.task:
             self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+            await asyncio.wait({self.task})
         self.client.abandon()
+        if self.task and not self.task.cancelled():
+            self.task.result()      # a fault of ours is not to go unseen
 
     # ---- as a publisher
 
@@ -225,7 +228,11 @@ class BaseWorkload:
         self.stopping = True
         for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*(device.close() for device in self.devices), *self.tasks, return_exceptions=True)
+        closed = await asyncio.gather(*(device.close() for device in self.devices), return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for result in closed:
+            if isinstance(result, Exception):
+                raise result
 
 
 __all__ = ["BaseWorkload", "Device", "SESSION_FOR_EVER"]

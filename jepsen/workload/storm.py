@@ -22,7 +22,7 @@ class Member(Device):
                 self.ready.set()
                 await self._live()
             except (Refused, Broken, asyncio.TimeoutError):
-                pass
+                self.client.drop()
             finally:
                 self.ready.clear()
             await asyncio.sleep(self.random.uniform(0.0, self.workload.spread))

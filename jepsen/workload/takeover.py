@@ -14,6 +14,7 @@ from .base import BACKOFF_SECONDS, BaseWorkload
 
 DEVICES = 3
 OPERATIONS_MAX = 200        # per client id
+IDS_APART = 20000           # packet ids of one device from those of the next
 FILTERS = tuple(f"own/{number}" for number in range(6))
 
 
@@ -41,6 +42,8 @@ class Workload(BaseWorkload):
             persistent = chance.random() < 0.7
             devices = [Client(self.recorder, f"{name}-{letter}", self.addresses, seed=self.seed, client_id=name,
                               expiry=SESSION_FOR_EVER if persistent else 0) for letter in "abc"[:DEVICES]]
+            for place, device in enumerate(devices):    # one session: an id of QoS 2 that another has open is no new message
+                device.session.next_id = place * IDS_APART
             self.fighters += devices
             tasks = [asyncio.get_running_loop().create_task(self.fight(name, device, Random(f"{self.seed} {device.name}")))
                      for device in devices]

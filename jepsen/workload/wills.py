@@ -5,6 +5,7 @@ observers subscribe to all of them at QoS 2.
 """
 
 import asyncio
+from random import Random
 
 from client import SESSION_FOR_EVER, Broken, Client, Refused
 
@@ -31,7 +32,6 @@ class Workload(BaseWorkload):
             yield self.live_and_die(number)
 
     async def live_and_die(self, number):
-        from random import Random
         chance = Random(f"{self.seed} will {number}")
         client = Client(self.recorder, f"wills-d{number}", self.addresses, seed=self.seed, level=5 if number % 4 else 4)
         self.doomed.append(client)
@@ -45,8 +45,8 @@ class Workload(BaseWorkload):
                 await client.connect(chance.choice(sorted(self.addresses)), clean=not persistent or chance.random() < 0.1,
                                      will=will, expiry=SESSION_FOR_EVER if persistent else 0)
                 await self.live(client, chance)
-            except (Broken, Refused):
-                pass
+            except (Broken, Refused, asyncio.TimeoutError):
+                client.drop()
             await asyncio.sleep(chance.uniform(*BACKOFF_SECONDS) if chance.random() < 0.5 else chance.uniform(0.5, 3.0))
 
     async def live(self, client, chance):

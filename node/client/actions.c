@@ -14,6 +14,7 @@ void actions_clear(struct actions *actions)
     actions->publish = false;
     actions->login = false;
     actions->delivered = false;
+    actions->refused = false;
     actions->subscribed_index = 0;
     actions->close = CLOSE_NO;
 }

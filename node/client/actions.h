@@ -35,6 +35,7 @@ struct actions {
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
     bool login;                                      /* run the client's login, then client_logged_in() */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
+    bool refused;                                    /* one of them for good: that is not to wait for others */
     uint64_t subscribed_index;                       /* hold `out`, a SUBACK, until others have applied this; or 0 */
     struct buffer sys_filters;                       /* subscribed just now, of those that begin with $SYS */
     uint32_t sys_subscription_id;

@@ -332,6 +332,7 @@ void core_carry_out(struct core *core, struct client *client)
         core_login(core, client);
     if (actions->delivered) {
         deliver_note_acks(core, client);
+        core->acks_urgent |= actions->refused && client->in_acks;
         core_want_work(core, client);
     }
     if (actions->close != CLOSE_NO && !client->close_wanted) {

@@ -1,6 +1,9 @@
 /* handle_ack.c — PUBACK, PUBREC and PUBCOMP: a client as subscriber. The life of a delivery is drawn in inflight.h.
  *
- * PUBACK, and PUBREC that refuses, end a delivery; the core collects those into ACK commands. PUBREC is committed
+ * PUBACK, and PUBREC that refuses, end a delivery; the core collects those into ACK commands. A refusal (>= 0x80) is
+ * proposed in the same turn, and what has been collected goes into the log right before the END of the connection: so a
+ * message that was refused is not sent again (4.4.0-2), unless the client's next CONNECT, at another node, comes into the
+ * log before what this node knew; then its PUBACK is as lost as if it had not arrived. PUBREC is committed
  * before PUBREL goes out, PUBCOMP before its packet id is used again. An answer that fits nothing is ignored, but for
  * PUBREC, where 5.0 has a code for it. */
 #include "client_private.h"
@@ -21,6 +24,7 @@ void handle_puback(struct client *client, const struct mqtt_ack *puback, struct 
         return;
     inflight_acked(&client->inflight, delivery);
     out->delivered = true;
+    out->refused = puback->reason >= REASON_FAILURE;
 }
 
 void handle_pubrec(struct client *client, const struct mqtt_ack *pubrec, struct actions *out)
@@ -38,7 +42,7 @@ void handle_pubrec(struct client *client, const struct mqtt_ack *pubrec, struct 
         client_send_ack(client, MQTT_PUBREL, pubrec->packet_id, REASON_SUCCESS, out);
     } else if (delivery->phase == DELIVERY_SENT && pubrec->reason >= REASON_FAILURE) {
         inflight_acked(&client->inflight, delivery);
-        out->delivered = true;
+        out->delivered = out->refused = true;
     } else if (delivery->phase == DELIVERY_SENT) {
         delivery->phase = DELIVERY_RELEASING;
         propose_delivery(client, COMMAND_PUBREC, delivery->order, out);

@@ -267,14 +267,18 @@ void conn_close(struct conn *conn, bool flush)
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct conn *conn = handle->data;
+    const struct conn_calls *calls = &conn->conns->calls;
+    bool welcome = conn->phase != CONN_OPEN || calls->takes(calls->context);
     (void)suggested;
-    *buffer = uv_buf_init(conn->conns->buffer, CONN_READ_BYTES);
+    *buffer = uv_buf_init(conn->conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: read later, UV_ENOBUFS */
 }
 
 static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct conn *conn = stream->data;
     struct conns *conns = conn->conns;
+    if (size == UV_ENOBUFS)
+        return; /* not in this turn; the loop says again that it is readable */
     if (size < 0)
         conn_close_now(conn);
     else if (size > 0 && conn->phase == CONN_OPEN && conn->wrapping != NULL)

@@ -28,6 +28,8 @@ struct conn_calls {
     void *context;
     /* It is ready for MQTT. `facts` are borrowed for the call. */
     void (*opened)(void *context, struct conn *conn, const struct filter_facts *facts);
+    /* Whether bytes are welcome in this turn; what is not read waits in the kernel. */
+    bool (*takes)(void *context);
     /* Bytes have arrived; borrowed for the call. */
     void (*received)(void *context, struct conn *conn, struct bytes bytes);
     /* So many bytes have left for the kernel; from conns_report(). */

@@ -355,6 +355,36 @@ static void a_node_that_was_declared_down_closes_its_clients_and_begins_a_new_li
     then_open(bob);
 }
 
+static uint64_t queued(struct cores *cores)
+{
+    struct state_counts counts;
+
+    state_counts(core_state(cores_core(cores, 1)), &counts);
+    return counts.queued;
+}
+
+/* Acknowledgements are collected for a moment; a refusal is not, as the message must never be sent again. */
+static void a_refusing_puback_is_committed_at_once(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice = given_session(cores, 1, MQTT_LEVEL_5, "alice");
+    struct device bob = given_client(cores, 2, MQTT_LEVEL_3_1_1, "bob");
+    char refusal[20];
+    uint16_t packet_id;
+
+    when_subscribes(cores, alice, "a", 1);
+    when_published(bob, "a", "one", 1);
+    when_answers(alice, 0x40, then_message(alice, "a", "one", 1, 0));
+    assert_int_equal(queued(cores), 1);
+    when_published(bob, "a", "two", 2);
+    packet_id = then_message(alice, "a", "two", 1, 0);
+    snprintf(refusal, sizeof(refusal), "40 %04x 83 00", packet_id);
+    when_sends(alice, refusal);
+    assert_int_equal(queued(cores), 0);
+    alice = when_resumes(cores, 3, MQTT_LEVEL_5, "alice");
+    then_receives_nothing(alice);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +397,7 @@ int main(void)
                                         free_nodes),
         cmocka_unit_test_setup_teardown(pubrec_again_after_pubrel_gets_pubrel_again, one_node, free_nodes),
         cmocka_unit_test_setup_teardown(a_refusing_pubrec_ends_the_delivery, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(a_refusing_puback_is_committed_at_once, three_nodes, free_nodes),
         cmocka_unit_test_setup_teardown(clean_start_forgets_subscriptions_and_queue, three_nodes, free_nodes),
         cmocka_unit_test_setup_teardown(a_session_ends_when_its_expiry_has_passed, three_nodes, free_nodes),
         cmocka_unit_test_setup_teardown(disconnect_may_shorten_the_expiry_but_not_raise_it_from_zero, one_node,

@@ -494,6 +494,21 @@ static void rot_in_one_of_the_metadata_files_changes_nothing(void **state)
     assert_int_equal(log_term(w->log), 5);
 }
 
+/* Each start finds one copy that a failed write has torn, and its own first write fails too. */
+static void the_copy_of_the_metadata_that_holds_is_written_last(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(log_set_term(w->log, 7, 2), STATUS_OK);
+    for (unsigned round = 0; round < 20; round++) {
+        disk_sim_fail(w->sim, DISK_SIM_WRITE, round % 2, STATUS_IO_ERROR, false);
+        assert_int_equal(reopen(w), STATUS_IO_ERROR);
+    }
+    disk_sim_heal(w->sim);
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_int_equal(log_term(w->log), 7);
+    assert_int_equal(log_vote(w->log), 2);
+}
+
 static void without_any_metadata_the_node_must_not_come_back(void **state)
 {
     struct world *w = *state;
@@ -1102,6 +1117,7 @@ int main(void)
         IN_A_WORLD(term_and_vote_are_durable_when_the_call_returns),
         cmocka_unit_test(a_change_of_term_that_power_loss_interrupts_counts_whole_or_not_at_all),
         IN_A_WORLD(rot_in_one_of_the_metadata_files_changes_nothing),
+        IN_A_WORLD(the_copy_of_the_metadata_that_holds_is_written_last),
         IN_A_WORLD(without_any_metadata_the_node_must_not_come_back),
         IN_A_WORLD(metadata_older_than_the_entries_is_an_old_copy),
         cmocka_unit_test(a_log_is_made_only_when_asked_for),

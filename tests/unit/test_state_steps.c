@@ -1,0 +1,339 @@
+/* No input makes one step of the state machine long: what is largest in each way, in steps of counted work.
+ *
+ * The limits of a step are looks (state_worked): a thing in memory is one, an operation on a row ten. A step may go beyond
+ * what it was allowed by the smallest thing that is done whole: one row's worth, one session's subscriptions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "effects.h"
+#include "state.h"
+#include "store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODE       1
+#define STEP_LOOKS 5000
+#define SLACK      8000    /* what is dirty is written back, 512 rows at once */
+#define MANY       10000   /* subscriptions, sessions, topics */
+
+struct machine {
+    struct store *store;
+    struct state *state;
+    struct effects *effects;
+    struct buffer batch, text;
+    uint64_t index, epoch, number, clock_ms;
+    uint32_t count;
+    uint64_t longest;            /* of the steps since it was last asked */
+    uint64_t steps, targets;
+};
+
+/* ---- entries ---- */
+
+static void note_effects(struct machine *m)
+{
+    for (uint32_t i = 0; i < effects_count(m->effects); i++) {
+        const struct effect *effect = effects_at(m->effects, i);
+        if (effect->type == EFFECT_BATCH)
+            assert_int_equal(effect->batch.verdict, BATCH_APPLIED);
+        m->targets += effect->type == EFFECT_MESSAGE ? effect->message.count : 0;
+        if (effect->type == EFFECT_MESSAGE)
+            assert_in_range(effect->message.count, 1, 1000);
+    }
+    effects_clear(m->effects);
+}
+
+static void apply(struct machine *m)
+{
+    m->clock_ms += 1000;
+    batch_finish(&m->batch, 0, m->count);
+    batch_set_stamp(m->batch.data, m->clock_ms);
+    state_apply_begin(m->state, ++m->index, 1, buffer_bytes(&m->batch));
+    while (state_applying(m->state)) {
+        uint64_t before = state_worked(m->state);
+        assert_int_equal(state_apply_more(m->state, m->effects, STEP_LOOKS), STATUS_OK);
+        uint64_t worked = state_worked(m->state) - before;
+        m->longest = worked > m->longest ? worked : m->longest;
+        m->steps++;
+        note_effects(m);
+    }
+}
+
+static void begin(struct machine *m)
+{
+    buffer_clear(&m->batch);
+    m->count = 0;
+    m->number++;
+    batch_begin(&m->batch, NODE, m->epoch, m->number);
+}
+
+static void add(struct machine *m, const struct command *command)
+{
+    command_encode(command, &m->batch);
+    m->count++;
+}
+
+static void apply_one(struct machine *m, const struct command *command)
+{
+    begin(m);
+    add(m, command);
+    apply(m);
+}
+
+static void finish_work(struct machine *m)
+{
+    struct command command = {.type = COMMAND_CONTINUE};
+    while (state_work_pending(m->state))
+        apply_one(m, &command);
+}
+
+static int setup(void **state)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    struct command up = {.type = COMMAND_NODE_UP, .node_up = {.node = NODE, .boot_nonce = {1}}};
+    struct command settings = {.type = COMMAND_SETTINGS,
+                               .settings = {.queue_messages_max = 100000,
+                                            .queue_bytes_max = 1 << 30,
+                                            .subscriptions_max = 100000,
+                                            .sessions_max = 1000000,
+                                            .retained_messages_max = 1000000,
+                                            .retained_bytes_max = 1 << 30,
+                                            .store_bytes_max = 1 << 30,
+                                            .session_expiry_max_s = UINT32_MAX,
+                                            .in_flight_max = 100}};
+    assert_int_equal(store_open(&(struct store_options){0}, &m->store), STATUS_OK);
+    assert_int_equal(state_open(m->store, NODE, &m->state), STATUS_OK);
+    m->effects = effects_new();
+    batch_begin(&m->batch, NODE, 0, 0);
+    add(m, &up);
+    apply(m);
+    m->epoch = POSITION(m->index, 0);
+    apply_one(m, &settings);
+    *state = m;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct machine *m = *state;
+    effects_free(m->effects);
+    state_close(m->state);
+    store_close(m->store);
+    buffer_release(&m->batch);
+    buffer_release(&m->text);
+    free(m);
+    return 0;
+}
+
+/* ---- given ---- */
+
+static struct command_owner connect(struct machine *m, const char *client_id, const char *will_topic)
+{
+    struct command command = {.type = COMMAND_CONNECT,
+                              .connect = {.connection = 1,
+                                          .client_id = bytes_text(client_id),
+                                          .protocol_level = 5,
+                                          .receive_maximum = 100,
+                                          .session_expiry_s = will_topic != NULL ? 0 : 3600,
+                                          .has_will = will_topic != NULL,
+                                          .will_allowed = will_topic != NULL}};
+    if (will_topic != NULL) {
+        command.connect.will.message = (struct message){.topic = bytes_text(will_topic), .payload = bytes_text("w"), .qos = 1};
+        command.connect.will.message_expiry_s = UINT32_MAX;
+    }
+    apply_one(m, &command);
+    return (struct command_owner){POSITION(m->index, 0), POSITION(m->index, 0)};
+}
+
+static void subscribe(struct machine *m, struct command_owner owner, uint32_t count, void (*name)(uint32_t, char *))
+{
+    struct command command = {.type = COMMAND_SUBSCRIBE, .subscribe = {.owner = owner, .count = count}};
+    char text[200];
+    buffer_clear(&m->text);
+    for (uint32_t i = 0; i < count; i++) {
+        name(i, text);
+        command_put_filter(&m->text, bytes_text(text), 1);
+    }
+    command.subscribe.filters = buffer_bytes(&m->text);
+    apply_one(m, &command);
+}
+
+static void publish(struct machine *m, struct command_owner owner, const char *topic, bool retain)
+{
+    struct command command = {.type = COMMAND_PUBLISH,
+                              .publish = {.owner = owner,
+                                          .packet_id = 1,
+                                          .message_expiry_s = UINT32_MAX,
+                                          .message = {.topic = bytes_text(topic), .payload = bytes_text("x"), .qos = 1, .retain = retain}}};
+    apply_one(m, &command);
+}
+
+static void given_retained(struct machine *m, struct command_owner owner, uint32_t count)
+{
+    char topic[64];
+    for (uint32_t i = 0; i < count; i++) {
+        snprintf(topic, sizeof topic, "%u/%u/%u/%u/%u", i % 7, i % 11, i % 13, i % 17, i);
+        publish(m, owner, topic, true);
+    }
+}
+
+static void begin_measuring(struct machine *m)
+{
+    m->longest = m->steps = m->targets = 0;
+}
+
+static void then_no_step_was_long(const struct machine *m, uint64_t slack)
+{
+    print_message("longest step %llu looks, of %llu steps\n", (unsigned long long)m->longest,
+                  (unsigned long long)m->steps);
+    assert_in_range(m->longest, 1, STEP_LOOKS + slack);
+}
+
+/* ---- names of filters ---- */
+
+static void name_nowhere(uint32_t i, char *text)
+{
+    snprintf(text, 200, "+/+/+/+/+/no%u/#", i);
+}
+
+static void name_flat(uint32_t i, char *text)
+{
+    snprintf(text, 200, "flat/%u", i);
+}
+
+/* All of them match t/t/t/t/t/t/t/t/t/t/t/t/t/t. */
+static void name_overlapping(uint32_t i, char *text)
+{
+    size_t at = 0;
+    for (uint32_t level = 0; level < 14; level++) {
+        text[at++] = (i >> level & 1) != 0 ? '+' : 't';
+        text[at++] = '/';
+    }
+    text[at - 1] = '\0';
+}
+
+static void name_one(uint32_t i, char *text)
+{
+    (void)i;
+    snprintf(text, 200, "all");
+}
+
+/* ---- the tests ---- */
+
+static void filters_that_match_no_retained_topic_are_looked_for_in_parts(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = connect(m, "alice", NULL);
+    uint64_t position;
+    given_retained(m, owner, 3000);
+    begin_measuring(m);
+    subscribe(m, owner, 1000, name_nowhere);
+    assert_true(state_retained_scan(m->state, owner.session_id, &position));
+    struct command more = {.type = COMMAND_RETAINED_MORE,
+                           .retained_more = {.owner = owner, .subscribe_position = position, .count = 100}};
+    for (int i = 0; i < 10; i++)
+        apply_one(m, &more);
+    then_no_step_was_long(m, 3 * 10 * 1000); /* a thousand rows are looked at, each sought and read */
+}
+
+static void a_retained_message_looks_only_at_scans_of_filters_that_match(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = connect(m, "alice", NULL);
+    given_retained(m, owner, 2000);
+    subscribe(m, owner, 2000, name_nowhere); /* open scans */
+    begin_measuring(m);
+    publish(m, owner, "0/0/0/0/0", true);
+    assert_in_range(m->longest, 1, 1000);
+}
+
+static void many_subscriptions_of_one_client_come_and_go_in_parts(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = connect(m, "alice", NULL);
+    begin_measuring(m);
+    subscribe(m, owner, MANY, name_flat);
+    then_no_step_was_long(m, SLACK);
+    struct command end = {.type = COMMAND_END, .end = {.owner = owner, .cause = END_CLEAN, .has_session_expiry = true}};
+    apply_one(m, &end);
+    finish_work(m);
+    then_no_step_was_long(m, SLACK + MANY); /* disconnecting them is done whole */
+    struct state_counts counts;
+    state_counts(m->state, &counts);
+    assert_int_equal(counts.subscriptions, 0);
+}
+
+static void one_message_that_matches_many_filters_of_one_client(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = connect(m, "alice", NULL);
+    subscribe(m, owner, MANY, name_overlapping);
+    begin_measuring(m);
+    publish(m, owner, "t/t/t/t/t/t/t/t/t/t/t/t/t/t", false);
+    assert_int_equal(m->targets, 1);
+    then_no_step_was_long(m, SLACK + MANY); /* its subscriptions are gone through whole, once for the row, once for the target */
+}
+
+static void one_message_to_many_clients_held_here(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = {0};
+    char name[32];
+    for (uint32_t i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "c%u", i);
+        owner = connect(m, name, NULL);
+        subscribe(m, owner, 1, name_one);
+    }
+    begin_measuring(m);
+    publish(m, owner, "all", false);
+    assert_int_equal(m->targets, MANY);
+    then_no_step_was_long(m, SLACK);
+}
+
+static void the_end_of_a_node_whose_clients_all_leave_wills(void **state)
+{
+    struct machine *m = *state;
+    char name[32];
+    for (uint32_t i = 0; i < 300; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        subscribe(m, connect(m, name, NULL), 1, name_one);
+    }
+    for (uint32_t i = 0; i < 1000; i++) {
+        snprintf(name, sizeof name, "w%u", i);
+        connect(m, name, "all");
+    }
+    begin_measuring(m);
+    struct command up = {.type = COMMAND_NODE_UP, .node_up = {.node = NODE, .boot_nonce = {2}}};
+    buffer_clear(&m->batch);
+    batch_begin(&m->batch, NODE, 0, 0);
+    m->count = 0;
+    m->number = 0;
+    add(m, &up);
+    apply(m);
+    m->epoch = POSITION(m->index, 0);
+    finish_work(m);
+    then_no_step_was_long(m, 2 * SLACK);
+    struct state_counts counts;
+    state_counts(m->state, &counts);
+    assert_int_equal(counts.wills_pending, 0);
+}
+
+#define MACHINE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        MACHINE(filters_that_match_no_retained_topic_are_looked_for_in_parts),
+        MACHINE(a_retained_message_looks_only_at_scans_of_filters_that_match),
+        MACHINE(many_subscriptions_of_one_client_come_and_go_in_parts),
+        MACHINE(one_message_that_matches_many_filters_of_one_client),
+        MACHINE(one_message_to_many_clients_held_here),
+        MACHINE(the_end_of_a_node_whose_clients_all_leave_wills),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
