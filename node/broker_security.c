@@ -217,6 +217,7 @@ static void reload_done(uv_work_t *request, int status)
     broker_begin(broker);
     if (broker_alive(broker))
         take_files(broker, reload->files);
+    broker->numbers.reloads++;
     release_all(reload->files);
     free(reload);
     if (broker->security_reload_again)
