@@ -73,10 +73,6 @@ class ImageDisk(PlainDisk):
         self.detach()
         self.attach()
 
-    def read_only(self):
-        """The file system has seen an error and takes nothing more: an operator has to mount it anew."""
-        return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
-
     def remount(self):
         self.detach()
         self.attach()

@@ -17,12 +17,14 @@ looser here than there, the row says why."""
 from schedule import Step, world_of
 
 NODE_TIMEOUT = 2.0
+SWARM_WORLD = {"shaping": True, "clocks": True}
 
 
 class Row:
-    def __init__(self, number, name, tier, do, workload="fleet", nodes=3, holds=(), options=None):
+    def __init__(self, number, name, tier, do, workload="fleet", nodes=3, holds=(), options=None,
+                 swarm_seconds=0):
         self.number, self.name, self.tier, self.workload, self.nodes = str(number), name, tier, workload, nodes
-        self.do, self.holds, self.options = do, holds, options or {}
+        self.do, self.holds, self.options, self.swarm_seconds = do, holds, options or {}, swarm_seconds
 
     def steps(self):
         return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do]
@@ -31,7 +33,7 @@ class Row:
         return [fault for fault, _, _ in self.do]
 
     def world(self):
-        return world_of(self.faults())
+        return world_of(self.faults()) if self.do else dict(SWARM_WORLD, settings={})
 
     def key(self):
         """Rows with the same key can share a cluster and its load."""
@@ -136,6 +138,8 @@ ROWS = (
     Row(32, "every connection reset, every two seconds", "P", [("reset-all", 5, {"recovery": 2.0})]),
     Row(34, "quorum lost, nodes return one by one", "P", [("return-in-any-order", 0.2, {"recovery": 2.0, "ready": 3.0})] * 2,
         holds=(nobody_was_replaced,)),
+    Row(35, "swarm of all faults that may overlap", "N", [], nodes=3, swarm_seconds=300),
+    Row("35b", "swarm of all faults that may overlap, five nodes", "N", [], nodes=5, swarm_seconds=300),
 )
 
 
@@ -163,7 +167,10 @@ def groups(rows):
 
 def judge_row(one, events, verdicts):
     """[(what, measured, goal)] and [complaint] for a row of a run."""
-    own = [event for event in events if event["f"] == "fault" and event["process"] == "nemesis" and in_row(event, one, events)]
+    indices = one_span(one, events)
+    own = [event for event in events if event["index"] in indices]
+    if not one.do:
+        return [], []
     if not own:
         return [], ["its faults were not played"]
     begin, end = own[0]["time"], own[-1]["time"]
@@ -175,10 +182,6 @@ def judge_row(one, events, verdicts):
     for check in one.holds:
         complaints += check(window, facts)
     return measured, complaints
-
-
-def in_row(event, one, events):
-    return event["index"] in one_span(one, events)
 
 
 def one_span(one, events):

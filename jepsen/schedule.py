@@ -47,6 +47,13 @@ def missing(name):
     return probe.missing("namespaces", *FAULTS[name].needs)
 
 
+def swarm_faults(nodes, world=None):
+    """All that may overlap and that this machine, and a cluster made for `world`, can do."""
+    world = world or {}
+    return [name for name, fault in FAULTS.items() if fault.swarm and fault.nodes_min <= nodes and not missing(name) and
+            all(world.get(key) == value for key, value in fault.world.items())]
+
+
 class Schedule:
     def __init__(self, cluster, recorder, seed, say):
         self.cluster, self.recorder, self.seed, self.say = cluster, recorder, seed, say

@@ -1,0 +1,106 @@
+"""Rows of the matrix, several on one cluster, as lines that tests/run counts.
+
+    ok jepsen row 1, leader killed under load: interruption 0.56 of 1 s, moved 2.58 of 3 s
+    ok jepsen guarantees in rows 1, 2, 3: 9,120 operations, 4 faults
+
+A row is not ok if a goal was missed or something of `holds` did not; a guarantee that broke counts for all rows that shared the
+cluster, in a line of its own. A time that was missed gets a second try, alone: on a busy machine a moment without processor
+is no fault of the cluster's, but two are. What cannot be done here is skipped, loudly."""
+
+import os
+import traceback
+
+from cluster import ClusterError
+from network import NetworkError
+from scenario import matrix_scenario
+from schedule import missing
+
+
+class Tally:
+    def __init__(self, say):
+        self.say, self.passed, self.failed, self.skipped, self.scenarios = say, 0, 0, 0, []
+
+    def ok(self, name, detail=""):
+        self.passed += 1
+        print(f"ok jepsen {name}{f': {detail}' if detail else ''}", flush=True)
+
+    def not_ok(self, name, *reasons):
+        self.failed += 1
+        print(f"not ok jepsen {name}", flush=True)
+        for reason in reasons:
+            for line in str(reason).splitlines():
+                print(f"#   {line}", flush=True)
+
+    def skip(self, name, reason):
+        self.skipped += 1
+        print(f"ok jepsen {name} # SKIP this machine has no {reason}", flush=True)
+
+
+def title(row):
+    return f"row {row.number}, {row.name}"
+
+
+def times(measured):
+    return ", ".join(f"{what} {value:g} of {goal:g} s" if value is not None else f"{what} never" for what, value, goal in measured)
+
+
+def run_group(rows, seed, out, tally):
+    """Rows of one key."""
+    able = []
+    for row in rows:
+        reason = next((reason for reason in map(missing, row.faults()) if reason), "")
+        if reason:
+            tally.skip(title(row), reason)
+        else:
+            able.append(row)
+    if not able:
+        return
+    scenario = run_rows(able, seed, out, tally)
+    if scenario is None:
+        return
+    tell_guarantees(scenario, able, tally)
+    for row, measured, complaints in scenario.judge_rows():
+        if complaints and only_late(row, measured, complaints):
+            tally.say(f"row {row.number}: {'; '.join(complaints)}; once more, alone")
+            again = run_rows([row], seed + 1, out, tally)
+            if again is None:
+                continue
+            tell_guarantees(again, [row], tally)
+            _, measured, complaints = again.judge_rows()[0]
+        if complaints:
+            tally.not_ok(title(row), *complaints, f"history and report: {scenario.out}", f"again: {scenario.repeat}")
+        else:
+            tally.ok(title(row), times(measured))
+
+
+def only_late(row, measured, complaints):
+    """Nothing but a time was missed."""
+    return len(complaints) == sum(1 for _, value, goal in measured if value is None or value > goal)
+
+
+def run_rows(rows, seed, out, tally):
+    """The scenario, or None when it broke down, which is told."""
+    names = "-".join(row.number for row in rows)
+    scenario = matrix_scenario(rows, seed, os.path.join(out, f"rows-{names}-{seed}"), tally.say)
+    try:
+        scenario.run()
+    except (ClusterError, NetworkError) as trouble:
+        tally.not_ok(f"rows {names}", trouble, f"logs: {scenario.out}")
+        return None
+    except Exception:
+        tally.not_ok(f"rows {names}", traceback.format_exc())
+        return None
+    tally.scenarios.append(scenario)
+    return scenario
+
+
+def tell_guarantees(scenario, rows, tally):
+    name = f"guarantees in {'row' if len(rows) == 1 else 'rows'} {', '.join(row.number for row in rows)}"
+    if scenario.valid:
+        operations = sum(1 for event in scenario.events if event["type"] == "invoke")
+        faults = sum(1 for event in scenario.events if event["f"] == "fault" and event["value"]["phase"] == "start")
+        tally.ok(name, f"{operations:,} operations, {faults} faults")
+        return
+    broken = [f"{verdict['guarantee']} {verdict['name']}: {verdict.get('why')}" for verdict in scenario.verdicts
+              if verdict["valid"] is False and verdict["name"] != "recovery in time"]
+    tally.not_ok(name, *broken, f"history and report: {scenario.out}", f"again: {scenario.repeat}")
