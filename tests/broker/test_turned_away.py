@@ -1,10 +1,12 @@
 """A node that cannot serve says so with the right words: cut off from the majority (0x88, 0x89, or 0x9C and where else to go;
 3.1.1: return code 3, or a close), and when it is stopped (0x8B). The words reach the client before the connection ends."""
 
+import os
+
 import pytest
 
-from cluster import Cluster, wait_until
-from mqtt import CONNACK, DISCONNECT, Client, Closed, encode_connect
+from cluster import ROOT, Cluster, wait_until
+from mqtt import CONNACK, DISCONNECT, Client, Closed, Timeout, encode_connect
 
 
 @pytest.fixture
@@ -86,3 +88,45 @@ def test_a_node_that_stops_tells_its_clients_and_only_them(small_cluster):
     small_cluster.start(stopped)
     wait_until("it is back", lambda: small_cluster.ready(stopped))
     staying.ping()
+
+
+@pytest.fixture
+def few_descriptors(tmp_path):
+    """One node that may open 200 files."""
+    program = tmp_path / "coterie"
+    binary = os.environ.get("COTERIE_BIN") or os.path.join(ROOT, "build", "coterie")
+    program.write_text(f'#!/bin/sh\nulimit -n 200\nexec "{binary}" "$@"\n')
+    program.chmod(0o755)
+    made = Cluster(1, binary=str(program))
+    made.wait_ready()
+    yield made
+    made.down()
+
+
+def try_to_connect(port, name, seconds):
+    """The client, or None: refused, or left waiting in the kernel's queue until somebody leaves."""
+    client = Client(name, 5, timeout=seconds)
+    try:
+        if client.open(port, expect=None).reason == 0:
+            return client
+    except (Closed, Timeout, OSError):
+        pass
+    client.close()
+    return None
+
+
+def test_at_the_limit_of_descriptors_newcomers_wait_and_the_others_are_served(few_descriptors):
+    port, inside = few_descriptors.ports[1], []
+    while len(inside) < 200:
+        client = try_to_connect(port, f"c{len(inside)}", 3)
+        if client is None:
+            break
+        inside.append(client)
+    assert 20 < len(inside) < 200
+    for client in inside:
+        client.timeout = 20
+        client.ping()
+    inside[0].publish("x", "still durable", qos=1)   # the log can be written, too
+    for client in inside[:10]:
+        client.disconnect()
+    wait_until("room again", lambda: try_to_connect(port, "new", 3))

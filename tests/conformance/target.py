@@ -3,10 +3,13 @@
   target.ports         where clients connect; a test uses several where several clients take part
   target.special(name) the port of a broker of the same make with another configuration (SPECIAL below), started when
                        a test first asks for it
+  target.rights        the file of rules, in mosquitto's format, of the special broker "rights"; target.reload(name)
+                       makes a special broker read its files again
 """
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -38,6 +41,8 @@ SPECIAL = {
                                    "COTERIE_LIMITS_RETAINED_MESSAGES_MAX": "3",
                                    "COTERIE_LIMITS_RESPONSE_INFORMATION": "answers/here"},
                        "mosquitto": None},
+    "rights": {"cluster": {"COTERIE_AUTHORIZATION_ACL_FILE": "{rights}"},
+               "mosquitto": ["acl_file {rights}", "check_retain_source false"]},
     "large-connect": {"cluster": {"COTERIE_LIMITS_CONNECT_BYTES_MAX": "1048576"},
                       "mosquitto": []},
     "wide-window": {"cluster": {"COTERIE_LIMITS_IN_FLIGHT_MAX": "1000"},
@@ -90,10 +95,31 @@ class Mosquitto:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+RIGHTS = """topic readwrite open/#
+topic read readable/#
+topic write writable/#
+"""
+
+
+class RightsFile:
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="conformance-")
+        self.path = os.path.join(self.directory, "rights")
+        self.write(RIGHTS)
+
+    def write(self, text):
+        with open(self.path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def remove(self):
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
 class MosquittoTarget:
     name = "mosquitto"
 
     def __init__(self, _nodes=1):
+        self.rights = RightsFile()
         self.broker = Mosquitto()
         self.ports, self.websocket_port = [self.broker.port], self.broker.websocket_port
         self.specials = {}
@@ -103,8 +129,11 @@ class MosquittoTarget:
         if lines is None:
             raise NotOffered(f"mosquitto has no {name}")
         if name not in self.specials:
-            self.specials[name] = Mosquitto(lines)
+            self.specials[name] = Mosquitto([line.format(rights=self.rights.path) for line in lines])
         return self.specials[name].port
+
+    def reload(self, name):
+        self.specials[name].process.send_signal(signal.SIGHUP)
 
     def repair(self):
         """Puts what a test has killed back to life; returns what was found dead."""
@@ -117,12 +146,14 @@ class MosquittoTarget:
     def down(self):
         for broker in [self.broker, *self.specials.values()]:
             broker.stop()
+        self.rights.remove()
 
 
 class ClusterTarget:
     name = "cluster"
 
     def __init__(self, nodes=3):
+        self.rights = RightsFile()
         self.cluster = Cluster(nodes)
         self.cluster.wait_ready(timeout=60)
         self.ports = [port for _, port in sorted(self.cluster.ports.items())]
@@ -132,7 +163,8 @@ class ClusterTarget:
     def special(self, name):
         if name not in self.specials:
             try:
-                made = Cluster(1, environment=SPECIAL[name]["cluster"])
+                made = Cluster(1, environment={key: value.format(rights=self.rights.path)
+                                               for key, value in SPECIAL[name]["cluster"].items()})
                 made.wait_ready(timeout=20)
             except AssertionError as error:
                 made = NotOffered(f"no broker with {SPECIAL[name]['cluster']}: {str(error)[-300:]}")
@@ -141,6 +173,9 @@ class ClusterTarget:
         if isinstance(made, NotOffered):
             raise made
         return made.ports[1]
+
+    def reload(self, name):
+        os.kill(self.specials[name].node(1)["pid"], signal.SIGHUP)
 
     def repair(self):
         dead = [node["id"] for node in self.cluster.status() if not node["pid"]]
@@ -154,6 +189,7 @@ class ClusterTarget:
         for made in [self.cluster, *self.specials.values()]:
             if isinstance(made, Cluster):
                 made.down()
+        self.rights.remove()
 
 
 TARGETS = {"cluster": ClusterTarget, "mosquitto": MosquittoTarget}
