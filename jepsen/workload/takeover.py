@@ -2,7 +2,8 @@
 
 Each client id is fought for by a few devices, each of which connects wherever it likes, asks for and gives up filters, publishes, and
 does not care whether it has been taken over: it goes on sending on its old connection until that is closed. A client id is
-retired after a while, so that its history stays small enough for an exhaustive search.
+retired after a while, so that its history stays small enough for an exhaustive search. They publish at QoS 1: the packet ids of QoS 2 belong to
+the session, and devices that do not know of each other would use one for two messages.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class Workload(BaseWorkload):
             what = chance.random()
             self.left[name] -= 1
             if what < 0.3 and device.connected:
-                device.publish(f"fought/{name}", 2)
+                device.publish(f"fought/{name}", 1)
             elif what < 0.65:
                 await asyncio.wait_for(device.subscribe([(chance.choice(FILTERS), 1)]), 9)
             elif what < 0.95:

@@ -57,6 +57,18 @@ def test_a_late_subscriber_may_see_only_the_second_copy_of_a_message_sent_twice(
     assert rules(early.verdict(check_publisher_order)) == ["order"]
 
 
+def test_a_subscriber_that_was_away_in_between_may_see_only_the_second_copy():
+    story = two_readers("a")
+    first = story.publish("pub", qos=1, answer="later")
+    story.unsubscribe("a", "#")
+    second = story.publish("pub", qos=1, answer="later")
+    story.subscribe("a", "#")
+    story.acknowledge(second)
+    story.acknowledge(first, sends=2)
+    delivered(story, "a", second["value"]["mid"], first["value"]["mid"], qos=1)
+    assert story.verdict(check_publisher_order).valid
+
+
 def test_two_sessions_that_disagree_about_two_messages_make_a_cycle():
     story = two_readers()
     one, two = story.publish("pub", answer="later"), story.publish("other", answer="later")
