@@ -187,6 +187,15 @@ static uint8_t end_reason(const struct client *client, enum client_end why)
     return REASON_UNSPECIFIED_ERROR;
 }
 
+/* Its CONNECT is on the way: it may still become the owner, and with Clean Start end the session that there is. So it is not told
+ * no, which would say that nothing has happened; nor has it been told yes, so that it leaves no will. */
+static void give_up_connect(struct client *client, struct actions *out)
+{
+    client->node->stats.connects[CONNECT_REFUSED_UNAVAILABLE]++;
+    client->refused = true;
+    client_close(client, CLOSE_NOW, out);
+}
+
 void client_end(struct client *client, enum client_end why, struct actions *out)
 {
     uint8_t reason = end_reason(client, why);
@@ -200,7 +209,11 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
         client_close(client, CLOSE_NOW, out);
         return;
     }
-    if (client->phase == CLIENT_CONNECTING || client->phase == CLIENT_CHECKING) {
+    if (client->phase == CLIENT_CONNECTING) {
+        give_up_connect(client, out);
+        return;
+    }
+    if (client->phase == CLIENT_CHECKING) {
         if (why == CLIENT_END_UNAVAILABLE && client->node->server_reference.size == 0)
             reason = REASON_SERVER_UNAVAILABLE;
         connect_refuse(client, reason, out);

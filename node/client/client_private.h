@@ -102,7 +102,7 @@ struct client {
     bool clean_start : 1;
     bool wants_response_information : 1;
     bool connect_pending : 1;       /* CONNECT was proposed and has no outcome yet: the struct has to stay */
-    bool refused : 1;               /* while connect_pending: the client was told no; its will is not to be published */
+    bool refused : 1;               /* while connect_pending: the client was not told yes; its will is not to be published */
     bool replicated_user : 1;       /* it is one of the replicated state, and has to be as long as it is here */
     bool no_end : 1;                /* this life of the node is over: do not propose END */
     /* Delivery. */
