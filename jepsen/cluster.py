@@ -261,7 +261,7 @@ class Cluster:
     def __init__(self, nodes=3, seed=0, disks="plain", shaping=False, clocks=False, settings=None, extra_config="",
                  logs=None, binary=None):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-        self.name = f"jepsen-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
+        self.name = f"coterie-jepsen-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
         self.settings, self.extra_config, self.disks = dict(settings or {}), extra_config, disks
         self.clocks = faketime_library() if clocks else None
         self.binary = binary or program("coterie")
