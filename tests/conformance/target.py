@@ -7,6 +7,7 @@
                        makes a special broker read its files again
 """
 
+import getpass
 import os
 import shutil
 import signal
@@ -65,7 +66,7 @@ def free_port():
 class Mosquitto:
     PROGRAM = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     CONFIG = ["allow_anonymous true", "persistence false", "set_tcp_nodelay true", "max_queued_messages 0",
-              "max_inflight_messages 0", "log_dest none"]
+              "max_inflight_messages 0", "log_dest none", f"user {getpass.getuser()}"]
 
     def __init__(self, lines=()):
         self.directory = tempfile.mkdtemp(prefix="conformance-")

@@ -46,6 +46,7 @@ def test_sessions_beyond_the_limit_are_refused(world):
 @pytest.mark.parametrize("total", [2000, pytest.param(100000, marks=pytest.mark.slow)])
 def test_many_retained_messages_come_to_a_slow_reader_and_block_nobody(world, total):
     publisher = world.publisher()
+    publisher.timeout = 10 + total // 1000
     for start in range(0, total, 50):
         publisher.send(b"".join(encode_publish(world.topic(f"{start + n}"), f"{start + n}", 1, n + 1, retain=True,
                                                level=world.level) for n in range(50)))

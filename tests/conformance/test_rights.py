@@ -29,6 +29,7 @@ def connect(world):
 @pytest.fixture
 def change(world):
     """Replaces the rules; a PUBLISH of a 5.0 client shows when they hold. Puts the old ones back."""
+    world.special("rights")
     def write(text):
         mark = f"new-rules/{world.unique}/{next(_changes)}"
         world.target.rights.write(f"{text}topic write {mark}\n")
