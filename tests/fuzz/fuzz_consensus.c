@@ -9,7 +9,7 @@
  * hangs (it does, here), or that others contradict what is committed here: one who may write the log can do that, and no
  * node can tell who is right. */
 #include "cluster/consensus.h"
-#include "cluster/members.h"
+#include "cluster/replica.h"
 #include "cluster/wire_raft.h"
 #include "command.h"
 #include "input.h"
@@ -44,6 +44,7 @@ struct node {
     uint64_t term, commit;                 /* never fall */
     struct consensus_snapshot snapshot;
     struct buffer configuration;
+    struct wire_snapshot_offer offer;      /* the last one that was sent to it */
     uint64_t incoming_size;
     bool finishing, good, failed;
     uint64_t install;
@@ -188,22 +189,40 @@ static const struct consensus_calls calls = {
 
 /* ---- the node ---- */
 
-/* `member`: one of the first three; else the replacement of one, with an empty log. */
-static void node_start(struct node *node, bool member)
+enum beginning {
+    AS_MEMBER,          /* one of the first three */
+    AFTER_SNAPSHOT,     /* the same, with nothing but a snapshot */
+    AS_REPLACEMENT,     /* of one, with an empty log */
+};
+
+static void put_snapshot(struct node *node, const uint32_t *members)
+{
+    replica_bootstrap_configuration(members, 3, &node->configuration);
+    node->snapshot = (struct consensus_snapshot){20, 1, 1, buffer_bytes(&node->configuration)};
+    node->delivered = node->applied = node->commit = 20;
+    if (log_set_term(node->log, 1, 0) != STATUS_OK)
+        abort();
+}
+
+static void node_start(struct node *node, enum beginning beginning)
 {
     static const uint32_t members[] = {1, 2, 3};
     struct log_options options = {.disk = disk_sim_disk(node->disk), .directory = "log",
                                   .queue = disk_sim_queue(node->disk), .flushed = on_flushed, .context = node,
                                   .create = true, .segment_bytes = 4096};
-    struct consensus_settings settings = {.self = SELF, .bootstrap = member ? members : NULL, .bootstrap_count = 3,
-                                          .seed = 1, .log_bytes_max = 4096, .in_flight_entries = 1024};
+    struct consensus_settings settings = {.self = SELF, .bootstrap = beginning == AS_MEMBER ? members : NULL,
+                                          .bootstrap_count = 3, .seed = 1, .log_bytes_max = 4096,
+                                          .in_flight_entries = 1024};
     struct log_fault fault;
-    if (!member)
+    if (beginning == AS_REPLACEMENT)
         settings.life = (struct node_life){7, 77};
     if (log_open(&options, &node->log, &fault) != STATUS_OK)
         abort();
+    if (beginning == AFTER_SNAPSHOT)
+        put_snapshot(node, members);
     node->now_ms = 1000;
-    node->consensus = consensus_new(&settings, &calls, node, node->log, &node->snapshot, 0, 0, 0);
+    node->consensus = consensus_new(&settings, &calls, node, node->log, &node->snapshot, node->applied,
+                                    node->snapshot.term, 0);
     if (consensus_start(node->consensus, node->now_ms, WALL_MS) != STATUS_OK)
         abort();
     disk_sim_run_all(node->disk);
@@ -388,8 +407,8 @@ static void draw_raft(struct node *node, struct input *in, uint32_t peer, uint8_
     } else if (type == WIRE_SNAPSHOT_READY) {
         message.type = RAFT_INSTALL_SNAPSHOT;
         message.install_snapshot = (struct raft_install_snapshot){
-            .version = 1, .term = term, .last_index = index, .last_term = index_term,
-            .conf_index = draw_near(in, index)};
+            .version = 1, .term = term, .last_index = draw_near(in, node->offer.index),
+            .last_term = draw_near(in, node->offer.term), .conf_index = draw_near(in, node->offer.index)};
         configuration = draw_configuration(node, in);
     } else {
         message.timeout_now = (struct raft_timeout_now){
@@ -398,13 +417,23 @@ static void draw_raft(struct node *node, struct input *in, uint32_t peer, uint8_
     wire_raft_put(&node->body, &message, configuration);
 }
 
-static void draw_chunk(struct node *node, struct input *in, uint64_t index)
+static void draw_offer(struct node *node, struct input *in, uint64_t index)
 {
-    uint64_t offset = draw_near(in, node->incoming_size);
-    struct bytes data = input_bytes(in, 255);
-    if (data.size == 0)
-        data = bytes_text("x");
-    wire_snapshot_chunk_put(&node->body, &(struct wire_snapshot_chunk){index, offset, data});
+    node->offer = (struct wire_snapshot_offer){
+        .index = index, .term = draw_term_of(node, in, index), .size = draw_near(in, 1 + input_u8(in) % 64),
+        .configuration_index = draw_near(in, index), .configuration = draw_configuration(node, in)};
+    wire_snapshot_offer_put(&node->body, &node->offer);
+}
+
+/* Mostly the rest of what was offered. */
+static void draw_chunk(struct node *node, struct input *in)
+{
+    static const uint8_t content[512];
+    uint64_t offset = draw_near(in, node->incoming_size), index = draw_near(in, node->offer.index);
+    uint64_t size = draw_near(in, node->offer.size - node->incoming_size);
+    if (size == 0 || size > sizeof content)
+        size = 1;
+    wire_snapshot_chunk_put(&node->body, &(struct wire_snapshot_chunk){index, offset, bytes_of(content, size)});
 }
 
 static void draw_bulk(struct node *node, struct input *in, uint32_t peer, uint8_t type)
@@ -417,15 +446,12 @@ static void draw_bulk(struct node *node, struct input *in, uint32_t peer, uint8_
     else if (type == WIRE_HASH)
         wire_hash_put(&node->body, &(struct wire_hash){index, {input_u8(in), 0}});
     else if (type == WIRE_SNAPSHOT_OFFER)
-        wire_snapshot_offer_put(&node->body,
-                                &(struct wire_snapshot_offer){index, draw_term_of(node, in, index),
-                                                              draw_near(in, 1 + input_u8(in)), draw_near(in, index),
-                                                              draw_configuration(node, in)});
+        draw_offer(node, in, index);
     else if (type == WIRE_SNAPSHOT_CHUNK)
-        draw_chunk(node, in, index);
+        draw_chunk(node, in);
     else if (type == WIRE_SNAPSHOT_ACK)
-        wire_snapshot_ack_put(&node->body, &(struct wire_snapshot_ack){index, draw_near(in, input_u8(in)),
-                                                                       input_u8(in) % 4});
+        wire_snapshot_ack_put(&node->body, &(struct wire_snapshot_ack){draw_near(in, node->snapshot.index),
+                                                                       draw_near(in, input_u8(in)), input_u8(in) % 4});
     else
         buffer_put_bytes(&node->body, input_bytes(in, 255));
 }
@@ -566,10 +592,47 @@ static void finish_work(struct node *node, struct input *in)
     }
 }
 
+/* All of a transfer, each step as honest as the input has it. */
+static void send_snapshot(struct node *node, struct input *in, uint32_t peer)
+{
+    buffer_clear(&node->body);
+    draw_offer(node, in, log_last(node->log) + 1 + input_u8(in) % 4);
+    send_body(node, in, peer, WIRE_SNAPSHOT_OFFER);
+    buffer_clear(&node->body);
+    draw_chunk(node, in);
+    send_body(node, in, peer, WIRE_SNAPSHOT_CHUNK);
+    finish_work(node, in);
+    buffer_clear(&node->body);
+    draw_raft(node, in, peer, WIRE_SNAPSHOT_READY);
+    send_body(node, in, peer, WIRE_SNAPSHOT_READY);
+}
+
+/* A peer that lacks what the node believes it has: it will need a snapshot. */
+static void reject_last(struct node *node, struct input *in)
+{
+    struct raft_message answer = {.type = RAFT_APPEND_ENTRIES_RESULT};
+    struct bytes sent = buffer_bytes(&node->last_sent[LINK_RAFT]);
+    struct log_entry **entries;
+    struct raft_append_entries append;
+    uint32_t count;
+    if (sent.size == 0 || sent.data[0] != WIRE_APPEND ||
+        wire_append_get(bytes_of(sent.data + 1, sent.size - 1), &append, &entries, &count) != STATUS_OK)
+        return;
+    answer.append_entries_result = (struct raft_append_entries_result){
+        .version = 2, .term = append.term, .rejected = append.prev_log_index, .last_log_index = input_u8(in) % 4,
+        .features = 1, .capacity = 1};
+    buffer_clear(&node->body);
+    wire_raft_put(&node->body, &answer, bytes_of(NULL, 0));
+    send_body(node, in, node->last_peer[LINK_RAFT], WIRE_APPEND_RESULT);
+    for (uint32_t i = 0; i < count; i++)
+        log_entry_release(entries[i]);
+    free(entries);
+}
+
 static void step(struct node *node, struct input *in)
 {
     static const uint16_t pauses_ms[] = {1, 10, 60, 300, 700, 3000};
-    uint8_t kind = input_u8(in) % 24;
+    uint8_t kind = input_u8(in) % 26;
     uint32_t peer = SELF + 1 + input_u8(in) % (kind % 4 == 3 ? PEERS : 2);
     if (kind < 9)
         send_something(node, in, peer);
@@ -591,6 +654,10 @@ static void step(struct node *node, struct input *in)
         consensus_submit(node->consensus, draw_batch(node, in, SELF));
     else if (kind == 22)
         consensus_transfer(node->consensus, input_u8(in) % (PEER_MAX + 2));
+    else if (kind == 23)
+        send_snapshot(node, in, peer);
+    else if (kind == 24)
+        reject_last(node, in);
     else
         consensus_hash(node->consensus, node->applied + 1, (uint64_t[2]){input_u8(in), 0});
 }
@@ -601,7 +668,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input in = {data, size};
     struct node node = fresh;
     node.disk = disk_sim_new(&(struct disk_sim_options){.seed = 1});
-    node_start(&node, input_u8(&in) % 4 != 3);
+    uint8_t beginning = input_u8(&in) % 4;
+    node_start(&node, beginning == 3 ? AS_REPLACEMENT : beginning == 2 ? AFTER_SNAPSHOT : AS_MEMBER);
     for (uint32_t peer = SELF + 1; peer <= 3; peer++) {
         for (int kind = 0; kind < LINK_KINDS; kind++) {
             node.ends[peer][kind] = (struct peer_end){.up = true, .in = ++node.generations, .out = ++node.generations};
