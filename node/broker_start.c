@@ -70,6 +70,9 @@ static void start_core(struct broker *broker)
                 .in_flight_max = (uint16_t)config->limits.state.in_flight_max,
                 .keep_alive_max_s = (uint16_t)config->timeouts.keep_alive_max_s,
                 .connect_timeout_ms = config->timeouts.connect_ms,
+                .pending_max = config->limits.pending_max,
+                .pending_address_max = config->limits.pending_address_max,
+                .packet_rate_min = config->limits.packet_rate_min,
                 .output_bytes_max = config->limits.output_bytes_max < UINT32_MAX
                                         ? (uint32_t)config->limits.output_bytes_max
                                         : UINT32_MAX,

@@ -84,6 +84,9 @@ struct config {
         uint32_t packet_bytes_max;
         uint32_t connect_bytes_max;
         uint32_t connections_max;
+        uint32_t pending_max;            /* connections that are not let in yet */
+        uint32_t pending_address_max;    /* of them, from one address */
+        uint32_t packet_rate_min;        /* bytes per second */
         uint32_t receive_maximum;        /* QoS 1 and 2 publishes a client may have open towards us */
         uint64_t output_bytes_max;       /* per connection; beyond: QoS 0 is dropped, QoS 1 and 2 wait in the store */
         uint64_t hold_bytes_max;         /* per node: commands that wait for a leader */

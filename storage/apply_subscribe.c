@@ -1,6 +1,7 @@
 /* apply_subscribe.c — subscriptions, and the retained messages that they find. */
 #include "apply.h"
 
+#include "memberships.h"
 #include "scans.h"
 #include "security_private.h"
 #include "sessions.h"
@@ -61,7 +62,8 @@ static uint8_t subscribe_one(struct state *state, struct session *session, const
     struct entry *entry = &state->entry;
     struct filter *filter = filter_by_text(state, wanted->filter);
     bool exists = filter != NULL && subscription_find(session, filter->id) != NULL;
-    if (!exists && session->subscription_count >= subscriptions_max_of(state, session)) {
+    if ((!exists && session->subscription_count >= subscriptions_max_of(state, session)) ||
+        (filter != NULL && !membership_may_change(membership_find(session, filter->id)))) {
         state->counts.refused_quota++;
         return REASON_QUOTA_EXCEEDED;
     }

@@ -29,7 +29,7 @@ struct target {
     uint64_t connection;         /* the owner's, as given in COMMAND_CONNECT; always one of this node's */
     uint64_t order;              /* place in the session's order, and the source of its packet id; 0: QoS 0, not stored */
     const uint32_t *subscription_ids;
-    uint16_t subscription_id_count;
+    uint32_t subscription_id_count;
     uint8_t qos;                 /* to be sent with; 0 to 2 */
     bool retain;                 /* the RETAIN flag to send */
     bool admitted;               /* QoS 2 only: the state machine has given it a place in the window */

@@ -46,6 +46,8 @@ static uint64_t next_behind_cursor(struct state *state, const struct membership 
     uint64_t id = after > membership->cursor ? after : membership->cursor;
     for (uint32_t i = 0; i < membership->interval_count; i++) {
         const struct interval *interval = &membership->intervals[i];
+        if (interval->until <= id + 1)
+            continue; /* all of it is passed */
         if (id + 1 < interval->since)
             id = interval->since - 1;
         while ((id = broadcast_next(state, membership->filter, id)) < interval->until) {
@@ -165,6 +167,11 @@ static void end_interval(struct state *state, struct membership *membership)
         return;
     last->until = state->next_message_id;
     prune_intervals(state, membership);
+}
+
+bool membership_may_change(const struct membership *membership)
+{
+    return membership == NULL || membership->interval_count < INTERVALS_MAX;
 }
 
 void membership_open(struct state *state, struct session *session, struct filter *filter, uint8_t options,

@@ -13,6 +13,9 @@
 
 struct membership *membership_find(const struct session *session, uint64_t filter_id);   /* NULL: none */
 
+/* false: what it is owed falls into so many intervals that its options may not change again before some is acknowledged. */
+bool membership_may_change(const struct membership *membership);
+
 /* From the next message on, the session gets what the filter matches with these options. Ends a former interval. */
 void membership_open(struct state *state, struct session *session, struct filter *filter, uint8_t options,
                      uint32_t subscription_id);

@@ -352,7 +352,7 @@ static void add_target(struct state *state, struct publication *publication, con
                               .connection = session->owner.connection,
                               .qos = delivery.qos,
                               .retain = delivery.retain,
-                              .subscription_id_count = (uint16_t)delivery.subscription_id_count};
+                              .subscription_id_count = delivery.subscription_id_count};
     target->subscription_ids = copy_into(publication->effects, delivery.subscription_ids,
                                          delivery.subscription_id_count * sizeof(uint32_t));
     if (publication->message_id == 0)

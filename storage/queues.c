@@ -245,18 +245,30 @@ static void merge_membership(struct state *state, const struct membership *membe
     delivery->bytes = row.bytes;
 }
 
+/* The memberships whose next message behind `after` is the earliest, if that comes before `order`; their places are in
+ * state->read_places. */
+static uint64_t earliest(struct state *state, const struct session *session, uint64_t after, uint64_t order)
+{
+    state->read_places.count = 0;
+    state_look(state, session->membership_count);
+    for (uint32_t i = 0; i < session->membership_count; i++) {
+        uint64_t next = membership_next(state, session->memberships[i], after);
+        if (next == UINT64_MAX || next > order)
+            continue;
+        if (next < order)
+            state->read_places.count = 0;
+        order = next;
+        number_list_add(&state->read_places, i);
+    }
+    return order;
+}
+
 bool queues_next(struct state *state, struct session *session, uint64_t after, struct merged *merged)
 {
     *merged = (struct merged){0};
-    uint64_t order = UINT64_MAX;
     merged->own = own_next(state, session, after, &merged->delivery);
-    if (merged->own)
-        order = merged->delivery.order;
-    uint64_t own_order = order;
-    for (uint32_t i = 0; i < session->membership_count; i++) {
-        uint64_t next = membership_next(state, session->memberships[i], after);
-        order = next < order ? next : order;
-    }
+    uint64_t own_order = merged->own ? merged->delivery.order : UINT64_MAX;
+    uint64_t order = earliest(state, session, after, own_order);
     if (order == UINT64_MAX)
         return false;
     if (order != own_order) {
@@ -265,11 +277,8 @@ bool queues_next(struct state *state, struct session *session, uint64_t after, s
         state->read_ids.count = 0;
     }
     state->read_filters.count = 0;
-    for (uint32_t i = 0; i < session->membership_count; i++) {
-        const struct membership *membership = session->memberships[i];
-        if (membership_next(state, membership, order - 1) == order)
-            merge_membership(state, membership, merged);
-    }
+    for (uint32_t i = 0; i < state->read_places.count; i++)
+        merge_membership(state, session->memberships[state->read_places.items[i]], merged);
     merged->delivery.subscription_ids = state->read_ids.items;
     merged->delivery.subscription_id_count = state->read_ids.count;
     merged->filters = state->read_filters.items;

@@ -356,6 +356,7 @@ void state_close(struct state *state)
     free(state->ids.items);
     free(state->read_ids.items);
     free(state->read_filters.items);
+    free(state->read_places.items);
     free(state->hits.items);
     free(state->targets.items);
     free(state->choices.items);

@@ -39,6 +39,7 @@
 #define OWN_MEMBERS_MAX 8         /* a filter with more has a broadcast queue */
 #define STEP_ROWS_MAX 1000        /* long work: rows per batch */
 #define RETAINED_AT_ONCE_MAX 100  /* by a SUBSCRIBE; the rest is a scan */
+#define INTERVALS_MAX 100         /* of one membership: how often a subscription may change while it is owed messages */
 #define NOT_LISTED UINT32_MAX
 #define DIRTY_MAX 512             /* rows of one kind that wait to be written back, while an entry is applied */
 #define ROW_LOOKS 10              /* an operation on a row costs as much as so many looks at things in memory */
@@ -346,7 +347,7 @@ struct state {
     uint64_t publish_serial;
     struct buffer row, assembled, text, codes;
     struct u32_list ids, read_ids;
-    struct number_list read_filters;
+    struct number_list read_filters, read_places;
     struct session_list hits;
     struct target_list targets;
     struct choice_list choices;

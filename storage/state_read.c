@@ -38,7 +38,7 @@ static void fill_target(const struct session *session, const struct delivery *de
                               .order = delivery->order,
                               .qos = delivery->qos,
                               .retain = delivery->retain,
-                              .subscription_id_count = (uint16_t)delivery->subscription_id_count};
+                              .subscription_id_count = delivery->subscription_id_count};
     target->subscription_ids = copy_into(arena, delivery->subscription_ids,
                                          delivery->subscription_id_count * sizeof(uint32_t));
 }

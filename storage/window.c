@@ -43,10 +43,11 @@ void window_add(struct state *state, struct session *session, const struct deliv
 }
 
 /* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. */
-static bool may_wait(const struct session *session)
+static bool may_wait(struct state *state, const struct session *session)
 {
     if (session->own_qos2 > 0)
         return true;
+    state_look(state, session->membership_count);
     for (uint32_t i = 0; i < session->membership_count; i++) {
         if (session->memberships[i]->filter->last_qos2_id > session->admitted_upto)
             return true;
@@ -86,7 +87,7 @@ void window_admit(struct state *state, struct session *session)
     uint32_t looks = 0;
     bool admitted = false;
     struct merged merged;
-    while (!session->ended && has_room(state, session) && may_wait(session) &&
+    while (!session->ended && has_room(state, session) && may_wait(state, session) &&
            queues_next(state, session, session->admitted_upto, &merged)) {
         if (looks++ == ADMIT_LOOKS_MAX) {
             work_add(state, WORK_ADMIT_SESSION, session->id, 0);

@@ -405,6 +405,16 @@ static uint64_t keep_alive_deadline(const struct client *client)
     return client->packet_ms + (uint64_t)client->keep_alive_s * 1500;
 }
 
+/* A packet that has begun must go on: each byte of it buys time. */
+static uint64_t partial_deadline(const struct client *client)
+{
+    const struct core_limits *limits = &client->node->limits;
+
+    return client->partial_ms == 0 ? UINT64_MAX
+                                   : client->partial_ms + limits->connect_timeout_ms +
+                                         client->input.size * UINT64_C(1000) / limits->packet_rate_min;
+}
+
 static uint64_t hold_deadline(const struct client *client)
 {
     return client->commands_pending == 0 ? UINT64_MAX : client->waiting_ms + client->node->limits.hold_ms;
@@ -437,8 +447,8 @@ uint64_t client_deadline(const struct client *client)
     case CLIENT_CONNECTING:
     case CLIENT_ENDING: return hold_deadline(client);
     case CLIENT_CONNECTED:
-        return earlier(earlier(keep_alive_deadline(client), token_deadline(client)),
-                       earlier(hold_deadline(client), collision_deadline(client)));
+        return earlier(partial_deadline(client), earlier(earlier(keep_alive_deadline(client), token_deadline(client)),
+                       earlier(hold_deadline(client), collision_deadline(client))));
     case CLIENT_CLOSED: break;
     }
     return UINT64_MAX;
@@ -463,7 +473,8 @@ void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
     case CLIENT_CONNECTED: break;
     case CLIENT_CLOSED: return;
     }
-    if (client->phase == CLIENT_CONNECTED && keep_alive_deadline(client) <= now_ms) {
+    if (client->phase == CLIENT_CONNECTED &&
+        (keep_alive_deadline(client) <= now_ms || partial_deadline(client) <= now_ms)) {
         client->node->stats.keep_alive_timeouts++;
         client_end(client, CLIENT_END_KEEP_ALIVE, out);
     } else if (client->phase == CLIENT_CONNECTED && token_deadline(client) <= now_ms) {

@@ -93,6 +93,8 @@ struct client {
     uint64_t client_epoch;
     uint64_t opened_ms;
     uint64_t packet_ms;             /* when the last whole packet came */
+    uint64_t partial_ms;            /* when the packet began of which a part is in `input`; 0 = none is */
+    struct doorstep_place *place;   /* core's; NULL once it is let in, or has gone */
     uint64_t waiting_ms;            /* since when we owe the client progress on commands */
     uint64_t collision_ms;          /* since when a packet id is not free; 0 = it is */
     uint64_t until_ms;              /* when its token expires; 0 = it has none */

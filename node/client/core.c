@@ -8,6 +8,7 @@
 
 #include "acl_file.h"
 #include "auth.h"
+#include "doorstep.h"
 #include "failures.h"
 #include "login.h"
 #include "usages.h"
@@ -41,6 +42,9 @@ static void fill_limits(struct core_limits *limits)
     if (limits->in_flight_max == 0)
         limits->in_flight_max = 100;
     default_u32(&limits->connect_timeout_ms, 10000);
+    default_u32(&limits->pending_max, 20000);
+    default_u32(&limits->pending_address_max, 10000);
+    default_u32(&limits->packet_rate_min, 1024);
     default_u32(&limits->output_bytes_max, 1024 * 1024);
     default_u32(&limits->client_commands_max, 2000);
     if (limits->commands_bytes_max == 0)
@@ -124,9 +128,18 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->up.version = bytes_text(COTERIE_VERSION);
     proposer_start(core->proposer, &core->up);
     core_sys_start(core, now_ms);
+    core->doorstep = doorstep_new(core->node.limits.pending_max, core->node.limits.pending_address_max);
     core->rates = rates_new(core->node.capabilities.connect_rate_max, core->node.capabilities.connect_rate_address_max,
                             client_node_random(&core->node), now_ms);
     return core;
+}
+
+/* It has been let in, or is over: somebody else may wait in its place. */
+static void leave_doorstep(struct core *core, struct client *client)
+{
+    if (client->place != NULL)
+        doorstep_leave(core->doorstep, client->place);
+    client->place = NULL;
 }
 
 static void free_held(struct core *core)
@@ -147,6 +160,7 @@ void core_free(struct core *core)
     if (core == NULL)
         return;
     while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        leave_doorstep(core, client);
         timers_clear(&core->timers, &client->timer);
         client_free(client, &core->pool);
     }
@@ -179,6 +193,7 @@ void core_free(struct core *core)
     core_forget_administrations(core);
     free(core->logins.waiting);
     rates_free(core->rates);
+    doorstep_free(core->doorstep);
     proposer_free(core->proposer);
     free(core->client_address);
     free(core);
@@ -295,6 +310,7 @@ void core_forget_if_over(struct core *core, struct client *client)
 {
     if (client->socket_open || client->connect_pending)
         return;
+    leave_doorstep(core, client);
     timers_clear(&core->timers, &client->timer);
     core->node.stats.input_bytes -= client->input.size;
     core->node.stats.output_bytes -= client_output(client);
@@ -322,6 +338,8 @@ void core_carry_out(struct core *core, struct client *client)
 {
     struct actions *actions = &core->actions;
 
+    if (client->phase >= CLIENT_CONNECTED)
+        leave_doorstep(core, client);
     carry_out_commands(core, client);
     core->node.stats.packets_out += actions->packets_out;
     if (actions->subscribed_index != 0 && actions->close == CLOSE_NO)
@@ -360,13 +378,19 @@ void core_end(struct core *core, struct client *client, enum client_end why)
 uint64_t core_open(struct core *core, void *conn, const struct core_origin *origin, uint64_t now_ms)
 {
     uint64_t number = registry_take(&core->registry);
+    char address[CORE_ADDRESS_MAX];
     struct client *client;
 
     core->now_ms = now_ms;
     assert(number != 0); /* the driver has fewer file descriptors than we have slots */
     client = client_new(&core->node, number, conn, origin, now_ms);
     registry_set(&core->registry, number, client);
-    if (core->registry.count > core->node.limits.clients_max || core->node.stopping) {
+    client->place = doorstep_enter(core->doorstep, core_address(core, client, address));
+    if (client->place == NULL) {
+        client_count_limit(&core->node, LIMIT_PENDING);
+        core->node.stats.connects[CONNECT_REFUSED_QUOTA]++;
+        core_end(core, client, CLIENT_END_GONE);
+    } else if (core->registry.count > core->node.limits.clients_max || core->node.stopping) {
         core->node.stats.connects[CONNECT_REFUSED_QUOTA]++;
         core_end(core, client, CLIENT_END_QUOTA);
     } else {

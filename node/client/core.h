@@ -36,6 +36,9 @@ struct core_limits {
     uint16_t in_flight_max;          /* QoS 1 and 2 to one client unanswered at once, if its own is larger [100] */
     uint16_t keep_alive_max_s;       /* clients asking for more, or none, get this (Server Keep Alive) [0: no limit] */
     uint32_t connect_timeout_ms;     /* from the connection to a whole CONNECT [10,000] */
+    uint32_t pending_max;            /* connections whose CONNECT has not been granted [20,000] */
+    uint32_t pending_address_max;    /* of them, from one address [10,000] */
+    uint32_t packet_rate_min;        /* bytes per second of a packet that has begun, after the time of a CONNECT [1,024] */
     uint32_t output_bytes_max;       /* waiting for one socket: QoS 0 beyond it is dropped, QoS 1 and 2 wait [1 MiB] */
     uint32_t client_commands_max;    /* commands of one client on their way; then it is not read [2,000] */
     uint64_t commands_bytes_max;     /* commands of all clients on their way; then none is read [32 MiB] */
@@ -244,6 +247,7 @@ enum core_connect {            /* how CONNECTs ended */
 
 enum core_limit {              /* what a client ran into */
     LIMIT_CONNECTIONS,
+    LIMIT_PENDING,             /* connections that are not let in yet, in all or from one address: closed */
     LIMIT_CONNECT_RATE,        /* of all, or of one address: 0x9F */
     LIMIT_SESSIONS,            /* of the cluster: 0x97 */
     LIMIT_PACKET_BYTES,        /* 0x95 */

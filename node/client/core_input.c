@@ -151,6 +151,7 @@ void core_take_input(struct core *core, struct client *client, struct bytes fres
     }
     client->stalled = client->postponed = false;
     while (in.size > 0 && may_take(core, client) && take_packet(core, client, &in)) {
+        client->partial_ms = 0;
         core_carry_out(core, client);
         client = registry_find(&core->registry, number);
         if (client == NULL)
@@ -162,6 +163,10 @@ void core_take_input(struct core *core, struct client *client, struct bytes fres
         postpone(core, client);
     else if (in.size > 0 && client->phase == CLIENT_CONNECTED && !may_take(core, client))
         stall(core, client);
+    if (in.size == 0 || client->stalled || client->postponed)
+        client->partial_ms = 0; /* nothing has begun, or it is not the client that is slow */
+    else if (client->partial_ms == 0)
+        client->partial_ms = core->now_ms;
     keep_input(core, client, in);
     core_decide_reading(core, client);
     core_arm(core, client);

@@ -145,6 +145,7 @@ struct core {
     struct login_queue logins;
     struct administration *administrations;
     uint32_t administration_count, administration_tag;
+    struct doorstep *doorstep;           /* who is not let in yet */
     struct rates *rates;                 /* of CONNECTs; NULL = no limit */
     uint64_t limits_told_ms;             /* no line about limits before */
     uint64_t limits_told[LIMIT_COUNT];

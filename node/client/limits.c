@@ -10,6 +10,7 @@
 
 static const char *const names[LIMIT_COUNT] = {
     [LIMIT_CONNECTIONS] = "connections",
+    [LIMIT_PENDING] = "pending-connections",
     [LIMIT_CONNECT_RATE] = "connect-rate",
     [LIMIT_SESSIONS] = "sessions",
     [LIMIT_PACKET_BYTES] = "packet-bytes",

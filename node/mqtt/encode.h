@@ -60,7 +60,7 @@ struct mqtt_publish_options {
     uint32_t message_expiry_s;         /* what remains of it; UINT32_MAX = none */
     uint16_t topic_alias;              /* 0 = none */
     bool topic_by_alias;               /* the peer knows the alias: send an empty topic */
-    uint16_t subscription_id_count;
+    uint32_t subscription_id_count;
     const uint32_t *subscription_ids;  /* each 1 to 268,435,455 */
 };
 

@@ -1,6 +1,7 @@
 /* test_core_limits.c — each limit that a packet or a connection meets: at its edge, beyond it, counted and told. */
 #include "core_world.h"
 
+#include "node/client/doorstep.h"
 #include "node/client/rates.h"
 
 static struct core_capabilities offered;
@@ -192,6 +193,85 @@ static void limits_that_exist_elsewhere_are_counted_too(void **state)
         assert_non_null(core_limit_name((enum core_limit)i));
 }
 
+static void given_node_with(struct core_limits limits)
+{
+    struct core_options options = {.capabilities = &offered, .limits = limits};
+
+    cores = cores_new_with(1, &options);
+}
+
+static void so_many_connections_may_wait_to_be_let_in(void **state)
+{
+    struct device devices[4];
+
+    (void)state;
+    given_node_with((struct core_limits){.pending_max = 3});
+    for (int i = 0; i < 4; i++)
+        devices[i] = when_dials(cores, 1);
+    cores_settle(cores);
+    for (int i = 0; i < 3; i++)
+        then_open(devices[i]);
+    then_closed(devices[3]);
+    assert_int_equal(times(LIMIT_PENDING), 1);
+    when_sends(devices[0], "10 'MQTT' 04 02 0000 'id'"); /* one is let in, one gives up: there is room for two */
+    then_connack(devices[0], false, 0);
+    line_drop(devices[1].line);
+    for (int i = 0; i < 3; i++)
+        devices[i] = when_dials(cores, 1);
+    cores_settle(cores);
+    then_open(devices[0]);
+    then_open(devices[1]);
+    then_closed(devices[2]);
+    assert_int_equal(times(LIMIT_PENDING), 2);
+}
+
+/* The clients of one address do not take the places of others. */
+static void each_address_has_so_many_places(void **state)
+{
+    struct doorstep *doorstep = doorstep_new(4, 2);
+    struct doorstep_place *places[4];
+
+    (void)state;
+    places[0] = doorstep_enter(doorstep, bytes_text("10.0.0.1"));
+    places[1] = doorstep_enter(doorstep, bytes_text("10.0.0.1"));
+    assert_null(doorstep_enter(doorstep, bytes_text("10.0.0.1")));
+    places[2] = doorstep_enter(doorstep, bytes_text("10.0.0.2"));
+    doorstep_leave(doorstep, places[0]);
+    places[0] = doorstep_enter(doorstep, bytes_text("10.0.0.1"));
+    assert_ptr_equal(places[0], places[1]);
+    places[3] = doorstep_enter(doorstep, bytes_text("10.0.0.2"));
+    assert_null(doorstep_enter(doorstep, bytes_text("10.0.0.3")));
+    for (int i = 0; i < 4; i++)
+        doorstep_leave(doorstep, places[i]);
+    doorstep_free(doorstep);
+}
+
+/* Without keep-alive, a byte now and then is not enough: 10 s, and a second for each 100 bytes. */
+static void a_packet_that_has_begun_has_to_go_on(void **state)
+{
+    struct device slow, steady;
+    uint8_t bytes[100] = {0};
+
+    (void)state;
+    given_node_with((struct core_limits){.connect_timeout_ms = 10000, .packet_rate_min = 100});
+    slow = given_client(cores, 1, MQTT_LEVEL_5, "slow");
+    steady = given_client(cores, 1, MQTT_LEVEL_5, "steady");
+    line_send(slow.line, bytes_of((const uint8_t *)"\x30\xd0\x0f", 3)); /* a PUBLISH of 2,000 bytes */
+    line_send(steady.line, bytes_of((const uint8_t *)"\x30\xd0\x0f", 3));
+    for (int i = 0; i < 10; i++) {
+        cores_pass(cores, 900);
+        line_send(slow.line, bytes_of(bytes, 1));
+        line_send(steady.line, bytes_of(bytes, sizeof(bytes)));
+    }
+    then_open(slow);
+    cores_pass(cores, 1200);
+    then_ended(slow, 0x8d);
+    cores_pass(cores, 9000);
+    then_open(steady); /* 19.2 s; it has time for 20.03 */
+    cores_pass(cores, 1000);
+    then_ended(steady, 0x8d);
+}
+
 #define WITH_A_NODE(test) cmocka_unit_test_setup_teardown(test, defaults, free_node)
 
 int main(void)
@@ -203,6 +283,9 @@ int main(void)
         WITH_A_NODE(so_many_clients_may_connect_in_a_second),
         cmocka_unit_test(addresses_have_rates_of_their_own),
         cmocka_unit_test(any_number_of_addresses_fits_into_a_fixed_table),
+        WITH_A_NODE(so_many_connections_may_wait_to_be_let_in),
+        cmocka_unit_test(each_address_has_so_many_places),
+        WITH_A_NODE(a_packet_that_has_begun_has_to_go_on),
         WITH_A_NODE(limits_are_told_once_a_minute),
         WITH_A_NODE(limits_that_exist_elsewhere_are_counted_too),
     };

@@ -221,6 +221,27 @@ static void members_with_qos_0_are_not_in_the_queue(void **state)
     assert_int_equal(world_effect(w, 1, EFFECT_MESSAGE, 0)->message.count, MEMBERS);
 }
 
+/* Each change closes an interval, of which there may not be ever more. */
+static void a_subscription_may_not_change_for_ever_while_it_is_owed_messages(void **state)
+{
+    struct world *w = *state;
+    uint8_t code = 1;
+    uint32_t changes = 0;
+    given_members(w, 1);
+    for (uint32_t id = 1; id <= 150 && code < 0x80; id++) {
+        world_publish(w, "bob", "all", "m", QOS_1);
+        code = world_subscribe_id(w, "m0", "all", 1, id);
+        changes += code < 0x80;
+    }
+    assert_int_equal(code, 0x97);
+    assert_int_equal(changes, 99); /* with the first one there are 100 intervals */
+    world_drain(w, "m0");
+    assert_int_equal(world_subscribe_id(w, "m0", "all", 1, 1000), 1);
+    for (unsigned i = 0; i < MEMBERS; i++)
+        world_drain(w, member(i));
+    assert_int_equal(world_counts(w).messages, 0);
+}
+
 #define SPEC(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -238,6 +259,7 @@ int main(void)
         SPEC(no_local_is_not_owed_to_the_publisher),
         SPEC(qos_2_is_admitted_to_every_member_whose_window_has_room),
         SPEC(an_ended_session_gives_up_its_share),
+        SPEC(a_subscription_may_not_change_for_ever_while_it_is_owed_messages),
         SPEC(members_with_qos_0_are_not_in_the_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
