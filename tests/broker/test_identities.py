@@ -1,0 +1,197 @@
+"""Who may connect: users in the replicated state, files, tokens; and whose a session is."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from cluster import wait_until
+from identities import PENCIL, Guarded
+from mqtt import Client
+
+BAD_PASSWORD, NOT_AUTHORIZED, BANNED, QUOTA = 0x86, 0x87, 0x8A, 0x97
+SECRET = bytes(range(32))
+
+
+def part(value):
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def token(user, seconds, key=SECRET, algorithm="HS256"):
+    signed = f"{part({'alg': algorithm})}.{part({'sub': user, 'exp': int(time.time()) + seconds})}"
+    return f"{signed}.{part(hmac.new(key, signed.encode(), hashlib.sha256).digest())}"
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    keys = f"/tmp/coterie-test-{os.getpid()}-keys.json"
+    with open(keys, "w", encoding="utf-8") as file:
+        json.dump({"kty": "oct", "k": part(SECRET)}, file)
+    made = Guarded(COTERIE_AUTHENTICATION_TOKEN_KEYS=keys, COTERIE_AUTHENTICATION_TOKEN_LEEWAY_S="0",
+                   COTERIE_AUTHORIZATION_ACL_FILE="")
+    yield made
+    made.down()
+    os.unlink(keys)
+
+
+@pytest.fixture
+def connect(unique):
+    made = []
+
+    def make(port, user=None, password="pencil", name="client", **options):
+        made.append(Client(f"{unique}-{name}"))
+        if user is not None:
+            options.update(username=user, password=password)
+        made[-1].connack = made[-1].open(port, **options)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_user_made_at_one_node_is_known_at_all(guarded, connect, unique):
+    guarded.ctl("user", "add", unique, node=2, text="first\n")
+    guarded.caught_up()
+    for port in guarded.ports.values():
+        connect(port, unique, "first")
+        connect(port, unique, "other", expect=BAD_PASSWORD)
+    guarded.ctl("user", "passwd", unique, node=3, text="second\n")
+    guarded.caught_up()
+    connect(guarded.ports[1], unique, "first", expect=BAD_PASSWORD)
+    connect(guarded.ports[1], unique, "second")
+    assert "first" not in guarded.http(1, "/users")[1] + guarded.http(1, "/audit")[1]
+    assert unique in guarded.ctl("user", "list") and f"user passwd {unique}" in guarded.ctl("audit")
+
+
+def test_who_is_disabled_goes_at_once_wherever_it_is(guarded, connect, unique):
+    guarded.ctl("user", "add", unique, text="word\n")
+    guarded.caught_up()
+    here = [connect(port, unique, "word", name=str(port)) for port in guarded.ports.values()]
+    guarded.ctl("user", "disable", unique, node=2)
+    for client in here:
+        assert client.expect_closed().reason == NOT_AUTHORIZED
+    connect(guarded.ports[3], unique, "word", expect=NOT_AUTHORIZED)
+    guarded.ctl("user", "enable", unique)
+    guarded.caught_up()
+    again = connect(guarded.ports[3], unique, "word")
+    guarded.ctl("user", "remove", unique)
+    assert again.expect_closed().reason == NOT_AUTHORIZED
+    connect(guarded.ports[3], unique, "word", expect=BAD_PASSWORD)
+
+
+def test_users_of_the_state_outlive_the_nodes(guarded, connect, unique):
+    guarded.ctl("user", "add", unique, text="word\n")
+    guarded.caught_up()
+    for number in guarded.ports:
+        guarded.kill(number)
+    for number in guarded.ports:
+        guarded.start(number)
+    guarded.wait_ready()
+    connect(guarded.ports[2], unique, "word")
+
+
+def test_a_password_file_of_mosquitto(guarded, connect):
+    connect(guarded.ports[1], "bob")
+    connect(guarded.ports[1], "bob", "Pencil", expect=BAD_PASSWORD)
+
+
+def test_a_token_is_as_good_as_its_key_and_its_time(guarded, connect, unique):
+    connect(guarded.ports[1], "whoever", token(unique, 60))
+    connect(guarded.ports[1], "whoever", token(unique, -5), expect=BAD_PASSWORD)
+    connect(guarded.ports[1], "whoever", token(unique, 60, key=b"another key of some thirty bytes"), expect=BAD_PASSWORD)
+    connect(guarded.ports[1], "whoever", token(unique, 60, algorithm="none"), expect=BAD_PASSWORD)
+    short = connect(guarded.ports[2], "whoever", token(unique, 2), name="short")
+    assert short.expect_closed(timeout=10).reason == 0xA0
+
+
+def test_a_session_belongs_to_who_made_it_at_every_node(guarded, connect, unique):
+    for user in ("ann", "eve"):
+        guarded.ctl("user", "add", f"{unique}{user}", text="word\n")
+    guarded.caught_up()
+    owner = connect(guarded.ports[1], f"{unique}ann", "word", clean=False)
+    assert owner.subscribe(("a", 1)) == [1]
+    for port in guarded.ports.values():
+        connect(port, f"{unique}eve", "word", expect=NOT_AUTHORIZED)
+        connect(port, expect=NOT_AUTHORIZED)     # anonymous
+    owner.ping()
+    owner.disconnect()
+    connect(guarded.ports[3], f"{unique}eve", "word", clean=False, expect=NOT_AUTHORIZED)
+    back = connect(guarded.ports[2], f"{unique}ann", "word", clean=False)
+    assert back.connack.session_present
+
+
+def test_a_ban_ends(guarded, connect, unique):
+    client = connect(guarded.ports[1], name="banned")
+    guarded.ctl("ban", "add", "client", client.client_id, "--for", "2", "--reason", "test", node=3)
+    assert client.expect_closed().reason == NOT_AUTHORIZED
+    assert Client(client.client_id).open(guarded.ports[2], expect=BANNED)
+    assert client.client_id in guarded.ctl("ban", "list")
+    wait_until("the end of a ban", lambda: Client(client.client_id).open(guarded.ports[2], expect=None).reason == 0)
+
+
+def test_an_address_may_be_banned_with_its_network(guarded, connect):
+    guarded.ctl("ban", "add", "address", "127.0.0.0/8", "--for", "60")
+    guarded.caught_up()
+    connect(guarded.ports[1], expect=BANNED)
+    guarded.ctl("ban", "remove", "address", "127.0.0.0/8")
+    guarded.caught_up()
+    connect(guarded.ports[1])
+
+
+def test_names_are_shown_without_what_a_terminal_would_obey(guarded):
+    refused = guarded.ctl("user", "add", "a\x1b[2Jb\nc", text="word\n", check=False)
+    assert "control characters" in refused
+
+
+def test_guessing_is_slow_and_unknown_names_cost_the_same(guarded, connect, unique):
+    guarded.ctl("user", "add", unique, text="word\n")
+    guarded.caught_up()
+    for number in range(4):
+        connect(guarded.ports[1], unique, f"guess {number}", expect=BAD_PASSWORD)
+    began = time.monotonic()
+    connect(guarded.ports[1], unique, "word")
+    assert time.monotonic() - began > 0.2
+    assert 'coterie_logins_slowed_total 0\n' not in guarded.http(1, "/metrics")[1]
+
+
+# -- starting --------------------------------------------------------------------------------------------------
+
+
+def started(tmp_path, environment):
+    """What a node says that must not start."""
+    program = os.environ["COTERIE_BIN"]
+    done = subprocess.run([program], env={"PATH": os.environ["PATH"], "COTERIE_NODE_DATA_DIR": str(tmp_path / "data"),
+                                          "COTERIE_LISTENERS": "tcp:127.0.0.1:0", "COTERIE_ADMIN_PORT": "0", **environment},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+    assert done.returncode != 0
+    return done.stdout
+
+
+@pytest.mark.parametrize("option, lines, place", [
+    ("COTERIE_AUTHENTICATION_PASSWORD_FILE", f"ann:{PENCIL}\nbob:pencil\n", ":2: "),
+    ("COTERIE_AUTHENTICATION_PASSWORD_FILE", "ann\n", ":1: "),
+    ("COTERIE_AUTHORIZATION_ACL_FILE", "user ann\ntopic read a\nallow everything\n", ":3: "),
+    ("COTERIE_AUTHENTICATION_TOKEN_KEYS", '{"keys": []}', ": expected"),
+])
+def test_a_file_that_is_wrong_stops_the_start_with_its_line(tmp_path, option, lines, place):
+    path = tmp_path / "file"
+    path.write_text(lines)
+    path.chmod(0o600)
+    said = started(tmp_path, {option: str(path)})
+    assert f"{path}{place}" in said, said
+    assert "pencil" not in said
+
+
+def test_a_file_that_is_missing_or_open_to_all_stops_the_start(tmp_path):
+    assert "No such file" in started(tmp_path, {"COTERIE_AUTHENTICATION_PASSWORD_FILE": str(tmp_path / "none")})
+    path = tmp_path / "file"
+    path.write_text(f"ann:{PENCIL}\n")
+    path.chmod(0o644)
+    assert "everybody" in started(tmp_path, {"COTERIE_AUTHENTICATION_PASSWORD_FILE": str(path)})
