@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buggify.h"
 #include "base/memory.h"
 #include "pacer.h"
 #include "trust.h"
@@ -942,7 +943,8 @@ static void push_commit(struct replica *replica, uint32_t peer)
         return;
     replica->pushes++;
     remember_told(replica, peer, target);
-    replica->calls.push(replica->context, &message);
+    if (!buggify(BUGGIFY_PUSH_IS_LOST))
+        replica->calls.push(replica->context, &message);
 }
 
 void replica_flush(struct replica *replica)
@@ -989,6 +991,8 @@ void replica_snapshot_taken(struct replica *replica, const struct replica_snapsh
         return;
     if (keep_from + spare > snapshot->index + 1)
         keep_from = snapshot->index + 1 > spare ? snapshot->index + 1 - spare : 1;
+    if (keep_from > replica->raft.last_stored + 1)
+        keep_from = replica->raft.last_stored + 1; /* S8: of what our disk has yet to store it asks the terms */
     event.snapshot.trailing = (unsigned)(snapshot->index + 1 - keep_from);
     step(replica, &event, NULL, 0);
 

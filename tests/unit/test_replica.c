@@ -563,6 +563,31 @@ static void s8_a_flush_of_truncated_entries_is_not_believed(void **state)
     assert_int_equal(answer->append_entries_result.last_log_index, 2);
 }
 
+/* Its disk hangs, the others commit, and it applies and takes a snapshot: the library trims its trail behind that. */
+static void s8_terms_of_what_the_disk_has_yet_to_store_are_kept(void **state)
+{
+    struct world *w = *state;
+    struct buffer members = {0};
+    given_replica(w, 2, 0);
+    disk_sim_hang(w->disk, true);
+    for (uint64_t last = 3; last < 3003; last += 300) {
+        struct log_entry *entries[300];
+        for (int i = 0; i < 300; i++)
+            entries[i] = log_entry_new(1, LOG_COMMAND, "x", 1);
+        receive_entries(w, append_of(1, last, 1, last + 300), entries, 300);
+    }
+    assert_int_equal(replica_commit(w->replica), 3003);
+    configuration_of(3, &members);
+    struct replica_snapshot snapshot = {.index = 3003, .term = 1, .configuration_index = 1,
+                                        .configuration = buffer_bytes(&members)};
+    replica_snapshot_taken(w->replica, &snapshot, 3004);
+    disk_sim_hang(w->disk, false);
+    when_flushed(w);
+    assert_int_equal(log_durable(w->log), 3003);
+    assert_int_equal(w->fatals, 0);
+    buffer_release(&members);
+}
+
 static void s8_nothing_is_committed_while_a_snapshot_is_being_installed(void **state)
 {
     struct world *w = *state;
@@ -1158,6 +1183,7 @@ int main(void)
         TEST(s5_a_membership_change_waits_for_an_entry_of_our_term),
         TEST(s6_no_snapshot_leaves_before_its_file_has),
         TEST(s8_a_flush_of_truncated_entries_is_not_believed),
+        TEST(s8_terms_of_what_the_disk_has_yet_to_store_are_kept),
         TEST(s8_nothing_is_committed_while_a_snapshot_is_being_installed),
         TEST(s9_commits_are_pushed),
         TEST(s9_a_pushed_commit_is_taken_without_an_answer),
