@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
+#include "base/buggify.h"
 #include "base/memory.h"
 #include "command.h"
 #include "consensus_private.h"
@@ -335,6 +337,8 @@ static void take_over_clock(struct consensus *consensus)
 
 static uint64_t next_stamp(struct consensus *consensus)
 {
+    if (bug(BUG_V14_WALL_CLOCK_STAMPS))
+        return consensus->stamp_floor = consensus->wall > consensus->stamp_floor ? consensus->wall : consensus->stamp_floor;
     consensus->stamp_floor = reckon(consensus);
     return consensus->stamp_floor;
 }
@@ -402,7 +406,7 @@ static void receive_forward(struct consensus *consensus, uint32_t peer, struct b
         consensus_break(consensus, peer, LINK_BULK, "forwards something that is not a batch of its own");
         return;
     }
-    if (replica_role(consensus->replica) != RAFT_LEADER)
+    if (replica_role(consensus->replica) != RAFT_LEADER || buggify(BUGGIFY_FORWARD_IS_LOST))
         consensus->counts.batches_dropped++; /* it will hear who leads, and send again */
     else
         append_batch(consensus, batch);
@@ -604,6 +608,8 @@ static bool frame_is_next(struct consensus *consensus, uint32_t peer, enum link_
                           const struct wire_frame *frame)
 {
     struct peer_link *link = &consensus->peers[peer].links[kind];
+    if (bug(BUG_V29_OLD_CONNECTIONS))
+        return true;
     if (!link->up || link->broken || frame->generation != link->in || frame->sequence <= link->received) {
         consensus->counts.frames_dropped++;
         return false;
@@ -792,9 +798,10 @@ static uint64_t silent_nodes(const struct consensus *consensus)
         bool missed = consensus->peers[node].known || (members & NODE_BIT(node)) != 0;
         if (!missed || node == consensus->settings.self)
             continue;
-        if (since < consensus->silence_from_ms)
+        if (since < consensus->silence_from_ms && !bug(BUG_V24_DOWN_AT_ONCE))
             since = consensus->silence_from_ms;
-        if (consensus->now - since >= consensus->settings.node_timeout_ms)
+        if (consensus->now - since >= (bug(BUG_V24_DOWN_AT_ONCE) ? 4 * consensus->settings.heartbeat_ms
+                                                                  : consensus->settings.node_timeout_ms))
             silent |= NODE_BIT(node);
     }
     return silent;
@@ -1043,8 +1050,9 @@ struct bytes consensus_configuration(const struct consensus *consensus, uint64_t
 
 bool consensus_wants_snapshot(const struct consensus *consensus)
 {
-    return consensus->bytes_since_snapshot > consensus->settings.log_bytes_max / 4 &&
-           !replica_installing(consensus->replica);
+    bool due = consensus->bytes_since_snapshot > consensus->settings.log_bytes_max / 4 ||
+               (consensus->bytes_since_snapshot > 0 && buggify(BUGGIFY_SNAPSHOT_IS_DUE));
+    return due && !replica_installing(consensus->replica);
 }
 
 void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot)
@@ -1058,6 +1066,8 @@ void consensus_snapshot_taken(struct consensus *consensus, const struct consensu
     /* Trimmed by bytes, only below the older of two verified snapshots, and not below one that a peer is getting. */
     log_counts(consensus->log, &counts);
     uint64_t keep_from = counts.disk_bytes > consensus->settings.log_bytes_max ? consensus->older.index + 1 : 1;
+    if (bug(BUG_V18_TRIMMED_TO_APPLIED))
+        keep_from = consensus->applied;
     if (transfer_keep_from(consensus) < keep_from)
         keep_from = transfer_keep_from(consensus);
     struct replica_snapshot taken = {snapshot->index, snapshot->term, snapshot->configuration_index,

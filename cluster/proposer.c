@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
+#include "base/buggify.h"
 #include "base/memory.h"
 
 #define IN_FLIGHT_MAX 4
@@ -132,13 +134,13 @@ void proposer_add(struct proposer *proposer, const struct command *command, uint
 {
     struct batch *open =
         proposer->count > proposer->in_flight ? &proposer->batches[proposer->count - 1] : new_batch(proposer);
-    if (open->count == BATCH_COMMANDS_MAX)
+    if ((open->count == BATCH_COMMANDS_MAX && !bug(BUG_V30_BATCH_UNBOUNDED)) || (open->count > 0 && buggify(BUGGIFY_BATCH_ENDS)))
         open = new_batch(proposer);
     size_t before = open->bytes.size;
     command_encode(command, &open->bytes);
     size_t size = open->bytes.size - before;
 
-    if (open->count > 0 && open->bytes.size > proposer->settings.batch_bytes_max) {
+    if (open->count > 0 && open->bytes.size > proposer->settings.batch_bytes_max && !bug(BUG_V30_BATCH_UNBOUNDED)) {
         struct batch *next = new_batch(proposer); /* moves the array */
         open = &proposer->batches[proposer->count - 2];
         buffer_put(&next->bytes, open->bytes.data + before, size);
@@ -189,6 +191,8 @@ void proposer_route(struct proposer *proposer, uint32_t leader, uint64_t term, u
     proposer->connection = connection;
     proposer->doublings = 0;
     send_all_again(proposer);
+    if (bug(BUG_V05_RETRY_AS_NEW))
+        proposer->in_flight = 0;
 }
 
 /* Gives the next waiting batch its place in this life. */
@@ -262,9 +266,20 @@ static bool is_our_start(const struct proposer *proposer, struct bytes entry)
     return bytes_equal(commands, own);
 }
 
+/* For a bug (V08): of the nonce in NODE_UP. */
+static uint64_t drawn_epoch(const struct proposer *proposer)
+{
+    struct batch_header header;
+    struct bytes commands;
+    struct command up;
+    batch_decode(buffer_bytes(&proposer->up.bytes), &header, &commands);
+    struct reader in = reader_of(commands);
+    return command_decode(&in, &up) == STATUS_OK ? 1 + up.node_up.boot_nonce[0] % 4 : 0;
+}
+
 static enum proposer_event started(struct proposer *proposer, uint64_t index)
 {
-    proposer->epoch = POSITION(index, 0);
+    proposer->epoch = bug(BUG_V08_RANDOM_NODE_EPOCH) ? drawn_epoch(proposer) : POSITION(index, 0);
     proposer->doublings = 0;
     batch_release(&proposer->up);
     return PROPOSER_STARTED;
@@ -283,6 +298,20 @@ static void finish_first(struct proposer *proposer)
     proposer->pending_commands -= proposer->done.count;
     proposer->progress_ms = proposer->now;
     proposer->doublings = 0;
+}
+
+/* For a bug (V06): the one with this number becomes the oldest. */
+static void put_first(struct proposer *proposer, uint64_t number)
+{
+    for (size_t i = 1; i < proposer->in_flight; i++) {
+        struct batch batch = proposer->batches[i];
+        if (batch.number != number)
+            continue;
+        memmove(proposer->batches + 1, proposer->batches, i * sizeof batch);
+        proposer->batches[0] = batch;
+        if (proposer->handed_out <= i)
+            proposer->handed_out++;
+    }
 }
 
 /* The state machine wants `expected` next: what was sent before it got there has been lost. */
@@ -312,6 +341,11 @@ enum proposer_event proposer_applied(struct proposer *proposer, uint64_t index, 
 
     switch (effect->batch.verdict) {
     case BATCH_APPLIED:
+        if (bug(BUG_V06_GAPS_ACCEPTED))
+            put_first(proposer, effect->batch.number);
+        if (bug(BUG_V05_RETRY_AS_NEW) &&
+            (proposer->in_flight == 0 || proposer->batches[0].number != effect->batch.number))
+            return PROPOSER_OTHER;
         /* We have not had the answer to what came before: it went into a state that we were given as a whole. */
         if (proposer->in_flight == 0 || proposer->batches[0].number != effect->batch.number)
             return PROPOSER_FENCED;

@@ -13,6 +13,7 @@
 #include "login.h"
 #include "usages.h"
 
+#include "base/buggify.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -541,7 +542,7 @@ static void commit_store(struct core *core)
     uint64_t work = state_worked(core->state) - core->committed_work;
     const struct core_limits *limits = &core->node.limits;
     bool much = core->uncommitted_commands >= limits->commit_commands ||
-                work >= (uint64_t)limits->commit_commands * COMMAND_LOOKS;
+                work >= (uint64_t)limits->commit_commands * COMMAND_LOOKS || buggify(BUGGIFY_STORE_COMMITS);
 
     if (core->uncommitted_ms == UINT64_MAX || state_applying(core->state) ||
         (!much && core->uncommitted_ms + limits->commit_ms > core->now_ms))

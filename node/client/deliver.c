@@ -13,6 +13,7 @@
  * can fail back into apply. */
 #include "core_private.h"
 
+#include "base/buggify.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -284,6 +285,11 @@ static void deliver_stored(struct core *core, struct client *client, struct form
             client->behind = true; /* in its turn */
         else
             skip(core, client, target, DROP_NOT_PERMITTED);
+        return;
+    }
+    if (buggify(BUGGIFY_FALLS_BEHIND)) {
+        client->behind = true;
+        core_want_work(core, client);
         return;
     }
     if (!waiting && has_room(core, client, target->order, target->qos)) {

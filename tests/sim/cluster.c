@@ -18,6 +18,7 @@
 
 #include <xxhash.h>
 
+#include "base/buggify.h"
 #include "base/memory.h"
 #include "sim.h"
 
@@ -68,6 +69,31 @@ static void make_directory(struct sim *sim)
     }
 }
 
+/* Some of the points, drawn for the run, are taken with the chance that the run has drawn. */
+#ifdef COTERIE_BUGGIFY
+static struct sim *buggified;
+
+static bool is_taken(enum buggify_point point)
+{
+    struct random *random = &buggified->buggify_random;
+    return !buggified->calm && ((buggified->buggify_points >> point) & 1) != 0 &&
+           random_chance(random, buggified->config.buggify_permille);
+}
+
+static void draw_buggify(struct sim *sim)
+{
+    sim->buggify_random = random_stream(sim->seed, 5);
+    sim->buggify_points = random_next(&sim->buggify_random);
+    buggified = sim;
+    buggify_hook = sim->config.buggify_permille > 0 ? is_taken : NULL;
+}
+#else
+static void draw_buggify(struct sim *sim)
+{
+    (void)sim;
+}
+#endif
+
 struct sim *sim_new(uint64_t seed, const struct sim_config *config, struct coverage *coverage, bool verbose)
 {
     struct sim *sim = memory_zeroed(1, sizeof *sim);
@@ -80,6 +106,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *config, struct cover
     sim->network_random = random_stream(seed, 2);
     sim->disk_random = random_stream(seed, 3);
     sim->workload_random = random_stream(seed, 4);
+    draw_buggify(sim);
     sim->history = history_new((uint32_t)config->clients, SIM_GROUPS);
     if (config->queue_messages_max > 0)
         history_queues_are_limited(sim->history);

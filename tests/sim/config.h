@@ -78,7 +78,7 @@ struct sim_config {
     uint64_t expiry_permille;        /* of messages expire after 1 to 5 s */
     uint64_t roam_permille;          /* of reconnects leave the old connection open: a take-over, and two with one id */
     uint64_t registers;              /* retained topics that are written and read */
-    uint64_t buggify_permille;       /* how often a rare branch of the product is taken on purpose, if it is built in */
+    uint64_t buggify_permille;       /* how often a branch of buggify.h is taken, if they are built in */
 };
 
 void config_draw(struct sim_config *config, uint64_t seed);

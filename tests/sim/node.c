@@ -84,6 +84,8 @@ struct sim_node {
     struct core *core;
     struct item *inbox, **inbox_end;
     struct committed *committed, **committed_end;
+    struct log_entry *applying;  /* core may need it for several turns */
+    uint64_t hashed;             /* index at which the state hash was compared last */
     struct client_conn **conns;
     size_t conn_count, conn_capacity;
     struct snapshot *reading[SNAPSHOTS_OPEN];
@@ -574,29 +576,36 @@ static void handle(struct sim_node *node, struct item *item)
     }
 }
 
+/* Between two entries. */
+static void compare_state(struct sim_node *node)
+{
+    uint64_t index = state_applied(node->state), hash[2];
+    if (index == node->hashed || index % HASH_EVERY != 0 || !core_takes_entries(node->core))
+        return;
+    node->hashed = index;
+    state_hash(node->state, hash);
+    show_rows(node, index);
+    ledger_hash(node->sim, node->id, index, hash);
+}
+
 static void apply_committed(struct sim_node *node)
 {
-    while (node->committed != NULL && node->sim->violation == NULL) {
+    compare_state(node);
+    while (node->committed != NULL && node->sim->violation == NULL && core_takes_entries(node->core)) {
         struct committed *committed = node->committed;
         node->committed = committed->next;
         if (node->committed == NULL)
             node->committed_end = &node->committed;
-        uint64_t index = committed->index;
-        if (index == state_applied(node->state) + 1) {
-            core_committed(node->core, index, committed->entry->term, consensus_entry_batch(committed->entry),
-                           now_ms(node));
-            if (index % HASH_EVERY == 0) {
-                uint64_t hash[2];
-                state_hash(node->state, hash);
-                show_rows(node, index);
-                ledger_hash(node->sim, node->id, index, hash);
-            }
-        } else if (index > state_applied(node->state)) {
-            sim_violation(node->sim, "node %u is to apply %llu after %llu", node->id, (unsigned long long)index,
-                          (unsigned long long)state_applied(node->state));
-        }
-        log_entry_release(committed->entry);
+        uint64_t index = committed->index, applied = state_applied(node->state);
+        log_entry_release(node->applying);
+        node->applying = committed->entry;
         free(committed);
+        if (index == applied + 1)
+            core_take_entry(node->core, index, node->applying->term, consensus_entry_batch(node->applying), now_ms(node));
+        else if (index > applied)
+            sim_violation(node->sim, "node %u is to apply %llu after %llu", node->id, (unsigned long long)index,
+                          (unsigned long long)applied);
+        compare_state(node);
     }
 }
 
@@ -647,7 +656,7 @@ static void turn(struct sim_node *node)
     core_turn(node->core, now_ms(node));
     consensus_flush(node->consensus);
     forget_closed_conns(node);
-    if (!node->taking_snapshot && !node->dead && consensus_wants_snapshot(node->consensus))
+    if (!node->taking_snapshot && !node->dead && !core_applying(node->core) && consensus_wants_snapshot(node->consensus))
         take_snapshot(node);
 }
 
@@ -894,6 +903,8 @@ static void free_parts(struct sim_node *node)
         free(committed);
     }
     node->committed_end = &node->committed;
+    log_entry_release(node->applying);
+    node->applying = NULL;
     for (size_t i = 0; i < node->conn_count; i++)
         node->conns[i]->closed = true;
     if (node->core != NULL)
@@ -1081,7 +1092,7 @@ unsigned node_phases(const struct sim_node *node)
 
 bool node_quiet(const struct sim_node *node)
 {
-    return node->running && node->committed == NULL && !state_work_pending(node->state);
+    return node->running && node->committed == NULL && core_takes_entries(node->core) && !state_work_pending(node->state);
 }
 
 const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended)

@@ -43,6 +43,8 @@ struct sim {
     struct sim_config config;
     struct schedule *schedule;
     struct random schedule_random, network_random, disk_random, workload_random;
+    struct random buggify_random;
+    uint64_t buggify_points;     /* a bit for each point of buggify.h that is taken in this run */
     struct sim_network *network;
     struct sim_node *node[SIM_NODES_MAX + 1];   /* 1 to config.nodes */
     struct sim_client **client;
