@@ -82,7 +82,7 @@ def expectation(model, session, connection):
         certain = connection.goodbye_end is not None and connection.goodbye_end["type"] == "ok" and not hidden
         taken_over = following is not None and following.invoked < ended
         return ({0} if certain and not taken_over else {0, 1}), heard, "disconnected in order"
-    begin = heard if hidden else min(ended, following.invoked if following else ended)
+    begin = min(heard if hidden else ended, following.invoked if following else NEVER, goodbye["time"] if goodbye else NEVER)
     return _after_bad_end(model, connection, following, begin, ended)
 
 

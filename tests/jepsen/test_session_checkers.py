@@ -186,6 +186,14 @@ def test_a_disconnect_with_will_publishes_it():
     assert will_rules(published(story)) == []
 
 
+def test_a_will_that_was_asked_for_may_come_before_the_connection_is_closed():
+    story = with_will()
+    asked = story.disconnect("c", reason=4, answer="later")
+    published(story).wait(0.2)
+    story.finish(asked, "ok", {"how": "closed by the node"})
+    assert will_rules(story) == []
+
+
 def test_a_will_while_the_connection_is_open_is_wrong():
     assert will_rules(with_will()) == []
     assert will_rules(published(with_will())) == ["count"]
