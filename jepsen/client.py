@@ -300,6 +300,8 @@ class Client:
         try:
             await asyncio.wait_for(self.ended.wait(), timeout)
         except asyncio.TimeoutError:
+            if self._disconnecting is not operation:
+                return    # it was closed at the last moment
             self._disconnecting = None
             self.recorder.info(operation, {}, "the node did not close the connection")
             self._cut("not closed in time")

@@ -26,8 +26,8 @@ class Row:
         self.number, self.name, self.tier, self.workload, self.nodes = str(number), name, tier, workload, nodes
         self.do, self.holds, self.options, self.swarm_seconds = do, holds, options or {}, swarm_seconds
 
-    def steps(self):
-        return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do]
+    def steps(self, times=1):
+        return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do * times]
 
     def faults(self):
         return [fault for fault, _, _ in self.do]
@@ -154,12 +154,13 @@ def tier(*names):
     return [one for one in ROWS if one.tier in names]
 
 
-def groups(rows):
-    """Rows that can share a cluster, together; in the order of their first."""
+def groups(rows, largest=None):
+    """Rows that can share a cluster, together, `largest` at most; in the order of their first."""
     found = {}
     for one in rows:
-        found.setdefault(one.key(), []).append(one)
-    return list(found.values())
+        found.setdefault((one.tier, *one.key()), []).append(one)
+    size = largest or len(rows)
+    return [together[at:at + size] for together in found.values() for at in range(0, len(together), size)]
 
 
 # ---- judging one row of a run

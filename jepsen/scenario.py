@@ -148,14 +148,18 @@ class Scenario:
         return all(verdict["valid"] is not False for verdict in self.verdicts
                    if not (self.rows and verdict["name"] == "recovery in time"))
 
+    def forget(self):
+        """The history is on disk; it is large."""
+        self.events = self.recorder.events = []
+
     def judge_rows(self):
         """[(row, measured, complaints)]."""
         return [(row, *matrix.judge_row(row, self.events, self.verdicts)) for row in self.rows]
 
 
-def matrix_scenario(rows, seed, out, say, workload=None):
+def matrix_scenario(rows, seed, out, say, workload=None, times=1):
     """The faults of some rows, one after the other on one cluster. All of them have the same key."""
-    steps = [step for row in rows for step in row.steps()]
+    steps = [step for row in rows for step in row.steps(times)]
     swarm = max(row.swarm_seconds for row in rows)
 
     async def play(schedule):

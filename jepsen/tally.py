@@ -18,7 +18,10 @@ from schedule import missing
 
 class Tally:
     def __init__(self, say):
-        self.say, self.passed, self.failed, self.skipped, self.scenarios = say, 0, 0, 0, []
+        self.say, self.passed, self.failed, self.skipped = say, 0, 0, 0
+
+    def finished(self, scenario):
+        """A run was judged, whatever came out."""
 
     def ok(self, name, detail=""):
         self.passed += 1
@@ -44,8 +47,8 @@ def times(measured):
     return ", ".join(f"{what} {value:g} of {goal:g} s" if value is not None else f"{what} never" for what, value, goal in measured)
 
 
-def run_group(rows, seed, out, tally):
-    """Rows of one key."""
+def run_group(rows, seed, out, tally, times=1):
+    """Rows of one key, each of whose faults is done so many times."""
     able = []
     for row in rows:
         reason = next((reason for reason in map(missing, row.faults()) if reason), "")
@@ -55,10 +58,15 @@ def run_group(rows, seed, out, tally):
             able.append(row)
     if not able:
         return
-    scenario = run_rows(able, seed, out, tally)
+    scenario = run_rows(able, seed, out, tally, times)
     if scenario is None:
         return
     tell_guarantees(scenario, able, tally)
+    tell_rows(scenario, seed, out, tally)
+    scenario.forget()
+
+
+def tell_rows(scenario, seed, out, tally):
     for row, measured, complaints in scenario.judge_rows():
         if complaints and only_late(row, measured, complaints):
             tally.say(f"row {row.number}: {'; '.join(complaints)}; once more, alone")
@@ -67,6 +75,7 @@ def run_group(rows, seed, out, tally):
                 continue
             tell_guarantees(again, [row], tally)
             _, measured, complaints = again.judge_rows()[0]
+            again.forget()
         if complaints:
             tally.not_ok(title(row), *complaints, f"history and report: {scenario.out}", f"again: {scenario.repeat}")
         else:
@@ -78,10 +87,10 @@ def only_late(row, measured, complaints):
     return len(complaints) == sum(1 for _, value, goal in measured if value is None or value > goal)
 
 
-def run_rows(rows, seed, out, tally):
+def run_rows(rows, seed, out, tally, times=1):
     """The scenario, or None when it broke down, which is told."""
     names = "-".join(row.number for row in rows)
-    scenario = matrix_scenario(rows, seed, os.path.join(out, f"rows-{names}-{seed}"), tally.say)
+    scenario = matrix_scenario(rows, seed, os.path.join(out, f"rows-{names}-{seed}"), tally.say, times=times)
     try:
         scenario.run()
     except (ClusterError, NetworkError) as trouble:
@@ -90,7 +99,7 @@ def run_rows(rows, seed, out, tally):
     except Exception:
         tally.not_ok(f"rows {names}", traceback.format_exc())
         return None
-    tally.scenarios.append(scenario)
+    tally.finished(scenario)
     return scenario
 
 

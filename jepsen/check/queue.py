@@ -148,8 +148,9 @@ def check_exactly_once(model):
 
 def check_repetitions(model):
     """A QoS 1 message may come again: after a reconnect, with DUP; or since its publisher had to send it again, which makes it
-    another message."""
+    another message. A member of a group may get it back after another member had it, which is no repetition either."""
     verdict = Verdict("repetitions are marked", "G1", "a message comes again only after a reconnect, and with DUP")
+    handed = _handed_to_members(model)
     for session in own_sessions(model):
         by_mid = defaultdict(list)
         for delivery in session.deliveries:
@@ -159,13 +160,27 @@ def check_repetitions(model):
             verdict.judged()
             verdict.count("messages")
             if len(deliveries) > 1:
-                _judge_repetition(verdict, model, session, mid, deliveries)
+                elsewhere = handed[mid] - len(deliveries) if in_group(session) else 0
+                _judge_repetition(verdict, model, session, mid, deliveries, elsewhere)
     return verdict
 
 
-def _judge_repetition(verdict, model, session, mid, deliveries):
+def in_group(session):
+    return any(is_group(one.pattern) for one in session.subscriptions)
+
+
+def _handed_to_members(model):
+    """How often each message was delivered to members of groups, all together."""
+    handed = Counter()
+    for session in own_sessions(model):
+        if in_group(session):
+            handed.update(delivery.mid for delivery in session.deliveries if delivery.qos and not delivery.retain)
+    return handed
+
+
+def _judge_repetition(verdict, model, session, mid, deliveries, elsewhere):
     publish = model.publishes.get(mid)
-    copies = publish.sends if publish and publish.qos == 1 else 1
+    copies = (publish.sends if publish and publish.qos == 1 else 1) + elsewhere
     verdict.count("repeated")
     if copies > 1:
         verdict.count("repeated_since_published_again")
