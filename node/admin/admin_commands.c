@@ -268,6 +268,8 @@ static void put_client_metrics(struct buffer *body, struct core *core)
     metric(body, COUNTER, "coterie_logins_refused_total", "Of them, refused", (double)stats.logins_refused);
     metric(body, COUNTER, "coterie_logins_slowed_total", "Logins made to wait after failures", (double)stats.logins_slowed);
     metric(body, GAUGE, "coterie_paused_clients", "Clients not read, by back-pressure", (double)stats.paused_clients);
+    metric(body, GAUGE, "coterie_turn_looks_max", "Most work of a turn, counted: things looked at, and what costs as much",
+           (double)stats.turn_looks_max);
 }
 
 static void put_state_metrics(struct buffer *body, struct core *core)

@@ -128,6 +128,7 @@ void client_propose_end(struct client *client, enum end_cause cause, struct acti
 
 void client_close(struct client *client, enum close_how how, struct actions *out)
 {
+    client->node->stats.clients -= client->phase == CLIENT_CONNECTED;
     client->phase = CLIENT_CLOSED;
     out->close = how;
 }

@@ -383,6 +383,7 @@ uint64_t core_open(struct core *core, void *conn, const struct core_origin *orig
     struct client *client;
 
     core->now_ms = now_ms;
+    core->node.stats.connections++;
     assert(number != 0); /* the driver has fewer file descriptors than we have slots */
     client = client_new(&core->node, number, conn, origin, now_ms);
     registry_set(&core->registry, number, client);
@@ -438,6 +439,7 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms)
     if (client == NULL)
         return;
     client->socket_open = false;
+    core->node.stats.connections--;
     client->conn = NULL;
     client->close_called = true;
     core_end(core, client, CLIENT_END_GONE);
@@ -687,16 +689,9 @@ struct state *core_state(struct core *core)
 
 void core_stats(const struct core *core, struct core_stats *stats)
 {
-    struct client *client;
-    uint32_t slot = 0;
-
     *stats = core->node.stats;
     stats->commands_pending = proposer_pending_commands(core->proposer);
     stats->commands_pending_bytes = proposer_pending_bytes(core->proposer);
-    while ((client = registry_next(&core->registry, &slot)) != NULL) {
-        stats->connections += client->socket_open;
-        stats->clients += client->phase == CLIENT_CONNECTED;
-    }
 }
 
 void core_each_client(const struct core *core, struct bytes prefix,

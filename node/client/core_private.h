@@ -45,7 +45,7 @@ struct peer_node {
 struct core_sys {
     uint64_t started_ms, last_ms;
     uint64_t next_ms;                          /* UINT64_MAX = $SYS is off */
-    uint64_t clients, clients_max, count_ms;   /* as counted last; not again before */
+    uint64_t clients, clients_max;             /* connected now, and at most, as counted each time */
     uint64_t counted[SYS_LOADS];
     uint64_t loads[SYS_LOADS * SYS_WINDOWS];   /* per minute, in hundredths */
     uint64_t told[SYS_VALUES];

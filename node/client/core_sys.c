@@ -16,7 +16,6 @@
 #define PREFIX      "$SYS/"
 #define VALUE_BYTES 48
 #define ANSWERED_MAX 100  /* filters of one SUBSCRIBE; those behind them wait for the values to change */
-#define COUNT_MS    1000 /* clients are not counted more often: that takes a walk over all of them */
 
 enum form { FORM_NUMBER, FORM_SECONDS, FORM_TEXT, FORM_RATE };
 
@@ -102,13 +101,8 @@ _Static_assert(LOADS + SYS_LOADS * SYS_WINDOWS == SYS_VALUES, "a row for each va
 static void count_clients(struct core *core)
 {
     struct core_sys *sys = &core->sys;
-    struct core_stats stats;
 
-    if (core->now_ms < sys->count_ms)
-        return;
-    core_stats(core, &stats);
-    sys->count_ms = core->now_ms + COUNT_MS;
-    sys->clients = stats.clients;
+    sys->clients = core->node.stats.clients;
     if (sys->clients > sys->clients_max)
         sys->clients_max = sys->clients;
 }

@@ -371,6 +371,7 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
     }
     client_sent(client, true, out);
     client->phase = CLIENT_CONNECTED;
+    client->node->stats.clients++;
     client_forget_id(client);
     client->packet_ms = now_ms;
     client->behind = connack.session_present;

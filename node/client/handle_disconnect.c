@@ -20,6 +20,7 @@ void handle_disconnect(struct client *client, const struct mqtt_disconnect *disc
     }
     out->commands[before].end.has_session_expiry = has_expiry;
     out->commands[before].end.session_expiry_s = disconnect->properties.session_expiry_s;
+    client->node->stats.clients--;
     client->phase = CLIENT_ENDING;
     client->waiting_ms = now_ms;
 }
