@@ -60,7 +60,8 @@ class Scenario:
                     asyncio.run(self._run())
         finally:
             self.recorder.close()
-        return self._judge()
+        self._judge(self.recorder.events, self._facts())
+        return self.verdicts
 
     async def _run(self):
         facts = self._facts()
@@ -131,16 +132,24 @@ class Scenario:
 
     # ---- judging
 
-    def _judge(self):
-        self.events = self.recorder.events
-        facts = dict(self._facts(), goals={})
+    @classmethod
+    def of_history(cls, directory, say=print):
+        """A run of the past, judged anew."""
+        events = history.load(os.path.join(directory, "history.jsonl"))
+        facts = next(event["value"] for event in events if event["f"] == "settings")
+        found = cls(facts["scenario"], facts["workload"], None, facts["seed"], directory, nodes=len(facts["nodes"]),
+                    rows=[matrix.row(number) for number in facts["rows"]], repeat=facts["repeat"], say=say)
+        found._judge(events, facts)
+        return found
+
+    def _judge(self, events, facts):
+        self.events = events
         self.verdicts = check.judge(self.events, facts)
         self.facts = facts
         with open(os.path.join(self.out, "verdicts.json"), "w") as file:
             json.dump({"facts": facts, "verdicts": self.verdicts}, file, indent=1)
         history.write_edn(self.events, os.path.join(self.out, "history.edn"))
         write_report(os.path.join(self.out, "report.html"), self.events, self.verdicts, facts)
-        return self.verdicts
 
     @property
     def valid(self):
