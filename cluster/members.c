@@ -1,6 +1,8 @@
 /* members.c — see members.h. */
 #include "members.h"
 
+#include "base/bug.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +87,7 @@ enum member_role members_role(const struct raft_configuration *configuration, ui
     const struct raft_server *server = server_of(configuration, node);
     if (server == NULL)
         return MEMBER_NONE;
-    if (!node_life_equal(life_of(server), life))
+    if (!node_life_equal(life_of(server), life) && !bug(BUG_V22_WIPED_IS_THE_SAME))
         return MEMBER_OTHER;
     return server->role == RAFT_VOTER ? MEMBER_VOTING : MEMBER_LEARNING;
 }

@@ -4,6 +4,8 @@
  * effect at once for batches; the connections of that epoch are ended in steps (work.h), each as if it had broken. */
 #include "apply.h"
 
+#include "base/bug.h"
+
 #include "sessions.h"
 #include "wills.h"
 #include "work.h"
@@ -39,9 +41,9 @@ enum status node_end_step(struct state *state, uint32_t node, uint64_t node_epoc
     uint64_t session_id = key_number(row.value, 0);
     struct session *session = session_by_id(state, session_id);
     if (session != NULL && session->owner.client_epoch == owner.client_epoch) {
-        session_disconnect(state, session, true);
+        session_disconnect(state, session, !bug(BUG_V23_WILL_DIES_WITH_NODE));
     } else {
-        will_decide(state, session_id, owner.client_epoch, true);
+        will_decide(state, session_id, owner.client_epoch, !bug(BUG_V23_WILL_DIES_WITH_NODE));
         owner_row_delete(state, &owner);
     }
     return STATUS_OK;
@@ -60,8 +62,10 @@ bool apply_node_up(struct state *state, const struct command_node_up *node_up)
     if (record->up)
         node_end(state, node_up->node);
     record->known = record->up = record->dirty = true;
-    record->epoch = state->position;
-    record->last_batch = 0;
+    uint64_t drawn = 1 + node_up->boot_nonce[0] % 4;
+    if (!bug(BUG_V08_RANDOM_NODE_EPOCH) || record->epoch != drawn)
+        record->last_batch = 0;
+    record->epoch = bug(BUG_V08_RANDOM_NODE_EPOCH) ? drawn : state->position;
     memcpy(record->boot_nonce, node_up->boot_nonce, sizeof record->boot_nonce);
     buffer_clear(&record->client_address);
     buffer_put_bytes(&record->client_address, node_up->client_address);

@@ -1,6 +1,8 @@
 /* apply_publish.c — what clients publish. */
 #include "apply.h"
 
+#include "base/bug.h"
+
 #include "publish.h"
 #include "scans.h"
 #include "sessions.h"
@@ -33,7 +35,7 @@ static bool begin(struct state *state, const struct command_publish *publish)
     state->entry.session = session;
     if (session == NULL) {
         outcome = OUTCOME_FENCED;
-    } else if (publish->message.qos == 2 && inbound_is_open(state, session, publish->packet_id)) {
+    } else if (publish->message.qos == 2 && !bug(BUG_V09_INBOUND_FORGOTTEN) && inbound_is_open(state, session, publish->packet_id)) {
         outcome = OUTCOME_DUPLICATE;
     } else if (!has_room(state, &publish->message)) {
         state->counts.refused_quota++;

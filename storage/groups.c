@@ -1,5 +1,6 @@
 #include "groups.h"
 
+#include "base/bug.h"
 #include "base/memory.h"
 #include "base/topic.h"
 #include "queues.h"
@@ -244,7 +245,7 @@ static struct subscription *choose(const struct state *state, const struct group
         if (!has_room(state, member->session))
             continue;
         looks++;
-        if (load_of(member->session) < best_load) {
+        if (bug(BUG_V15_ORDER_OF_POINTERS) ? best == NULL || member < best : load_of(member->session) < best_load) {
             best = member;
             best_load = load_of(member->session);
         }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
 #include "base/memory.h"
 #include "log_private.h"
 
@@ -337,6 +338,8 @@ static enum status judge_end(struct recovery *r, const struct segment *segment, 
     uint64_t next = segment->header.first + segment->count;
     if (stopped == STATUS_UNSUPPORTED)
         return segment_fault(r, stopped, segment, "was written by a newer version");
+    if (bug(BUG_V16_DAMAGE_IS_TORN))
+        return STATUS_OK;
     r->remains = segment->used < file.size && !all_zero(file.data + segment->used, file.size - segment->used);
     uint64_t mark = r->remains ? search_remains(r, segment->header.hash, file, segment->used) : 0;
     if (mark >= next)

@@ -1,5 +1,7 @@
 #include "queues.h"
 
+#include "base/bug.h"
+
 #include "groups.h"
 #include "memberships.h"
 #include "security_private.h"
@@ -109,7 +111,7 @@ void own_append(struct state *state, struct session *session, const struct deliv
 
     struct delivery oldest;
     while (session->own_count > 1 &&
-           (session->own_count > state->settings.queue_messages_max ||
+           (session->own_count > state->settings.queue_messages_max - bug(BUG_V27_LOCAL_QUEUE_LIMIT) * (state->self - 1) ||
             session->own_bytes > queue_bytes_max_of(state, session)) &&
            own_next(state, session, 0, &oldest)) {
         own_take(state, session, &oldest);

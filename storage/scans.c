@@ -1,5 +1,6 @@
 #include "scans.h"
 
+#include "base/bug.h"
 #include "base/memory.h"
 #include "base/topic.h"
 #include "due.h"
@@ -170,7 +171,7 @@ static void queue_retained(struct state *state, const struct scan *scan, uint64_
 static bool is_wanted(const struct state *state, const struct scan *scan, uint64_t message_id,
                       const struct message_facts *facts)
 {
-    bool went_live = message_id >= scan->before && facts->qos > 0;
+    bool went_live = message_id >= scan->before && facts->qos > 0 && !bug(BUG_V28_RETAINED_READ_LATE);
     bool expired = facts->expires_ms != 0 && facts->expires_ms <= state->clock_ms;
     bool own = (scan->options & SUBSCRIPTION_NO_LOCAL) != 0 && facts->origin_session == scan->session->id;
     return !went_live && !expired && !own;

@@ -16,6 +16,7 @@
 #include "state.h"
 
 #include "apply.h"
+#include "base/bug.h"
 #include "base/logger.h"
 #include "base/memory.h"
 #include "due.h"
@@ -107,7 +108,7 @@ struct session *state_owner(struct state *state, const struct command_owner *own
 {
     struct session *session = session_by_id(state, owner->session_id);
     if (session != NULL && !session->ended && owner->client_epoch != 0 &&
-        session->owner.client_epoch == owner->client_epoch)
+        (session->owner.client_epoch == owner->client_epoch || bug(BUG_V07_NO_CLIENT_EPOCH)))
         return session;
     state->counts.fenced++;
     return NULL;
@@ -142,7 +143,7 @@ static void write_meta(struct state *state)
     struct buffer *row = &state->row;
     uint64_t *count;
     buffer_clear(row);
-    buffer_put_varint(row, state->applied);
+    buffer_put_varint(row, state->applied + bug(BUG_V20_APPLIED_INDEX_APART));
     buffer_put_varint(row, state->applied_term);
     buffer_put_varint(row, state->clock_ms);
     buffer_put_varint(row, state->next_message_id);
@@ -455,7 +456,9 @@ static enum batch_verdict judge(const struct state *state, const struct batch_he
     if (!record->up || record->epoch != batch->origin_epoch)
         return BATCH_STALE;
     if (batch->number <= record->last_batch)
-        return BATCH_SEEN;
+        return bug(BUG_V06_GAPS_ACCEPTED) ? BATCH_APPLIED : BATCH_SEEN;
+    if (bug(BUG_V05_RETRY_AS_NEW) || bug(BUG_V06_GAPS_ACCEPTED))
+        return BATCH_APPLIED;
     return batch->number == record->last_batch + 1 ? BATCH_APPLIED : BATCH_GAP;
 }
 
@@ -534,7 +537,7 @@ static void begin_entry(struct state *state)
     struct bytes entry = state->entry.commands.rest, commands;
     state->index_now = state->entry.index;
     state->command_number = 0;
-    state->budget = STEP_ROWS_MAX;
+    state->budget = bug(BUG_V25_DOWN_IN_ONE_GO) ? UINT32_MAX : STEP_ROWS_MAX;
     state->checkpoint = false;
     state->entry.stage = ENTRY_LAST;
     if (entry.size > 0 && batch_decode(entry, &state->batch, &commands) == STATUS_OK) {
@@ -618,6 +621,8 @@ enum status state_apply_more(struct state *state, struct effects *effects, uint6
 {
     state->effects = effects;
     state->worked_max = state_worked(state) + (looks > LOOKS_MIN ? looks : LOOKS_MIN);
+    if (bug(BUG_V25_DOWN_IN_ONE_GO))
+        state->worked_max = UINT64_MAX;
     do {
         state_look(state, 1);
         apply_step(state);

@@ -27,6 +27,7 @@
 #include "store_backend.h"
 #include "store_marker.h"
 
+#include "base/bug.h"
 #include "base/logger.h"
 #include "base/memory.h"
 
@@ -514,7 +515,7 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
         trust = store_marker_judge(&self->marker);
     if (trust == TRUST_OTHER_FORMAT)
         return report(self->path, "a format not known to this version", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
-    if (trust == TRUST_NONE) {
+    if (trust == TRUST_NONE && !bug(BUG_V17_STORE_IS_TRUSTED)) {
         if (!remove_files(self->path) || !sync_directory(self->path))
             return report_errno(data, "deleting a store that cannot be trusted");
         log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),

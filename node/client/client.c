@@ -9,6 +9,7 @@
 #include "login.h"
 #include "usages.h"
 
+#include "base/bug.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -363,8 +364,17 @@ void client_outcome(struct client *client, const struct effect *effect, uint32_t
                     struct actions *out)
 {
     client->waiting_ms = now_ms; /* it moves */
+    if (effect->type == EFFECT_PUBLISHED && bug(BUG_V01_ACK_BEFORE_COMMIT))
+        return;
+    if (effect->type == EFFECT_PUBLISHED && bug(BUG_V02_ACK_WITHOUT_APPLY)) {
+        handle_published(client, &(struct effect){.outcome = OUTCOME_DONE}, tag, out);
+        return;
+    }
     if (effect->type == EFFECT_CONNECTED) {
-        handle_connected(client, effect, now_ms, out);
+        struct effect seen = *effect;
+        if (tag != 0) /* V03, V04 */
+            seen.connected.session_present = tag == 1;
+        handle_connected(client, &seen, now_ms, out);
         return;
     }
     if (effect->type == EFFECT_ENDED && client->phase == CLIENT_ENDING) {

@@ -13,6 +13,7 @@
 #include "login.h"
 #include "usages.h"
 
+#include "base/bug.h"
 #include "base/buggify.h"
 #include "base/memory.h"
 
@@ -287,11 +288,24 @@ void core_send_bytes(struct core *core, struct client *client, struct bytes byte
     core_want_flush(core, client);
 }
 
+/* For bugs (V03, V04): Session Present as of now. A tag of a CONNECT that client_outcome() knows. */
+static uint32_t early_read(const struct core *core, const struct command *command)
+{
+    struct session_facts facts;
+
+    if (command->connect.clean_start || !state_session_by_client_id(core->state, command->connect.client_id, &facts))
+        return 2;
+    return 1;
+}
+
 void core_propose(struct core *core, struct client *client, const struct command *command, uint32_t tag)
 {
     if (client->commands_pending == 0)
         client->waiting_ms = core->now_ms;
     client->commands_pending++;
+    if (command->type == COMMAND_CONNECT &&
+        bug(core->health.role == CONSENSUS_LEADER ? BUG_V03_LEADER_READS : BUG_V04_FOLLOWER_READS))
+        tag = early_read(core, command);
     proposer_add(core->proposer, command, client->number << TAG_BITS | tag);
 }
 

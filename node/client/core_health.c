@@ -9,6 +9,8 @@
  *               All clients are closed, and a new NODE_UP is proposed. */
 #include "core_private.h"
 
+#include "base/bug.h"
+
 #include "security.h"
 
 #include <string.h>
@@ -18,7 +20,8 @@ static bool is_cut_off(const struct core *core)
     const struct core_limits *limits = &core->node.limits;
     uint64_t patience_ms = limits->node_timeout_ms - limits->node_margin_ms;
 
-    return core->now_ms > core->health.leader_heard_ms && core->now_ms - core->health.leader_heard_ms >= patience_ms;
+    return !bug(BUG_V26_CUT_OFF_KEEPS_CLIENTS) && core->now_ms > core->health.leader_heard_ms &&
+            core->now_ms - core->health.leader_heard_ms >= patience_ms;
 }
 
 /* The addresses of the other nodes that are up, separated by spaces (5.0, 4.11). */

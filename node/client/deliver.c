@@ -80,6 +80,7 @@ static struct frame *encode(struct core *core, const struct forms *forms, uint8_
 {
     struct mqtt_publish_options options = options_for(forms, target, duplicate);
 
+    options.packet_id = packet_id_at(core->node.node, options.packet_id);
     buffer_clear(&core->scratch);
     mqtt_encode_publish(level, forms->message, &options, &core->scratch);
     return frame_of(buffer_bytes(&core->scratch));
@@ -123,6 +124,7 @@ static struct frame *frame_now(struct core *core, struct forms *forms, struct cl
     if (*aliases == NULL)
         *aliases = aliases_new(client->aliases_sent_max);
     options = options_for(forms, target, duplicate);
+    options.packet_id = packet_id_at(core->node.node, options.packet_id);
     options.topic_alias = aliases_choose(*aliases, topic, &options.topic_by_alias);
     size = mqtt_publish_size(client->peer.level, forms->message, &options);
     if (options.topic_alias == 0 || size > client->peer.packet_size_max)
@@ -383,7 +385,7 @@ static void resume_released(struct core *core, struct client *client, const stru
 
     track(client, target, DELIVERY_RELEASED, NULL);
     actions_clear(actions);
-    client_send_ack(client, MQTT_PUBREL, packet_id_of(target->order), REASON_SUCCESS, actions);
+    client_send_ack(client, MQTT_PUBREL, packet_id_at(client->node->node, packet_id_of(target->order)), REASON_SUCCESS, actions);
     core_carry_out(core, client);
 }
 

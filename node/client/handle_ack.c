@@ -8,6 +8,13 @@
  * PUBREC, where 5.0 has a code for it. */
 #include "client_private.h"
 
+#include "base/bug.h"
+
+static struct delivery *find(struct client *client, uint16_t packet_id)
+{
+    return inflight_find_id(&client->inflight, packet_id_from(client->node->node, packet_id));
+}
+
 static void propose_delivery(struct client *client, enum command_type type, uint64_t order, struct actions *out)
 {
     struct command *command = actions_propose(out, type, 0);
@@ -18,7 +25,7 @@ static void propose_delivery(struct client *client, enum command_type type, uint
 
 void handle_puback(struct client *client, const struct mqtt_ack *puback, struct actions *out)
 {
-    struct delivery *delivery = inflight_find_id(&client->inflight, puback->packet_id);
+    struct delivery *delivery = find(client, puback->packet_id);
 
     if (delivery == NULL || delivery->qos != 1 || delivery->phase != DELIVERY_SENT)
         return;
@@ -29,7 +36,7 @@ void handle_puback(struct client *client, const struct mqtt_ack *puback, struct 
 
 void handle_pubrec(struct client *client, const struct mqtt_ack *pubrec, struct actions *out)
 {
-    struct delivery *delivery = inflight_find_id(&client->inflight, pubrec->packet_id);
+    struct delivery *delivery = find(client, pubrec->packet_id);
 
     if (delivery == NULL) {
         if (client->peer.level >= MQTT_LEVEL_5 && pubrec->reason < REASON_FAILURE)
@@ -46,6 +53,10 @@ void handle_pubrec(struct client *client, const struct mqtt_ack *pubrec, struct 
     } else if (delivery->phase == DELIVERY_SENT) {
         delivery->phase = DELIVERY_RELEASING;
         propose_delivery(client, COMMAND_PUBREC, delivery->order, out);
+        if (bug(BUG_V11_PUBREL_BEFORE_COMMIT)) {
+            delivery->phase = DELIVERY_RELEASED;
+            client_send_ack(client, MQTT_PUBREL, pubrec->packet_id, REASON_SUCCESS, out);
+        }
     }
 }
 
@@ -56,12 +67,12 @@ void handle_delivery_released(struct client *client, const struct effect *effect
     if (delivery == NULL || delivery->phase != DELIVERY_RELEASING)
         return;
     delivery->phase = DELIVERY_RELEASED;
-    client_send_ack(client, MQTT_PUBREL, packet_id_of(delivery->order), REASON_SUCCESS, out);
+    client_send_ack(client, MQTT_PUBREL, packet_id_at(client->node->node, packet_id_of(delivery->order)), REASON_SUCCESS, out);
 }
 
 void handle_pubcomp(struct client *client, const struct mqtt_ack *pubcomp, struct actions *out)
 {
-    struct delivery *delivery = inflight_find_id(&client->inflight, pubcomp->packet_id);
+    struct delivery *delivery = find(client, pubcomp->packet_id);
 
     if (delivery == NULL || delivery->phase != DELIVERY_RELEASED)
         return;

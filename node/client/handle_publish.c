@@ -8,6 +8,8 @@
  * checked. */
 #include "client_private.h"
 
+#include "base/bug.h"
+
 #include "usages.h"
 
 #include "node/mqtt/property.h"
@@ -149,6 +151,8 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
         command->register_only = publish->qos == 0;
         command->message_expiry_s = publish->properties.message_expiry_s;
         fill_message(client, publish, topic, properties, &command->message);
+        if (bug(BUG_V01_ACK_BEFORE_COMMIT))
+            handle_published(client, &(struct effect){.outcome = OUTCOME_DONE}, tag, out);
     }
 }
 

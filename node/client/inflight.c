@@ -1,6 +1,7 @@
 /* inflight.c — see inflight.h. */
 #include "inflight.h"
 
+#include "base/bug.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -120,8 +121,10 @@ static bool is_done(const struct inflight *inflight, const struct delivery *deli
 {
     if (delivery->phase == DELIVERY_DONE)
         return true;
+    if (delivery->phase == DELIVERY_COMPLETING)
+        return bug(BUG_V12_PACKET_ID_FREED_EARLY);
     return delivery->phase == DELIVERY_ACKED && delivery->acknowledgement != 0 &&
-           delivery->acknowledgement <= inflight->acknowledgements_done;
+           (delivery->acknowledgement <= inflight->acknowledgements_done || bug(BUG_V12_PACKET_ID_FREED_EARLY));
 }
 
 /* Whether it owns its packet id. */

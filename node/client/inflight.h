@@ -14,6 +14,8 @@
 
 #include "frame.h"
 
+#include "base/bug.h"
+
 #define PACKET_IDS 65535
 
 enum delivery_phase {
@@ -55,6 +57,16 @@ struct inflight {
 static inline uint16_t packet_id_of(uint64_t order)
 {
     return (uint16_t)(1 + order % PACKET_IDS);
+}
+
+/* For a bug (V10): the id that node `node` shows for the packet id `id`, and back; the same in a build without it. */
+static inline uint16_t packet_id_at(uint32_t node, uint16_t id)
+{
+    return id != 0 && bug(BUG_V10_NODE_CHOOSES_PACKET_IDS) ? (uint16_t)(1 + (id - 1u + 7 * node) % PACKET_IDS) : id;
+}
+static inline uint16_t packet_id_from(uint32_t node, uint16_t id)
+{
+    return id != 0 && bug(BUG_V10_NODE_CHOOSES_PACKET_IDS) ? (uint16_t)(1 + (id - 1u + PACKET_IDS - 7 * node) % PACKET_IDS) : id;
 }
 
 void inflight_release(struct inflight *inflight);      /* forgets all; empty and valid again */
