@@ -277,6 +277,7 @@ struct core_stats {
     uint64_t publishes_denied, subscribes_denied;
     uint64_t logins, logins_refused, logins_slowed;   /* that needed a hash or a signature */
     uint64_t messages_in[3], messages_out[3];   /* PUBLISH packets by QoS */
+    uint64_t publish_bytes_in, publish_bytes_out;
     uint64_t bytes_in, bytes_out;
     uint64_t packets_in, packets_out;
     uint64_t qos0_from_peers, qos0_to_peers;

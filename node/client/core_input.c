@@ -98,6 +98,7 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
         client_refuse_banned(client, &packet, &core->actions);
     } else {
         core->node.stats.packets_in++;
+        core->node.stats.publish_bytes_in += packet.type == MQTT_PUBLISH ? size : 0;
         client_receive(client, &packet, core->now_ms, &core->actions);
     }
     in->data += size;

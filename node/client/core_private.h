@@ -37,9 +37,9 @@ struct peer_node {
     size_t taken;                /* of that */
 };
 
-#define SYS_LOADS   6                               /* rates, each over */
+#define SYS_LOADS   9                               /* rates, each over */
 #define SYS_WINDOWS 3
-#define SYS_VALUES  (24 + SYS_LOADS * SYS_WINDOWS)
+#define SYS_VALUES  (30 + SYS_LOADS * SYS_WINDOWS)
 
 /* What core_sys.c remembers. */
 struct core_sys {

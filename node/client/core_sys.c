@@ -26,17 +26,23 @@ enum value {
     CLIENTS_MAXIMUM,
     CLIENTS_CONNECTED,
     CLIENTS_DISCONNECTED,
+    CLIENTS_ACTIVE,
+    CLIENTS_INACTIVE,
     MESSAGES_RECEIVED,
     MESSAGES_SENT,
     PUBLISHES_RECEIVED,
     PUBLISHES_SENT,
     PUBLISHES_DROPPED,
+    PUBLISH_BYTES_RECEIVED,
+    PUBLISH_BYTES_SENT,
     BYTES_RECEIVED,
     BYTES_SENT,
     RETAINED,
     SUBSCRIPTIONS,
+    SHARED_SUBSCRIPTIONS,
     STORED,
     STORED_BYTES,
+    STORED_LONG_AGO,
     NODE,
     LEADER,
     TERM,
@@ -47,9 +53,10 @@ enum value {
     LOADS,
 };
 
-/* Numbers that grow, of which the growth per minute is averaged over 1, 5 and 15 minutes. */
-static const enum value loads[SYS_LOADS] = {MESSAGES_RECEIVED, MESSAGES_SENT,  PUBLISHES_RECEIVED,
-                                            PUBLISHES_SENT,    BYTES_RECEIVED, BYTES_SENT};
+/* Numbers that grow, of which the growth per minute is averaged over 1, 5 and 15 minutes: most are values, too. */
+enum { LOAD_CONNECTS = SYS_VALUES, LOAD_SOCKETS };
+static const int loads[SYS_LOADS] = {MESSAGES_RECEIVED, MESSAGES_SENT, PUBLISHES_RECEIVED, PUBLISHES_SENT, BYTES_RECEIVED,
+                                     BYTES_SENT, PUBLISHES_DROPPED, LOAD_CONNECTS, LOAD_SOCKETS};
 static const uint32_t windows_s[SYS_WINDOWS] = {60, 300, 900};
 
 #define LOAD_ROWS(name)                                                                                                \
@@ -68,17 +75,23 @@ static const struct {
     [CLIENTS_MAXIMUM] = {PREFIX "broker/clients/maximum", FORM_NUMBER},
     [CLIENTS_CONNECTED] = {PREFIX "broker/clients/connected", FORM_NUMBER},
     [CLIENTS_DISCONNECTED] = {PREFIX "broker/clients/disconnected", FORM_NUMBER},
+    [CLIENTS_ACTIVE] = {PREFIX "broker/clients/active", FORM_NUMBER}, /* as these two were called before */
+    [CLIENTS_INACTIVE] = {PREFIX "broker/clients/inactive", FORM_NUMBER},
     [MESSAGES_RECEIVED] = {PREFIX "broker/messages/received", FORM_NUMBER},
     [MESSAGES_SENT] = {PREFIX "broker/messages/sent", FORM_NUMBER},
     [PUBLISHES_RECEIVED] = {PREFIX "broker/publish/messages/received", FORM_NUMBER},
     [PUBLISHES_SENT] = {PREFIX "broker/publish/messages/sent", FORM_NUMBER},
     [PUBLISHES_DROPPED] = {PREFIX "broker/publish/messages/dropped", FORM_NUMBER},
+    [PUBLISH_BYTES_RECEIVED] = {PREFIX "broker/publish/bytes/received", FORM_NUMBER},
+    [PUBLISH_BYTES_SENT] = {PREFIX "broker/publish/bytes/sent", FORM_NUMBER},
     [BYTES_RECEIVED] = {PREFIX "broker/bytes/received", FORM_NUMBER},
     [BYTES_SENT] = {PREFIX "broker/bytes/sent", FORM_NUMBER},
     [RETAINED] = {PREFIX "broker/retained messages/count", FORM_NUMBER},
     [SUBSCRIPTIONS] = {PREFIX "broker/subscriptions/count", FORM_NUMBER},
+    [SHARED_SUBSCRIPTIONS] = {PREFIX "broker/shared_subscriptions/count", FORM_NUMBER},
     [STORED] = {PREFIX "broker/store/messages/count", FORM_NUMBER},
     [STORED_BYTES] = {PREFIX "broker/store/messages/bytes", FORM_NUMBER},
+    [STORED_LONG_AGO] = {PREFIX "broker/messages/stored", FORM_NUMBER}, /* its name before */
     [NODE] = {PREFIX "cluster/node", FORM_NUMBER},
     [LEADER] = {PREFIX "cluster/leader", FORM_NUMBER},
     [TERM] = {PREFIX "cluster/term", FORM_NUMBER},
@@ -92,6 +105,9 @@ static const struct {
     LOAD_ROWS("publish/sent"),
     LOAD_ROWS("bytes/received"),
     LOAD_ROWS("bytes/sent"),
+    LOAD_ROWS("publish/dropped"),
+    LOAD_ROWS("connections"),
+    LOAD_ROWS("sockets"),
 };
 
 _Static_assert(LOADS + SYS_LOADS * SYS_WINDOWS == SYS_VALUES, "a row for each value");
@@ -146,29 +162,47 @@ static void gather(struct core *core, uint64_t values[SYS_VALUES])
     values[CLIENTS_CONNECTED] = core->sys.clients;
     values[CLIENTS_MAXIMUM] = core->sys.clients_max;
     values[CLIENTS_DISCONNECTED] = counts.sessions > counts.connected ? counts.sessions - counts.connected : 0;
+    values[CLIENTS_ACTIVE] = values[CLIENTS_CONNECTED];
+    values[CLIENTS_INACTIVE] = values[CLIENTS_DISCONNECTED];
     values[CLIENTS_TOTAL] = values[CLIENTS_CONNECTED] + values[CLIENTS_DISCONNECTED];
     values[MESSAGES_RECEIVED] = stats->packets_in;
     values[MESSAGES_SENT] = stats->packets_out;
     values[PUBLISHES_RECEIVED] = sum(stats->messages_in, 3);
     values[PUBLISHES_SENT] = sum(stats->messages_out, 3);
     values[PUBLISHES_DROPPED] = sum(stats->drops, DROP_COUNT) + counts.dropped_queue_full + counts.dropped_expired;
+    values[PUBLISH_BYTES_RECEIVED] = stats->publish_bytes_in;
+    values[PUBLISH_BYTES_SENT] = stats->publish_bytes_out;
     values[BYTES_RECEIVED] = stats->bytes_in;
     values[BYTES_SENT] = stats->bytes_out;
     values[RETAINED] = counts.retained;
     values[SUBSCRIPTIONS] = counts.subscriptions;
-    values[STORED] = counts.messages;
+    values[SHARED_SUBSCRIPTIONS] = counts.groups;
+    values[STORED] = values[STORED_LONG_AGO] = counts.messages;
     values[STORED_BYTES] = counts.queued_bytes + counts.retained_bytes;
     gather_cluster(core, values);
     memcpy(values + LOADS, core->sys.loads, sizeof(core->sys.loads));
 }
 
-/* Moves the averages on by what was counted in the last interval; rates per minute, in hundredths. */
-static void average(struct core_sys *sys, const uint64_t values[SYS_VALUES], uint64_t interval_ms)
+/* Of what `loads` names. A socket that said something other than CONNECT, or nothing in time, is a bad CONNECT. */
+static uint64_t counted(const struct core *core, const uint64_t values[SYS_VALUES], int load)
 {
-    for (size_t i = 0; i < SYS_LOADS; i++) {
-        uint64_t grown = values[loads[i]] - sys->counted[i], rate = grown * 100 * 60000 / interval_ms;
+    const uint64_t *connects = core->node.stats.connects;
 
-        sys->counted[i] = values[loads[i]];
+    if (load < SYS_VALUES)
+        return values[load];
+    return sum(connects, CONNECT_RESULTS) - (load == LOAD_CONNECTS ? connects[CONNECT_MALFORMED] : 0);
+}
+
+/* Moves the averages on by what was counted in the last interval; rates per minute, in hundredths. */
+static void average(struct core *core, const uint64_t values[SYS_VALUES], uint64_t interval_ms)
+{
+    struct core_sys *sys = &core->sys;
+
+    for (size_t i = 0; i < SYS_LOADS; i++) {
+        uint64_t now = counted(core, values, loads[i]);
+        uint64_t grown = now - sys->counted[i], rate = grown * 100 * 60000 / interval_ms;
+
+        sys->counted[i] = now;
         for (size_t w = 0; w < SYS_WINDOWS; w++) {
             uint64_t *load = &sys->loads[i * SYS_WINDOWS + w], window_ms = windows_s[w] * UINT64_C(1000);
 
@@ -218,7 +252,7 @@ static void sys_begin(struct core *core)
     struct core_sys *sys = &core->sys;
 
     gather(core, sys->values);
-    average(sys, sys->values, core->now_ms - sys->last_ms);
+    average(core, sys->values, core->now_ms - sys->last_ms);
     memcpy(sys->values + LOADS, sys->loads, sizeof(sys->loads));
     sys->last_ms = core->now_ms;
     sys->next_ms = core->now_ms + core->node.capabilities.sys_interval_s * UINT64_C(1000);

@@ -181,6 +181,7 @@ static bool has_room(struct core *core, struct client *client, uint64_t order, u
 static void send_publish(struct core *core, struct client *client, struct frame *frame, uint8_t qos)
 {
     core->node.stats.messages_out[qos]++;
+    core->node.stats.publish_bytes_out += frame->size;
     core->node.stats.packets_out++;
     core_send(core, client, frame);
 }

@@ -328,6 +328,27 @@ def test_the_servers_own_topics_are_given_to_who_asks(world):
     assert subscriber.next_message(timeout=3 if world.target.name == "cluster" else 12).topic.startswith("$SYS/")
 
 
+SYS_NAMES = ["version", "uptime", *[f"clients/{name}" for name in (
+    "total", "maximum", "connected", "disconnected", "active", "inactive")],
+    *[f"{name}/{way}" for name in ("messages", "publish/messages", "publish/bytes", "bytes") for way in ("received", "sent")],
+    "publish/messages/dropped", "messages/stored", "store/messages/count", "store/messages/bytes",
+    "retained messages/count", "subscriptions/count", "shared_subscriptions/count",
+    *[f"load/{name}/{window}min" for window in (1, 5, 15) for name in (
+        "messages/received", "messages/sent", "publish/received", "publish/sent", "publish/dropped", "bytes/received",
+        "bytes/sent", "connections", "sockets")]]
+
+
+@pytest.mark.parametrize("level", [5])
+def test_the_names_below_sys_are_those_that_mosquittos_users_know(world, level):
+    """But for heap/..., which /metrics tells, and clients/expired."""
+    if world.target.name != "cluster":
+        pytest.skip("takes an interval there, and some only when they change")
+    client = world.connect("s", 1)
+    client.subscribe(("$SYS/broker/#", 0))
+    client.ping()
+    assert {found.topic for found in client.early} == {f"$SYS/broker/{name}" for name in SYS_NAMES}
+
+
 @statement("MQTT-4.7.3-3", level=BOTH)
 @corner(74)
 @pytest.mark.parametrize("kind", ["letters", "slashes", "levels"])

@@ -53,8 +53,8 @@ static void all_values_come_to_who_wants_all(void **state)
 
     when_asks(bob, "$SYS/#", "00");
     when_asks(old, "$SYS/+/load/#", "00");
-    assert_int_equal(count_packets(bob), 1 + 24 + 18);
-    assert_int_equal(count_packets(old), 1 + 18);
+    assert_int_equal(count_packets(bob), 1 + 30 + 27);
+    assert_int_equal(count_packets(old), 1 + 27);
 }
 
 static void values_carry_the_subscription_id(void **state)
@@ -116,6 +116,19 @@ static void clients_and_messages_are_counted(void **state)
     when_asks(bob, "$SYS/broker/publish/messages/received", "00");
     then_receives(bob, "90 0001 () 00");
     then_message(bob, "$SYS/broker/publish/messages/received", "1", 0, RETAINED);
+    when_asks(bob, "$SYS/broker/publish/bytes/received", "00");
+    then_receives(bob, "90 0001 () 00");
+    then_message(bob, "$SYS/broker/publish/bytes/received", "7", 0, RETAINED); /* 30 05 0001 'a' 00 'x' */
+}
+
+static void connections_have_rates_too(void **state)
+{
+    struct device bob = given_client(*state, 1, 5, "bob");
+
+    cores_pass(*state, 10000);
+    when_asks(bob, "$SYS/broker/load/connections/1min", "00");
+    then_receives(bob, "90 0001 () 00");
+    then_message(bob, "$SYS/broker/load/connections/1min", "0.85", 0, RETAINED); /* 6 for 10 s of 70 */
 }
 
 static void rates_are_averages_of_growth_per_minute(void **state)
@@ -205,6 +218,7 @@ int main(void)
         ON_THREE_NODES(what_has_changed_is_told_at_the_interval),
         ON_THREE_NODES(clients_and_messages_are_counted),
         ON_THREE_NODES(rates_are_averages_of_growth_per_minute),
+        ON_THREE_NODES(connections_have_rates_too),
         cmocka_unit_test(without_an_interval_there_is_no_sys),
         ON_THREE_NODES(clients_cannot_write_there),
         ON_THREE_NODES(a_will_cannot_be_written_there),
