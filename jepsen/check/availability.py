@@ -64,7 +64,7 @@ def measure(model, fault, acknowledged, nodes, moments):
         row["interruption"] = percentile(interruptions(acknowledged, hit, fault.start, until))
         row["moved"] = percentile(moves(model, hit, fault, until))
     if fault.stopped != NEVER:
-        row["recovery"] = percentile(waits(acknowledged, fault.stopped))
+        row["recovery"] = percentile(waits(acknowledged, fault.stopped, next_moment(moments, fault.stopped, model.end)))
     return row
 
 
@@ -99,11 +99,11 @@ def moves(model, hit, fault, until):
     return found
 
 
-def waits(acknowledged, begin):
-    """Per publisher: how long the first publish waited that was under way then, or sent after."""
+def waits(acknowledged, begin, until):
+    """Per publisher: how long the first publish waited that was under way then, or sent after but before the next fault."""
     found = []
     for publishes in acknowledged.values():
-        following = [one for one in publishes if one.returned > begin]
+        following = [one for one in publishes if one.returned > begin and one.invoked < until]
         if following:
             found.append(following[0].returned - max(following[0].invoked, begin))
     return found
