@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "cluster/consensus.h"
+#include "cluster/wire_raft.h"
 #include "command.h"
 #include "log.h"
 #include "tests/sim/world/disk_sim.h"
@@ -828,6 +829,24 @@ static void a_malformed_frame_ends_the_connection(void **state)
     assert_int_equal(world->nodes[1].disconnects, 1);
 }
 
+static void a_peer_that_claims_to_lead_as_well_is_disconnected(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), liar = follower_of(world);
+    struct consensus_status status;
+    struct buffer frame = {0};
+    consensus_status(world->nodes[leader].consensus, &status);
+    set_link(world, leader, liar, false);
+    set_link(world, leader, liar, true);
+    size_t begin = wire_frame_begin(&frame, WIRE_APPEND, world->generation[liar][leader][LINK_RAFT], 1);
+    wire_append_put(&frame, &(struct raft_append_entries){.version = 1, .term = status.term}, NULL, 0);
+    wire_frame_end(&frame, begin);
+    consensus_receive(world->nodes[leader].consensus, liar, LINK_RAFT, buffer_bytes(&frame));
+    assert_int_equal(world->nodes[leader].disconnects, 1);
+    assert_int_equal(leader_of(world), leader);
+    buffer_release(&frame);
+}
+
 /* ---- snapshots ---- */
 
 static void take_snapshot(struct world *world, uint32_t id)
@@ -1199,6 +1218,7 @@ int main(void)
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
         TEST(frames_of_an_older_connection_are_dropped),
         TEST(a_malformed_frame_ends_the_connection),
+        TEST(a_peer_that_claims_to_lead_as_well_is_disconnected),
         TEST(a_wiped_node_is_replaced_while_the_others_serve),
         TEST(each_node_can_be_replaced_one_after_the_other_the_leader_too),
         cmocka_unit_test_setup_teardown(a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning,
