@@ -184,7 +184,9 @@ enum status fault_at(const struct fault *fault, const char *section, const char 
     char path[CONFIG_PATH_MAX], variable[CONFIG_PATH_MAX];
     snprintf(path, sizeof(path), "%s%s%s", section, key[0] != '\0' ? "." : "", key);
     option_variable(section, key, variable);
-    if (fault->file != NULL)
+    if (fault->file == NULL && strncmp(path, "listeners.", 10) == 0)
+        snprintf(fault->out, CONFIG_ERROR_MAX, "COTERIE_LISTENERS: %s: %s", path + 10, sentence);
+    else if (fault->file != NULL)
         snprintf(fault->out, CONFIG_ERROR_MAX, "%s:%u: %s: %s", fault->file, line_of(fault->file, path), path,
                  sentence);
     else

@@ -244,7 +244,11 @@ static enum status check_address(const struct config_listener *listener, unsigne
                                  const struct fault *fault)
 {
     uint8_t address[sizeof(struct in6_addr)];
+    struct proxy_range ranges[LISTENER_PROXIES_MAX];
+    size_t count;
     char *end;
+    if (!proxy_ranges_parse(listener->proxy_from, ranges, LISTENER_PROXIES_MAX, &count))
+        return fault_at(fault, section, "proxy_from", "expected ADDRESS or ADDRESS/BITS, at most 256 of them");
     if ((uses & LISTENER_LOCAL) != 0) {
         if (listener->address[0] != '/' || strlen(listener->address) >= LISTENER_PATH_MAX)
             return fault_at(fault, section, "address", "expected an absolute path of less than 108 bytes");

@@ -33,7 +33,8 @@ class Cluster:
             self.environment["COTERIE_BIN"] = binary
         self.size = nodes
         self.run("up", "--nodes", str(nodes))
-        self.ports = {node["id"]: node["client_port"] for node in self.status()}
+        port = "tls_port" if os.environ.get("COTERIE_TEST_TLS") else "client_port"
+        self.ports = {node["id"]: node[port] for node in self.status()}
         self.admin_ports = {node["id"]: node["admin_port"] for node in self.status()}
 
     def run(self, *arguments, check=True):

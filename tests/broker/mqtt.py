@@ -11,8 +11,10 @@ It never retries, reconnects or answers by itself unless asked to: a test decide
 Ordinary client libraries (paho, mosquitto's tools) are used beside it, as plain users.
 """
 
+import os
 import select
 import socket
+import ssl
 import struct
 import time
 
@@ -296,8 +298,17 @@ def readable(sock, seconds):
     return bool(poller.poll(max(0, seconds * 1000)))
 
 
+def trusting_tls():
+    """For tests about something else: any certificate will do."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 class Client:
     """A client with its session state. `session` survives connections: open() again to resume elsewhere."""
+
+    tls = trusting_tls() if os.environ.get("COTERIE_TEST_TLS") else None    # of all clients, or of one
 
     def __init__(self, client_id="", level=5, timeout=10.0):
         self.client_id, self.level, self.timeout = client_id, level, timeout
@@ -317,6 +328,8 @@ class Client:
         self.buffer, self.early = bytearray(), []
         self.socket = socket.create_connection((host, port), timeout=self.timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls:
+            self.socket = self.tls.wrap_socket(self.socket, server_hostname="localhost")
         return self
 
     def open(self, port, clean=True, expect=0, host="127.0.0.1", **options):
@@ -365,15 +378,28 @@ class Client:
             if found is not None:
                 return found
             left = deadline - time.monotonic()
-            if left < 0 or not readable(self.socket, left):
+            pending = self.tls and self.socket.pending()
+            if left < 0 or not pending and not readable(self.socket, left):
                 raise Timeout(f"{self.client_id}: nothing within the time")
             try:
-                data = self.socket.recv(65536)
-            except ConnectionError as error:
+                data = self.take_bytes(left)
+            except (ConnectionError, ssl.SSLEOFError) as error:
                 raise Closed(str(error)) from error
             if not data:
                 raise Closed(f"{self.client_id}: closed by the server")
             self.buffer += data
+
+    def take_bytes(self, seconds):
+        """What is there; with TLS that may be nothing for us, only a ticket for its session."""
+        if not self.tls:
+            return self.socket.recv(65536)
+        self.socket.settimeout(max(seconds, 0.001))
+        try:
+            return self.socket.recv(65536)
+        except (TimeoutError, ssl.SSLWantReadError):
+            raise Timeout(f"{self.client_id}: nothing within the time") from None
+        finally:
+            self.socket.settimeout(self.timeout)
 
     def _take_packet(self):
         size, shift, at = 0, 0, 1
