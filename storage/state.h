@@ -112,6 +112,8 @@ struct session_facts {
 bool state_session(const struct state *state, uint64_t session_id, struct session_facts *facts);
 bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts);
 
+/* Whether the QoS 2 packet id of a publisher is in use: what came with it has been published. */
+bool state_inbound_open(struct state *state, uint64_t session_id, uint16_t packet_id);
 /* The topic of the will that the present connection of this session has left; borrowed until the next call on `state`. */
 bool state_will_topic(struct state *state, uint64_t session_id, struct bytes *topic);
 

@@ -106,6 +106,12 @@ bool state_session(const struct state *state, uint64_t session_id, struct sessio
     return fill_facts(session_by_id(state, session_id), facts);
 }
 
+bool state_inbound_open(struct state *state, uint64_t session_id, uint16_t packet_id)
+{
+    const struct session *session = session_by_id(state, session_id);
+    return session != NULL && !session->ended && inbound_is_open(state, session, packet_id);
+}
+
 bool state_will_topic(struct state *state, uint64_t session_id, struct bytes *topic)
 {
     const struct session *session = session_by_id(state, session_id);

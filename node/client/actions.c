@@ -12,6 +12,7 @@ void actions_clear(struct actions *actions)
     actions->packets_out = 0;
     actions->command_count = 0;
     actions->publish = false;
+    actions->guessed = false;
     actions->login = false;
     actions->delivered = false;
     actions->refused = false;

@@ -33,6 +33,7 @@ struct actions {
     bool publish;                                    /* route `message` (QoS 0) at once */
     struct message message;
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
+    bool guessed;                                    /* an exchange of AUTH was refused: count it */
     bool login;                                      /* run the client's login, then client_logged_in() */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
     bool refused;                                    /* one of them for good: that is not to wait for others */

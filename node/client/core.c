@@ -363,6 +363,8 @@ void core_carry_out(struct core *core, struct client *client)
         core_send_bytes(core, client, buffer_bytes(&actions->out));
     if (actions->login)
         core_login(core, client);
+    if (actions->guessed)
+        core_note_guess(core, client);
     if (actions->delivered) {
         deliver_note_acks(core, client);
         core->acks_urgent |= actions->refused && client->in_acks;

@@ -9,6 +9,8 @@
  *   - until the next turn, if this one has done enough. */
 #include "core_private.h"
 
+#include "node/mqtt/property.h"
+
 #include <string.h>
 
 #define PACKET_BYTES_PER_LOOK 256 /* to check and copy */
@@ -65,6 +67,13 @@ static bool rate_allows(struct core *core, const struct client *client)
     return core->rates == NULL || rates_take(core->rates, core_address(core, client, text), core->now_ms);
 }
 
+/* A CONNECT with an authentication method that comes too soon after wrong ones from there. */
+static bool guesses_too_soon(struct core *core, const struct client *client, const struct mqtt_connect *connect)
+{
+    return (connect->properties.present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0 &&
+           core_guesses_too_soon(core, client);
+}
+
 /* Takes one packet off `in`. False: stop here. */
 static bool take_packet(struct core *core, struct client *client, struct bytes *in)
 {
@@ -92,7 +101,8 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     } else if (fresh && packet.type == MQTT_CONNECT && (!core->node.available || core_pressed(core))) {
         stall(core, client);
         return false;
-    } else if (fresh && packet.type == MQTT_CONNECT && !rate_allows(core, client)) {
+    } else if (fresh && packet.type == MQTT_CONNECT &&
+               (!rate_allows(core, client) || guesses_too_soon(core, client, &packet.connect))) {
         client_refuse_rate(client, &packet, &core->actions);
     } else if (fresh && packet.type == MQTT_CONNECT && core_bans_address(core, client)) {
         client_refuse_banned(client, &packet, &core->actions);

@@ -52,6 +52,20 @@ void core_login(struct core *core, struct client *client)
     core->node.stats.logins_slowed += wait_ms > 0;
 }
 
+void core_note_guess(struct core *core, const struct client *client)
+{
+    char text[CORE_ADDRESS_MAX];
+
+    failures_note(core->node.failures, core_address(core, client, text), bytes_of(NULL, 0), false, core->now_ms);
+}
+
+bool core_guesses_too_soon(struct core *core, const struct client *client)
+{
+    char text[CORE_ADDRESS_MAX];
+
+    return failures_too_soon(core->node.failures, core_address(core, client, text), core->now_ms);
+}
+
 /* The client whose CONNECT still waits for this; NULL: it has gone. */
 static struct client *client_of(const struct core *core, uint64_t number)
 {

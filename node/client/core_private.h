@@ -203,6 +203,9 @@ bool core_pressed(const struct core *core);        /* nothing new is to be taken
 
 /* ---- core_logins.c ---- */
 void core_login(struct core *core, struct client *client);     /* runs its login, when it is its turn */
+/* Authentication by AUTH: refused; and whether another try comes too soon. */
+void core_note_guess(struct core *core, const struct client *client);
+bool core_guesses_too_soon(struct core *core, const struct client *client);
 void core_logins_turn(struct core *core);
 uint64_t core_logins_deadline(const struct core *core);
 /* Where the client comes from, without a port; empty: not known. */

@@ -17,6 +17,7 @@
 struct culprit {
     uint64_t key; /* 0 = free */
     uint64_t at_ms;
+    uint64_t last_ms; /* failure */
     uint32_t count;
 };
 
@@ -95,6 +96,13 @@ uint32_t failures_wait_ms(struct failures *failures, struct bytes address, struc
     return by_address > by_user ? by_address : by_user;
 }
 
+bool failures_too_soon(struct failures *failures, struct bytes address, uint64_t now_ms)
+{
+    const struct culprit *culprit = address.size > 0 ? find(failures, BY_ADDRESS, address, now_ms) : NULL;
+
+    return culprit != NULL && culprit->last_ms + wait_of(culprit) > now_ms;
+}
+
 static void count(struct failures *failures, enum kind kind, struct bytes name, uint64_t now_ms)
 {
     struct culprit *culprit = find(failures, kind, name, now_ms);
@@ -103,6 +111,7 @@ static void count(struct failures *failures, enum kind kind, struct bytes name, 
         return;
     if (culprit == NULL)
         culprit = make(failures, kind, name, now_ms);
+    culprit->last_ms = now_ms;
     if (culprit->count < COUNT_MAX)
         culprit->count++;
 }

@@ -4,6 +4,9 @@
  *   so many failures   1-3   4      5      6      7     8 and more
  *   wait               0     250 ms 500 ms 1 s    2 s   4 s
  *
+ * Where waiting is not possible (an exchange of AUTH), who would have to wait longer than since its last failure is
+ * turned away instead.
+ *
  * A count halves with each minute that passes; a login that was granted forgets its user's. Waiting answers nothing: the
  * right password waits like a wrong one. Of this node alone; tables of fixed size, where the quietest makes room. */
 #ifndef COTERIE_FAILURES_H
@@ -19,6 +22,8 @@ void failures_free(struct failures *failures);
 
 /* How long a login from this address (empty: not known), as this user (may be empty), has to wait. */
 uint32_t failures_wait_ms(struct failures *failures, struct bytes address, struct bytes user, uint64_t now_ms);
+/* Whether that long has not passed since the last failure from this address. */
+bool failures_too_soon(struct failures *failures, struct bytes address, uint64_t now_ms);
 void failures_note(struct failures *failures, struct bytes address, struct bytes user, bool granted, uint64_t now_ms);
 
 #endif

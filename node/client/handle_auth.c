@@ -98,7 +98,10 @@ static void step(struct client *client, struct authentication *authentication, c
     switch (auth_continue(authentication->exchange, properties->authentication_data, &authentication->answer)) {
     case AUTH_CHALLENGE: send_auth(client, authentication, REASON_CONTINUE_AUTHENTICATION, out); return;
     case AUTH_DONE: succeed(client, authentication, now_ms, out); return;
-    case AUTH_REFUSED: fail(client, REASON_NOT_AUTHORIZED, NULL, out); return;
+    case AUTH_REFUSED:
+        out->guessed = true;
+        fail(client, REASON_NOT_AUTHORIZED, NULL, out);
+        return;
     case AUTH_MALFORMED: fail(client, REASON_PROTOCOL_ERROR, "authentication data is malformed", out); return;
     }
 }

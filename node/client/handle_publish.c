@@ -97,6 +97,12 @@ static void refuse_topic(struct client *client, const struct mqtt_publish *publi
         answer_no(client, publish, client->peer.level >= MQTT_LEVEL_5 ? REASON_NOT_AUTHORIZED : REASON_SUCCESS, out);
 }
 
+/* A QoS 2 PUBLISH that was published when it came first, and is sent again: only its handshake goes on. */
+static bool is_begun(const struct client *client, const struct mqtt_publish *publish)
+{
+    return publish->qos == 2 && state_inbound_open(client->node->state, client->session_id, publish->packet_id);
+}
+
 /* Its user publishes more than it may. */
 static void refuse_rate(struct client *client, const struct mqtt_publish *publish, struct actions *out)
 {
@@ -123,7 +129,7 @@ void handle_publish(struct client *client, const struct mqtt_publish *publish, s
         refuse_topic(client, publish, true, out);
         return;
     }
-    if (access_on(client->node) && !client_may(client, RIGHT_PUBLISH, topic)) {
+    if (access_on(client->node) && !client_may(client, RIGHT_PUBLISH, topic) && !is_begun(client, publish)) {
         refuse_topic(client, publish, false, out);
         return;
     }

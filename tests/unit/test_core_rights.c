@@ -334,6 +334,30 @@ static void nobody_publishes_below_a_dollar_whatever_the_rules(void **state)
     then_connack(device, false, 0x87);
 }
 
+/* What came before the right was lost was published; its handshake ends as it began, and its packet id is free again. */
+static void a_qos_2_publish_that_has_begun_goes_on(void **state)
+{
+    struct device device, watcher;
+
+    given_freedom(*state);
+    watcher = given_client(*state, 3, 5, "watcher");
+    when_subscribes(*state, watcher, "#", 0);
+    device = given_session(*state, 1, 5, "one");
+    when_publishes(device, "x", "1", 2, 7);
+    then_receives(device, "50 0007");
+    then_message(watcher, "x", "1", 0, 0);
+    line_drop(device.line);
+    given_rule(*state, "all", RULE_DENY, RIGHT_PUBLISH, "x", 0);
+    device = when_resumes(*state, 2, 5, "one");
+    when_sends(device, "3c 'x' 0007 00 <1>"); /* DUP */
+    then_receives(device, "50 0007");
+    when_answers(device, 0x62, 7);
+    then_receives(device, "70 0007");
+    when_publishes(device, "x", "1", 2, 7);
+    then_receives(device, "50 0007 87");
+    then_receives_nothing(watcher);
+}
+
 /* ---- subscribing ---- */
 
 static void then_suback(struct cores *cores, struct device device, const char *filter, uint8_t code)
@@ -605,6 +629,7 @@ int main(void)
         ON_THREE_NODES(what_may_not_be_published_is_answered_no_and_goes_nowhere),
         cmocka_unit_test(it_may_close_the_connection_instead),
         ON_THREE_NODES(nobody_publishes_below_a_dollar_whatever_the_rules),
+        ON_THREE_NODES(a_qos_2_publish_that_has_begun_goes_on),
         ON_THREE_NODES(a_filter_has_to_be_allowed_as_a_whole),
         ON_THREE_NODES(live_messages_are_judged),
         ON_THREE_NODES(queued_messages_are_judged_when_they_are_sent),

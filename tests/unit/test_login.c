@@ -474,6 +474,9 @@ static void who_guesses_waits_by_address_and_by_user(void **state)
         failures_note(failures, here, ann, false, 1000);
     }
     assert_int_equal(failures_wait_ms(failures, there, ann, 1000), 4000);
+    assert_true(failures_too_soon(failures, here, 4999));
+    assert_false(failures_too_soon(failures, here, 5000));
+    assert_false(failures_too_soon(failures, there, 1000));
     assert_int_equal(failures_wait_ms(failures, here, bytes_text("bob"), 1000), 4000);
     assert_int_equal(failures_wait_ms(failures, there, bytes_text("bob"), 1000), 0);
     failures_note(failures, there, ann, true, 1000);
