@@ -33,6 +33,7 @@
 #define SPACE_ASK_MS 500                           /* a full disk: how often the log looks whether there is space */
 #define RESIGNED_PAUSE_MS 1000                     /* until leadership that came back is handed over again, at first */
 #define RESIGNED_PAUSE_MAX_MS 4000
+#define CLOCK_PATIENCE_MS 1000                     /* a leader waits so long for peers to say what time it is */
 #define QUIET_MS 1000                              /* nothing appended: then the log's durable mark is written */
 
 /* ---- small things that transfer.c uses as well ---- */
@@ -315,20 +316,44 @@ static void set_clock(struct consensus *consensus, uint64_t clock_ms)
     consensus->clock_at_ms = consensus->now;
 }
 
-/* A new leader that has applied entries of this run goes on from them. One that has not does not know how long nothing
- * was committed: peers that were there know, and if there are none, no node ran, and the wall clock bridges the gap. */
-static void take_over_clock(struct consensus *consensus)
+/* The latest time that a peer has told; 0: none knows. */
+static uint64_t time_of_peers(const struct consensus *consensus)
 {
     uint64_t best = 0;
-    if (consensus->clock_live) {
-        set_clock(consensus, reckon(consensus));
-        return;
-    }
     for (uint32_t node = 1; node < consensus->peers_end; node++) {
         const struct peer *peer = &consensus->peers[node];
         if (peer->clock_ms != 0 && peer->clock_ms + (consensus->now - peer->clock_at_ms) > best)
             best = peer->clock_ms + (consensus->now - peer->clock_at_ms);
     }
+    return best;
+}
+
+/* Whether so many have said what they know of the time that, with this node, they are a majority. */
+static bool majority_told_time(const struct consensus *consensus)
+{
+    uint64_t voters = replica_voters(consensus->replica);
+    unsigned count = 0, told = 0;
+    for (uint32_t node = 1; voters >> node != 0; node++) {
+        if ((voters & NODE_BIT(node)) == 0)
+            continue;
+        count++;
+        told += node == consensus->settings.self || consensus->peers[node].told_clock;
+    }
+    return told > count / 2;
+}
+
+/* A new leader that has applied entries of this run goes on from them. One that has not does not know how long nothing
+ * was committed: peers that were there know. If of a majority nobody does, no node ran, and the wall clock bridges the
+ * gap. Until it has heard them (on other connections than their votes came on) it stamps nothing, but not for ever. */
+static void take_over_clock(struct consensus *consensus)
+{
+    uint64_t best = time_of_peers(consensus);
+    if (consensus->clock_live) {
+        set_clock(consensus, reckon(consensus));
+        return;
+    }
+    if (best == 0 && !majority_told_time(consensus) && consensus->now - consensus->leads_since_ms < CLOCK_PATIENCE_MS)
+        return;
     if (best == 0)
         best = consensus->wall;
     set_clock(consensus, best > consensus->stamp_floor ? best : consensus->stamp_floor);
@@ -352,7 +377,9 @@ void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clo
     consensus->applied = index;
     consensus->applied_awaited = consensus->applied_awaited || awaited;
     bool leads = replica_role(consensus->replica) == RAFT_LEADER;
-    if (clock_ms != 0 && (!leads || clock_ms > reckon(consensus))) {
+    /* What was stamped long ago and is applied only now does not set back who has gone on reckoning. */
+    bool reckons = leads || consensus->clock_live;
+    if (clock_ms != 0 && (!reckons || clock_ms > reckon(consensus))) {
         set_clock(consensus, clock_ms);
         consensus->clock_live = consensus->clock_live || index > consensus->start_last;
     }
@@ -414,7 +441,7 @@ static void receive_forward(struct consensus *consensus, uint32_t peer, struct b
 
 static bool may_submit(const struct consensus *consensus)
 {
-    return consensus->pending_count > 0 && !replica_transferring(consensus->replica) &&
+    return consensus->pending_count > 0 && consensus->clock_live && !replica_transferring(consensus->replica) &&
            log_last(consensus->log) < replica_commit(consensus->replica) + UNCOMMITTED_ENTRIES;
 }
 
@@ -558,6 +585,7 @@ static void receive_applied(struct consensus *consensus, uint32_t node, const st
     peer->applied = applied->index;
     peer->clock_ms = applied->clock_ms;
     peer->clock_at_ms = consensus->now;
+    peer->told_clock = true;
     consensus->calls.peer_applied(consensus->context, node, applied->index);
 }
 
@@ -879,9 +907,12 @@ static void update_role(struct consensus *consensus)
     uint32_t leader = replica_leader(consensus->replica);
     uint64_t term = replica_term(consensus->replica);
     if (role == RAFT_LEADER && consensus->last_role != RAFT_LEADER) {
+        consensus->leads_since_ms = consensus->now;
         take_over_clock(consensus);
         consensus->silence_from_ms = consensus->now;
         consensus->counts.elections++;
+    } else if (role == RAFT_LEADER && !consensus->clock_live) {
+        take_over_clock(consensus);
     }
     if (leader != consensus->route_leader || term != consensus->route_term) {
         consensus->route_leader = leader;

@@ -47,6 +47,7 @@ struct peer {
     uint64_t heard_ms;                        /* last frame on any link; 0 = never */
     uint64_t applied;                         /* as it told us */
     uint64_t clock_ms, clock_at_ms;           /* its cluster time, and when it said so; 0 = it knows none */
+    bool told_clock;                          /* has said so, or that it knows none, since this node started */
     uint64_t told_applied;                    /* as we told it; UINT64_MAX = nothing on this link */
     uint64_t told_applied_ms;
     struct outgoing outgoing;
@@ -86,6 +87,7 @@ struct consensus {
 
     uint64_t clock_ms, clock_at_ms;           /* cluster time, and when it was that */
     bool clock_live;                          /* reckoned from an entry of this run, not from before the start */
+    uint64_t leads_since_ms;
     uint64_t stamp_floor;                     /* no stamp in the log is beyond */
 
     uint64_t adopted_ms;                      /* when replacements were last looked after */

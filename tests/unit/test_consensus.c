@@ -795,6 +795,51 @@ static void the_wall_clock_bridges_a_gap_in_which_no_node_ran(void **state)
     assert_in_range(world->nodes[1].clock, before + 3600 * 1000, before + 3603 * 1000);
 }
 
+static void set_bulk_link(struct world *world, uint32_t a, uint32_t b, bool up)
+{
+    const uint32_t ends[2][2] = {{a, b}, {b, a}};
+    for (int i = 0; i < 2; i++) {
+        uint32_t id = ends[i][0], peer = ends[i][1];
+        struct consensus *consensus = world->nodes[id].consensus;
+        uint64_t in = world->generation[peer][id][LINK_BULK], out = world->generation[id][peer][LINK_BULK];
+        if (up)
+            consensus_link_up(consensus, peer, LINK_BULK, in, out);
+        else
+            consensus_link_down(consensus, peer, LINK_BULK, in);
+    }
+}
+
+/* Votes come on another connection than the time: who has just started, and leads, may have to wait for it. */
+static void a_leader_that_has_just_started_asks_its_peers_before_the_wall_clock(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), voter = leader % 3 + 1, third = voter % 3 + 1;
+    submit(world, leader);
+    run_ms(world, 20);
+    uint64_t before = world->nodes[voter].clock, since_ms = now_ms(world);
+    set_link(world, leader, voter, false);
+    set_link(world, leader, third, false);
+    submit(world, leader); /* so that it alone has the longest log */
+    run_ms(world, 20);
+    stop_node(world, leader, false);
+    stop_node(world, third, false);
+    world->wall_offset_ms = 3600 * 1000;
+    start_node(world, leader, false);
+    set_link(world, leader, voter, true);
+    set_bulk_link(world, leader, voter, false);
+    while (leader_of(world) != leader)
+        run_ms(world, 10);
+    submit(world, leader);
+    run_ms(world, 500);
+    assert_in_range(world->nodes[voter].clock, before, before + 50); /* nothing new is stamped yet */
+    set_bulk_link(world, leader, voter, true);
+    run_ms(world, 100);
+    submit(world, leader);
+    run_ms(world, 20);
+    uint64_t passed_ms = now_ms(world) - since_ms;
+    assert_in_range(world->nodes[voter].clock, before + passed_ms - 200, before + passed_ms + 20);
+}
+
 /* ---- links ---- */
 
 static void frames_of_an_older_connection_are_dropped(void **state)
@@ -1216,6 +1261,7 @@ int main(void)
         TEST(a_node_whose_state_differs_from_the_majority_stops),
         TEST(stamps_advance_at_rate_one_whatever_the_wall_clock_does),
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
+        TEST(a_leader_that_has_just_started_asks_its_peers_before_the_wall_clock),
         TEST(frames_of_an_older_connection_are_dropped),
         TEST(a_malformed_frame_ends_the_connection),
         TEST(a_peer_that_claims_to_lead_as_well_is_disconnected),
