@@ -2,7 +2,8 @@
  * the end each topic's history must be linearizable (RELIABILITY 3.2 b, 3.3).
  *
  *   write   PUBLISH with retain … PUBACK             its outcome is unknown if the connection ends before the PUBACK
- *   read    SUBSCRIBE … the retained PUBLISH         or none, if nothing has come for a while after the SUBACK
+ *   read    SUBSCRIBE … the retained PUBLISH         or none, if nothing has come for a while after the SUBACK, nor before
+ *                                                    the answer to a PINGREQ then; unless limits may have dropped it
  *
  * Values are unique and topics never cleared. A client does one thing at a time, with a clean session, and forgets all
  * when its connection ends. */
@@ -33,7 +34,7 @@ struct topic {
     uint32_t count, capacity;
 };
 
-enum doing { AWAY, DIALING, CONNECTING, RESTING, WRITING, SUBSCRIBING, AWAITING, UNSUBSCRIBING };
+enum doing { AWAY, DIALING, CONNECTING, RESTING, WRITING, SUBSCRIBING, AWAITING, PINGING, UNSUBSCRIBING };
 
 struct line {                /* a client */
     uint32_t client;
@@ -75,6 +76,8 @@ static void record_read(struct sim_register *registers, const struct line *line,
         return;
     }
     struct value *value = &topic->values[number];
+    sim_note(registers->sim, "register %u: client %u read %u at node %u since %.6f", line->topic, line->client, number,
+             line->node, (double)line->since_us / 1e6);
     value->reads++;
     if (now < value->first_end_us)
         value->first_end_us = now;
@@ -188,6 +191,8 @@ static void rest(struct sim_register *registers, struct line *line)
 static void written(struct sim_register *registers, struct line *line, bool refused)
 {
     struct value *value = &registers->topics[line->topic].values[line->value];
+    sim_note(registers->sim, "register %u: client %u wrote %u at node %u since %.6f%s", line->topic, line->client,
+             line->value, line->node, (double)line->since_us / 1e6, refused ? ", refused" : "");
     if (!refused) {
         value->written_to_us = sim_now_us(registers->sim);
         if (value->written_to_us < value->first_end_us)
@@ -207,7 +212,7 @@ static void received(struct sim_register *registers, struct line *line, uint8_t 
     struct buffer out = {0};
     packet_put_ack(&out, PACKET_PUBACK, publish.packet_id);
     send_and_release(registers, line, &out);
-    bool expected = line->doing == SUBSCRIBING || line->doing == AWAITING;
+    bool expected = line->doing == SUBSCRIBING || line->doing == AWAITING || line->doing == PINGING;
     if (publish.retain && (!expected || line->got || publish.publisher != PUBLISHER + line->topic))
         sim_violation(registers->sim, "a reader got a retained message of register %u that it did not ask for",
                       publish.publisher - PUBLISHER);
@@ -215,7 +220,7 @@ static void received(struct sim_register *registers, struct line *line, uint8_t 
         return;
     line->got = true;
     record_read(registers, line, publish.number);
-    if (line->doing == AWAITING)
+    if (line->doing != SUBSCRIBING)
         end_read(registers, line);
 }
 
@@ -238,6 +243,13 @@ static void handle(struct sim_register *registers, struct line *line, uint8_t fi
             line->doing = AWAITING;
             act_later(registers, line, NOTHING_AFTER_US);
         }
+        break;
+    case PACKET_PINGRESP:
+        if (line->doing != PINGING)
+            break;
+        if (registers->sim->config.queue_messages_max == 0)
+            record_read(registers, line, 0);
+        end_read(registers, line);
         break;
     case PACKET_UNSUBACK: rest(registers, line); break;
     }
@@ -288,8 +300,10 @@ static void act(void *world, uint64_t key, void *data)
     if (line->doing == AWAY) {
         dial(registers, line);
     } else if (line->doing == AWAITING) {
-        record_read(registers, line, 0);
-        end_read(registers, line);
+        struct buffer out = {0};
+        line->doing = PINGING;
+        packet_put_empty(&out, PACKET_PINGREQ);
+        send_and_release(registers, line, &out);
     } else if (line->doing == RESTING && !sim->calm) {
         line->topic = (uint32_t)random_below(&sim->workload_random, sim->config.registers);
         line->since_us = sim_now_us(sim);
