@@ -834,6 +834,7 @@ static void start_parts(struct sim_node *node, const struct consensus_snapshot *
 {
     node->generation++;
     node->running = true;
+    node->last_committed = 0;    /* what it knew to be committed need not be what its log has there now */
     node->turn_at_us = UINT64_MAX;
     make_core(node);
     make_consensus(node, newest);
