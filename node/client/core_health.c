@@ -132,11 +132,13 @@ void core_new_life(struct core *core)
     core->node.available = false;
     write_server_reference(core);
     while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        if (client->phase == CLIENT_NEW)
+            continue; /* all of it will be of the new life */
         client->no_end = true;
         client->connect_pending = false; /* its outcome will not be told to us */
         if (client->phase == CLIENT_CLOSED)
             core_forget_if_over(core, client);
-        else if (client->phase != CLIENT_NEW)
+        else
             core_end(core, client, CLIENT_END_UNAVAILABLE);
     }
     core_forget_administrations(core);

@@ -166,6 +166,19 @@ static void an_installed_snapshot_closes_all_clients_and_begins_a_new_life(void 
     then_message(bob, "a", "missed", 1, DUPLICATE); /* it might have been sent, for all the others know */
 }
 
+static void who_was_there_before_a_new_life_and_connects_in_it_has_an_end_and_a_will(void **state)
+{
+    struct cores *cores = *state;
+    struct device carol = given_client(cores, 1, 4, "carol"), bob = when_dials(cores, 2);
+
+    when_subscribes(cores, carol, "will", 1);
+    cores_replace_state(cores, 2);
+    when_sends(bob, "10 'MQTT' 05 0e 0000 () 'bob' () 'will' 'gone'");
+    then_connack(bob, false, 0);
+    line_drop(bob.line);
+    then_message(carol, "will", "gone", 1, 0);
+}
+
 /* ---- back-pressure ---- */
 
 static void a_publisher_whose_commands_wait_is_not_read(void **state)
@@ -426,6 +439,7 @@ int main(void)
         ON_THREE_NODES(what_was_published_while_cut_off_is_committed_once_when_the_node_is_back_in_time),
         ON_THREE_NODES(qos0_goes_on_between_clients_of_a_node_that_is_cut_off),
         ON_THREE_NODES(an_installed_snapshot_closes_all_clients_and_begins_a_new_life),
+        ON_THREE_NODES(who_was_there_before_a_new_life_and_connects_in_it_has_an_end_and_a_will),
         cmocka_unit_test(a_publisher_whose_commands_wait_is_not_read),
         cmocka_unit_test(all_publishers_wait_when_too_much_is_on_its_way_together),
         cmocka_unit_test(input_of_all_clients_together_is_bounded),
