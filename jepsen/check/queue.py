@@ -185,7 +185,8 @@ def _judge_repetition(verdict, model, session, mid, deliveries, elsewhere):
     if copies > 1:
         verdict.count("repeated_since_published_again")
     events = [one.index for one in deliveries[:4]]
-    if sum(1 for one in deliveries if not one.dup) > copies:
+    shared = any(is_group(one.pattern) for one in session.subscriptions)
+    if sum(1 for one in deliveries if not one.dup) > copies and not (shared and deliveries[0].qos == 1):
         verdict.violate("no-dup", f"{mid} came to {session.id} {len(deliveries)} times, more than once without DUP", *events)
     conn, times = Counter(one.conn for one in deliveries).most_common(1)[0]
     if times > copies:

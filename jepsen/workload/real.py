@@ -1,4 +1,5 @@
-"""Ordinary client software beside our own: mosquitto_sub with a persistent session at each node, and mosquitto_pub.
+"""Ordinary client software beside our own: mosquitto_sub with a persistent session at each node, mosquitto_pub, and paho
+(real_paho.py). What is not installed is left out, and the description says so.
 
 They do as their authors thought right. Their debug output tells enough for the history: mosquitto_pub ends with 0 when its QoS 1
 message is acknowledged; mosquitto_sub says when its CONNACK and SUBACK came, of each PUBLISH its DUP, and of each message its QoS,
@@ -14,6 +15,8 @@ import shutil
 from random import Random
 
 from client import SESSION_FOR_EVER, make_payload, read_payload
+
+from . import real_paho
 
 PUBLISH = re.compile(r"received PUBLISH \(d(\d), q\d, r\d, m(\d+), ")
 MESSAGE = re.compile(r"^MESSAGE q(\d) r(\d) m(\d+) (\S+) (.*)$")
@@ -125,18 +128,21 @@ class RealClients:
     def __init__(self, cluster, recorder, seed):
         self.recorder, self.seed = recorder, seed
         self.addresses = {node.name: node.mqtt for node in cluster.nodes}
-        self.listeners, self.stopping, self.publishing = [], False, set()
+        self.listeners, self.stopping, self.publishing, self.paho = [], False, set(), None
 
     def describe(self):
-        if not self.available():
-            return "no mosquitto clients: they are not installed"
-        return f"mosquitto_sub at each of {len(self.addresses)} nodes, and mosquitto_pub"
+        mosquitto = f"mosquitto_sub at each of {len(self.addresses)} nodes, mosquitto_pub" if self.available() else "no mosquitto"
+        return mosquitto + (", paho" if real_paho.available() else ", no paho")
 
     @staticmethod
     def available():
         return shutil.which("mosquitto_sub") and shutil.which("mosquitto_pub")
 
     async def setup(self):
+        if real_paho.available():
+            self.paho = real_paho.PahoClient(self.recorder, self.addresses, self.seed)
+            self.paho.start()
+            await self.paho.subscribed.wait()
         if self.available():
             self.listeners = [Listener(self, node, 1 + place % 2) for place, node in enumerate(sorted(self.addresses))]
             for one in self.listeners:
@@ -144,6 +150,9 @@ class RealClients:
             await asyncio.gather(*(one.subscribed.wait() for one in self.listeners))
 
     async def drive(self):
+        await asyncio.gather(self.drive_mosquitto(), *([self.paho.drive()] if self.paho else []))
+
+    async def drive_mosquitto(self):
         chance, sequence = Random(f"{self.seed} real"), 0
         while not self.stopping:
             await asyncio.sleep(chance.uniform(0.5, 1.5) * PERIOD_SECONDS)
@@ -174,12 +183,17 @@ class RealClients:
 
     async def stop(self):
         self.stopping = True
+        if self.paho:
+            self.paho.stopping = True
         if self.publishing:
             await asyncio.wait(set(self.publishing))
 
     async def drain(self):
-        return all(await asyncio.gather(*(one.drain() for one in self.listeners)))
+        return all(await asyncio.gather(*(one.drain() for one in self.everybody())))
+
+    def everybody(self):
+        return self.listeners + ([self.paho] if self.paho else [])
 
     async def close(self):
         self.stopping = True
-        await asyncio.gather(*(one.close() for one in self.listeners), return_exceptions=True)
+        await asyncio.gather(*(one.close() for one in self.everybody()), return_exceptions=True)

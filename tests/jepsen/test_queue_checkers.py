@@ -201,3 +201,15 @@ def test_a_qos_1_message_must_not_come_again_on_the_same_connection():
 
 def test_a_qos_1_message_that_was_published_twice_may_come_twice():
     assert repeated(dup=False, reconnect=False, sends=2).valid
+
+
+def test_a_qos_1_message_of_a_group_may_come_back_as_if_it_were_new_but_only_after_a_reconnect():
+    story = Story()
+    story.connect("member")
+    story.subscribe("member", "$share/g/t")
+    story.connect("pub")
+    mid = story.publish("pub", qos=1)
+    story.deliver("member", mid, qos=1).drop("member").connect("member", present=True)
+    story.deliver("member", mid, qos=1, pid=2)
+    assert story.verdict(check_repetitions).valid
+    assert rules(story.deliver("member", mid, qos=1, pid=3).verdict(check_repetitions)) == ["same-connection"]
