@@ -65,7 +65,7 @@ static const struct option options[] = {
     {"limits",   "log_bytes_max",         OPTION_U64,  AT(limits.log_bytes_max),             16 * MIB, ANY_U64,  "1073741824", "length of the log at which a snapshot replaces its front"},
     {"limits",   "store_map_bytes",       OPTION_U64,  AT(limits.store_map_bytes),           16 * MIB, ANY_U64,  "68719476736", "address space of the database"},
     {"limits",   "queue_messages_max",    OPTION_U64,  AT(limits.state.queue_messages_max),  1,       ANY_U64,   "100000",   "messages per queue; a full one drops its oldest"},
-    {"limits",   "queue_bytes_max",       OPTION_U64,  AT(limits.state.queue_bytes_max),     KIB,     ANY_U64,   "1073741824", "payload bytes per queue"},
+    {"limits",   "queue_bytes_max",       OPTION_U64,  AT(limits.state.queue_bytes_max),     KIB,     ANY_U64,   "1073741824", "bytes of payload and properties per queue"},
     {"limits",   "subscriptions_max",     OPTION_U64,  AT(limits.state.subscriptions_max),   1,       ANY_U64,   "10000",    "per session"},
     {"limits",   "sessions_max",          OPTION_U64,  AT(limits.state.sessions_max),        1,       ANY_U64,   "10000000", "in the cluster"},
     {"limits",   "retained_messages_max", OPTION_U64,  AT(limits.state.retained_messages_max), 0,     ANY_U64,   "10000000", "in the cluster"},

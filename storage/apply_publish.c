@@ -9,13 +9,13 @@
 
 #define MESSAGE_OVERHEAD_BYTES 256 /* of rows, in the count against store_bytes_max */
 
-/* Clearing a retained topic frees room, so an empty message is always welcome. */
+/* Clearing a retained topic frees room, so an empty message that does it is always welcome. */
 static bool has_room(struct state *state, const struct message *message)
 {
     uint64_t used = state->messages.payload_bytes + state->messages.count * MESSAGE_OVERHEAD_BYTES;
-    if (message->payload.size == 0)
+    if (message_bytes(message) == 0 && message->retain)
         return true;
-    if (used + message->payload.size > state->settings.store_bytes_max)
+    if (used + message_bytes(message) > state->settings.store_bytes_max)
         return false;
     return !message->retain || retained_fits(state, message);
 }

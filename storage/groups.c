@@ -235,13 +235,14 @@ static bool has_room(const struct state *state, const struct session *session)
 }
 
 /* The member to give the next message to; NULL: none has room. */
-static struct subscription *choose(const struct state *state, const struct group *group)
+static struct subscription *choose(struct state *state, const struct group *group)
 {
     struct subscription *best = NULL;
     uint64_t best_load = UINT64_MAX;
     uint32_t first = member_place(group, group->last_given + 1), looks = 0;
     for (uint32_t i = 0; i < group->member_count && looks < CHOICES_MAX && best_load > 0; i++) {
         struct subscription *member = group->members[(first + i) % group->member_count];
+        state_look(state, 1);
         if (!has_room(state, member->session))
             continue;
         looks++;
@@ -319,7 +320,7 @@ static bool give_first(struct state *state, struct group *group, const struct su
         return false;
     }
     struct delivery delivery = {
-        .message_id = message_id, .bytes = facts.payload_bytes, .qos = facts.qos, .retain = facts.retain};
+        .message_id = message_id, .bytes = message_facts_bytes(&facts), .qos = facts.qos, .retain = facts.retain};
     give(state, group, member, &delivery);
     return true;
 }

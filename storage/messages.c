@@ -202,7 +202,7 @@ void messages_add(struct messages *messages, uint64_t id, const struct message *
     if (references > 1)
         write_references(messages, id, references);
     messages->count++;
-    messages->payload_bytes += message->payload.size;
+    messages->payload_bytes += message_bytes(message);
 }
 
 bool messages_get(struct messages *messages, uint64_t id, struct buffer *assembled, struct message *message)
@@ -288,7 +288,7 @@ static void delete_message(struct messages *messages, uint64_t id)
         store_delete(messages->store, TABLE_MESSAGES, key_bytes(&key));
     }
     messages->count--;
-    messages->payload_bytes -= facts.payload_bytes;
+    messages->payload_bytes -= message_facts_bytes(&facts);
 }
 
 bool messages_release(struct messages *messages, uint64_t id, uint64_t count)

@@ -23,7 +23,7 @@
 struct messages {
     struct store *store;         /* borrowed */
     uint64_t count;              /* messages stored */
-    uint64_t payload_bytes;      /* their payloads, each counted once */
+    uint64_t payload_bytes;      /* their payloads and properties, each counted once */
     uint64_t stored_count;       /* as last written to TABLE_META */
     uint64_t stored_payload_bytes;
     struct buffer scratch;       /* row under construction */
@@ -48,6 +48,12 @@ struct message_facts {
     uint8_t qos;
     bool retain;
 };
+
+/* As message_bytes(). */
+static inline uint64_t message_facts_bytes(const struct message_facts *facts)
+{
+    return facts->payload_bytes + facts->properties_bytes;
+}
 bool messages_facts(struct messages *messages, uint64_t id, struct message_facts *facts);
 
 uint64_t messages_references(struct messages *messages, uint64_t id);                 /* 0: no such message */

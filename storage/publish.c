@@ -130,7 +130,7 @@ static bool resolve(struct state *state, const struct publication *publication, 
     struct resolution resolution = {.message = message, .delivery = delivery, .broadcasts = broadcasts};
     *delivery = (struct delivery){.order = publication->message_id,
                                   .message_id = publication->message_id,
-                                  .bytes = message->payload.size};
+                                  .bytes = message_bytes(message)};
     state->ids.count = state->read_filters.count = 0;
     if (publication->filter_count == 1) {
         if (known != NULL)
@@ -421,7 +421,7 @@ static void give_to_group(struct state *state, struct publication *publication, 
 {
     const struct message *message = &publication->message;
     struct delivery delivery = {.message_id = publication->message_id,
-                                .bytes = message->payload.size,
+                                .bytes = message_bytes(message),
                                 .qos = message->qos,
                                 .retain = message->retain};
     struct subscription *member = message->qos > 0 ? group_publish(state, group, &delivery) : group_turn(state, group);

@@ -191,7 +191,7 @@ void broadcast_append(struct state *state, struct filter *filter, uint64_t messa
                       uint64_t needed)
 {
     assert(needed > 0);
-    uint64_t bytes = message->payload.size;
+    uint64_t bytes = message_bytes(message);
     struct broadcast_row row = {needed, bytes, message->qos, message->retain};
     broadcast_put(state, filter, message_id, &row);
     filter->queue_count++;

@@ -19,7 +19,7 @@
 struct retained {
     struct store *store;         /* borrowed */
     uint64_t count;              /* topics that retain a message */
-    uint64_t payload_bytes;      /* of those messages */
+    uint64_t payload_bytes;      /* of those messages, with their properties */
     uint64_t stored_count;       /* as last written to TABLE_META */
     uint64_t stored_payload_bytes;
     struct buffer scratch;

@@ -158,7 +158,7 @@ static void queue_retained(struct state *state, const struct scan *scan, uint64_
     struct delivery delivery = {
         .order = state->next_message_id++,
         .message_id = message_id,
-        .bytes = facts->payload_bytes,
+        .bytes = message_facts_bytes(facts),
         .qos = facts->qos < qos ? facts->qos : qos,
         .retain = true,
         .subscription_ids = &scan->subscription_id,
@@ -237,7 +237,7 @@ bool retained_fits(struct state *state, const struct message *message)
         return true;
     struct retained_entry old = {0};
     bool replaces = retained_get(&state->retained, message->topic, &old);
-    uint64_t bytes = state->retained.payload_bytes - old.payload_bytes + message->payload.size;
+    uint64_t bytes = state->retained.payload_bytes - old.payload_bytes + message_bytes(message);
     uint64_t topics = state->retained.count + (replaces ? 0 : 1);
     return bytes <= state->settings.retained_bytes_max && topics <= state->settings.retained_messages_max;
 }
@@ -272,7 +272,7 @@ void retained_store(struct state *state, uint64_t message_id, const struct messa
         old = retained_clear(&state->retained, message->topic);
     } else {
         old = retained_set(&state->retained, message->topic,
-                           (struct retained_entry){message_id, message->payload.size});
+                           (struct retained_entry){message_id, message_bytes(message)});
         if (message->expires_ms != 0)
             due_add(state, message->expires_ms, DUE_RETAINED, message_id);
     }

@@ -17,4 +17,10 @@ struct message {
     bool retain;               /* as published */
 };
 
+/* What counts against limits of bytes: whatever the publisher made of it, payload or properties. */
+static inline uint64_t message_bytes(const struct message *message)
+{
+    return (uint64_t)message->payload.size + message->properties.size;
+}
+
 #endif

@@ -239,6 +239,30 @@ static void a_full_store_refuses_and_changes_nothing(void **state)
                      OUTCOME_DONE);
 }
 
+/* What is in user properties is stored as well. */
+static void properties_count_like_payload(void **state)
+{
+    struct world *w = *state;
+    struct command_settings settings = *state_settings(w->states[0]);
+    static const uint8_t properties[101];
+    settings.store_bytes_max = 100;
+    world_settings(w, &settings);
+    world_connect(w, "alice", PERSISTENT);
+    world_subscribe(w, "alice", "t", 1);
+    for (size_t size = 101; size >= 100; size--) {
+        struct command command = {.type = COMMAND_PUBLISH,
+                                  .publish = {.owner = world_client(w, "alice")->owner,
+                                              .packet_id = 1,
+                                              .message_expiry_s = UINT32_MAX,
+                                              .message = {.topic = bytes_text("t"),
+                                                          .properties = bytes_of(properties, size),
+                                                          .qos = 1}}};
+        world_apply_one(w, 1, &command);
+        assert_int_equal(world_effect(w, 1, EFFECT_PUBLISHED, 0)->outcome, size > 100 ? OUTCOME_QUOTA : OUTCOME_DONE);
+    }
+    assert_int_equal(world_counts(w).queued_bytes, 100);
+}
+
 static void subscriptions_beyond_the_limit_are_refused_one_by_one(void **state)
 {
     struct world *w = *state;
@@ -365,6 +389,7 @@ int main(void)
         SPEC(a_queue_is_bounded_in_bytes),
         SPEC(an_admitted_message_is_never_dropped),
         SPEC(a_full_store_refuses_and_changes_nothing),
+        SPEC(properties_count_like_payload),
         SPEC(subscriptions_beyond_the_limit_are_refused_one_by_one),
         SPEC(a_large_session_ends_in_steps),
         SPEC(the_end_of_a_node_with_many_connections_takes_steps),

@@ -340,10 +340,10 @@ static void commit_batches(struct cores *cores, struct node *node)
 
 static void apply_entries(struct cores *cores, struct node *node)
 {
-    while (!node->cut && !node->lag && node->next_entry <= cores->log_count) {
+    while (!node->cut && !node->lag && node->next_entry <= cores->log_count && core_takes_entries(node->core)) {
         const struct committed *entry = &cores->log[node->next_entry - 1];
 
-        core_committed(node->core, node->next_entry++, 1, bytes_of(entry->data, entry->size), cores->now_ms);
+        core_take_entry(node->core, node->next_entry++, 1, bytes_of(entry->data, entry->size), cores->now_ms);
         cores->moved = true;
     }
 }

@@ -1,0 +1,111 @@
+/* test_core_turns.c — what is long goes on over several turns, and nothing comes out of order for it. */
+#include "core_world.h"
+
+#define FILTERS    8192 /* over {t, +}, 13 levels: all match TOPIC */
+#define AT_ONCE    4096
+#define TOPIC      "t/t/t/t/t/t/t/t/t/t/t/t/t"
+#define LOOKS_MAX  70000  /* the shares of a turn together, and one thing more that is done whole */
+
+static int one_node(void **state)
+{
+    *state = cores_new(1, NULL, NULL);
+    return 0;
+}
+
+static int free_nodes(void **state)
+{
+    cores_free(*state);
+    return 0;
+}
+
+/* Adds filter `number`, with its length in front and QoS 0 behind. */
+static void put_filter(struct buffer *out, uint32_t number)
+{
+    buffer_put_u8(out, 0);
+    buffer_put_u8(out, sizeof(TOPIC) - 1);
+    for (uint32_t level = 0; level < 13; level++) {
+        buffer_put_u8(out, (number >> level & 1) != 0 ? '+' : 't');
+        if (level < 12)
+            buffer_put_u8(out, '/');
+    }
+    buffer_put_u8(out, 0);
+}
+
+static void put_subscribe(struct buffer *out, uint32_t first, uint32_t count)
+{
+    uint32_t size = 2 + count * (uint32_t)(sizeof(TOPIC) - 1 + 3);
+
+    buffer_put_u8(out, 0x82);
+    for (; size >= 128; size /= 128)
+        buffer_put_u8(out, (uint8_t)(size % 128 | 128));
+    buffer_put_u8(out, (uint8_t)size);
+    buffer_put_u8(out, 0);
+    buffer_put_u8(out, 1);
+    for (uint32_t i = 0; i < count; i++)
+        put_filter(out, first + i);
+}
+
+static void given_filters(struct device device)
+{
+    struct buffer packet = {0};
+
+    for (uint32_t first = 0; first < FILTERS; first += AT_ONCE) {
+        buffer_clear(&packet);
+        put_subscribe(&packet, first, AT_ONCE);
+        line_send(device.line, buffer_bytes(&packet));
+        assert_int_equal(line_received(device.line).data[0], 0x90);
+        line_take(device.line, line_received(device.line).size);
+    }
+    buffer_release(&packet);
+}
+
+static uint64_t longest_turn(struct cores *cores)
+{
+    struct core_stats stats;
+
+    core_stats(cores_core(cores, 1), &stats);
+    return stats.turn_looks_max;
+}
+
+static void messages_that_match_much_come_in_order(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice = given_client(cores, 1, MQTT_LEVEL_3_1_1, "alice");
+    struct device bob = given_client(cores, 1, MQTT_LEVEL_3_1_1, "bob");
+    struct device carol = given_client(cores, 1, MQTT_LEVEL_3_1_1, "carol");
+    static const char *const publishes[] = {"30 '" TOPIC "' <1>", "30 '" TOPIC "' <2>", "30 'other' <x>", "30 '" TOPIC "' <3>",
+                                            "c0"};
+
+    given_filters(alice);
+    when_subscribes(cores, carol, "other", 0);
+    when_sends_at_once(bob, publishes, 5);
+    then_message(alice, TOPIC, "1", 0, 0);
+    then_message(alice, TOPIC, "2", 0, 0);
+    then_message(alice, TOPIC, "3", 0, 0);
+    then_message(carol, "other", "x", 0, 0);
+    then_receives(bob, "d0");
+    then_receives_nothing(alice);
+    assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
+}
+
+static void subscribing_to_all_again_and_leaving_is_no_long_turn(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice = given_client(cores, 1, MQTT_LEVEL_3_1_1, "alice");
+
+    given_filters(alice);
+    given_filters(alice);
+    line_drop(alice.line);
+    cores_pass(cores, 1000);
+    assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, one_node, free_nodes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
