@@ -176,7 +176,9 @@ static enum status open_door(struct broker *broker, struct door *door, char *err
     door->facts = (struct core_listener){.name = door->name,
                                          .authentication = config->authentication,
                                          .anonymous = config->anonymous,
-                                         .packet_bytes_max = config->packet_bytes_max};
+                                         .packet_bytes_max = config->packet_bytes_max,
+                                         .publish_rate_max = config->publish_rate_max,
+                                         .publish_bytes_max = config->publish_bytes_max};
     return STATUS_OK;
 }
 

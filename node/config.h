@@ -44,6 +44,7 @@ struct config_listener {
     uint32_t connections_max;      /* 0 = the node's limit */
     uint32_t connect_rate_max;     /* connections taken per second; 0 = no limit */
     uint32_t packet_bytes_max;     /* 0 = the node's limit */
+    uint64_t publish_rate_max, publish_bytes_max;   /* of all its clients together, per second; 0 = no limit */
     char *proxy_from;              /* list of ADDRESS[/BITS]: only these connect, and with a PROXY header; "" = none does */
     char *mode;                    /* unix: permissions of the socket, octal */
     char *ws_path;                 /* ws, wss: the only path; "" = any */

@@ -42,6 +42,8 @@ static const struct listener_option options[] = {
     {{NULL, "connections_max",    OPTION_U32,    AT(connections_max),    0, 10000000,   "0",    "0: the node's limit"}, ANY},
     {{NULL, "connect_rate_max",   OPTION_U32,    AT(connect_rate_max),   0, 1000000,    "0",    "connections taken per second, the others wait; 0: no limit"}, ANY},
     {{NULL, "packet_bytes_max",   OPTION_U32,    AT(packet_bytes_max),   0, 268435455,  "0",    "0: the node's limit; otherwise at most that"}, ANY},
+    {{NULL, "publish_rate_max",   OPTION_U64,    AT(publish_rate_max),   0, INT64_MAX,  "0",    "messages that all its clients together publish per second; 0: no limit"}, ANY},
+    {{NULL, "publish_bytes_max",  OPTION_U64,    AT(publish_bytes_max),  0, INT64_MAX,  "0",    "bytes of payload likewise"}, ANY},
     {{NULL, "proxy_from",         OPTION_LIST,   AT(proxy_from),         0, 8192,       "",     "ADDRESS/BITS of proxies: only they connect, and send a PROXY header"}, LISTENER_IP},
     {{NULL, "mode",               OPTION_TEXT,   AT(mode),               0, 4,          "",     "permissions of the socket, octal; default 660"}, LISTENER_LOCAL},
     {{NULL, "ws_path",            OPTION_TEXT,   AT(ws_path),            0, 255,        "",     "the only path that is served; default: any"}, WEBSOCKET},

@@ -46,15 +46,20 @@ static void audit(struct state *state, struct bytes actor, const char *what, str
     }
 }
 
-static void answer(struct state *state, enum outcome outcome)
+static void answer(struct state *state, enum outcome outcome, bool rules, bool admission)
 {
+    struct effect *effect;
+
     outcome_add(state, EFFECT_ADMINISTERED, outcome);
     if (outcome == OUTCOME_QUOTA)
         state->counts.refused_quota++;
     if (outcome != OUTCOME_DONE)
         return;
     state->security->revision++;
-    effects_add(state->effects, EFFECT_SECURITY)->security.position = state->position;
+    effect = effects_add(state->effects, EFFECT_SECURITY);
+    effect->security.position = state->position;
+    effect->security.rules = rules;
+    effect->security.admission = admission;
 }
 
 /* ---- users ---- */
@@ -113,7 +118,10 @@ static enum outcome change_user(struct state *state, enum command_type type, con
 
 void apply_user(struct state *state, enum command_type type, const struct command_user *command)
 {
-    answer(state, type == COMMAND_USER_ADD ? add_user(state, command) : change_user(state, type, command));
+    bool removed = type == COMMAND_USER_REMOVE;
+    enum outcome outcome = type == COMMAND_USER_ADD ? add_user(state, command) : change_user(state, type, command);
+
+    answer(state, outcome, removed, removed || (type == COMMAND_USER_ENABLE && !command->enabled));
 }
 
 /* ---- roles ---- */
@@ -211,7 +219,7 @@ static enum outcome change_role(struct state *state, enum command_type type, con
 
 void apply_role(struct state *state, enum command_type type, const struct command_role *command)
 {
-    answer(state, type == COMMAND_ROLE_ADD ? add_role(state, command) : change_role(state, type, command));
+    answer(state, type == COMMAND_ROLE_ADD ? add_role(state, command) : change_role(state, type, command), true, false);
 }
 
 /* ---- bans ---- */
@@ -252,5 +260,5 @@ void apply_ban(struct state *state, const struct command_ban *command)
 {
     if (HASH_COUNT(state->security->bans) >= SECURITY_BANS_MAX)
         forget_expired(state);
-    answer(state, change_ban(state, command));
+    answer(state, change_ban(state, command), false, !command->lifted);
 }

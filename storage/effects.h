@@ -110,6 +110,8 @@ struct effect {
         } node;
         struct {
             uint64_t position;       /* of the change in the audit log */
+            bool rules;              /* somebody may do other things than before */
+            bool admission;          /* somebody may perhaps not be connected any more */
         } security;
         struct {
             uint64_t index;          /* log index */

@@ -30,11 +30,6 @@ struct client_rights {
     struct answer answers[ANSWERS];
 };
 
-bool access_on(const struct client_node *node)
-{
-    return node->rules_on;
-}
-
 void access_changed(struct client_node *node)
 {
     node->rules_on = node->acl != NULL || security_has_roles(state_security(node->state));

@@ -4,7 +4,7 @@
  *   else                   the roles say allow or deny; if they say nothing, the file does; if neither, it is denied
  *
  * What applies to a client is collected once and kept with it until something changes (`rules_revision`), along with its
- * last few answers. While there are no rules nothing is asked: callers look at access_on() first. */
+ * last few answers. While there are no rules nothing is asked: callers look at access_on() of client_private.h first. */
 #ifndef COTERIE_ACCESS_H
 #define COTERIE_ACCESS_H
 
@@ -16,8 +16,6 @@ struct client;
 struct client_node;
 struct client_rights;
 
-/* Whether there are any rules. */
-bool access_on(const struct client_node *node);
 /* Something has changed: an ACL file, the replicated state as a whole or its roles. */
 void access_changed(struct client_node *node);
 

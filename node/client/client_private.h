@@ -42,6 +42,12 @@ struct client_node {
     uint64_t extras_bytes;          /* of aliases, and of CONNECTs that are being authenticated */
 };
 
+/* Whether there are any rules about what clients may do. */
+static inline bool access_on(const struct client_node *node)
+{
+    return node->rules_on;
+}
+
 /* The next number of the generator that the driver seeded. */
 uint64_t client_node_random(struct client_node *node);
 

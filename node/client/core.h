@@ -131,6 +131,8 @@ struct core_listener {
     const char *authentication;      /* methods in the order in which they are asked, with commas; "", NULL: the node's */
     bool anonymous;                  /* clients that do not say who they are may connect */
     uint32_t packet_bytes_max;       /* 0: the node's limit */
+    uint64_t publish_rate_max;       /* messages, and */
+    uint64_t publish_bytes_max;      /* bytes of payload that all its clients together publish per second; 0: no limit */
 };
 
 /* What the transport found out about a client before its first byte of MQTT. Texts are borrowed for the call, hold no
@@ -261,6 +263,7 @@ enum core_limit {              /* what a client ran into */
     LIMIT_LOGINS,              /* passwords waiting to be checked: 0x89 */
     LIMIT_USER_CONNECTIONS,    /* of one user: 0x97 */
     LIMIT_USER_RATE,           /* publishes of one user: QoS 0 dropped, 0x97 */
+    LIMIT_LISTENER_RATE,       /* publishes over one listener: likewise */
     LIMIT_COUNT,
 };
 const char *core_limit_name(enum core_limit limit);   /* "packet-bytes" */

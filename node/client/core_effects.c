@@ -129,7 +129,7 @@ static void carry_out(struct core *core, const struct effect *effect)
     case EFFECT_TAKEN_OVER: taken_over(core, effect); return;
     case EFFECT_NODE: note_node(core, effect); return;
     case EFFECT_CHECKPOINT: note_checkpoint(core, effect); return;
-    case EFFECT_SECURITY: core_security_changed(core, effect->security.position); return;
+    case EFFECT_SECURITY: core_security_changed(core, effect); return;
     case EFFECT_BATCH:
     case EFFECT_CONNECTED:
     case EFFECT_ENDED:

@@ -213,8 +213,8 @@ struct bytes core_address(const struct core *core, const struct client *client, 
 
 /* ---- core_security.c ---- */
 bool core_bans_address(const struct core *core, const struct client *client);
-/* Users, roles or bans have changed, as the audit log says at this position. */
-void core_security_changed(struct core *core, uint64_t position);
+/* Users, roles or bans have changed. */
+void core_security_changed(struct core *core, const struct effect *effect);
 void core_rules_changed(struct core *core);
 /* The outcome of an operator's command. */
 void core_administration_done(struct core *core, uint32_t tag, enum outcome outcome);

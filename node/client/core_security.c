@@ -136,14 +136,15 @@ static void tell_change(struct core *core, uint64_t position)
     core_note(core, 1, text);
 }
 
-void core_security_changed(struct core *core, uint64_t position)
+void core_security_changed(struct core *core, const struct effect *effect)
 {
     struct client *client;
     uint32_t slot = 0;
 
-    tell_change(core, position);
-    core_rules_changed(core);
-    while ((client = registry_next(&core->registry, &slot)) != NULL) {
+    tell_change(core, effect->security.position);
+    if (effect->security.rules)
+        core_rules_changed(core);
+    while (effect->security.admission && (client = registry_next(&core->registry, &slot)) != NULL) {
         if (client->phase == CLIENT_CONNECTED && (!client_admitted(client) || core_bans_address(core, client)))
             core_end(core, client, CLIENT_END_NOT_AUTHORIZED);
     }

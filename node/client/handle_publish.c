@@ -103,10 +103,9 @@ static bool is_begun(const struct client *client, const struct mqtt_publish *pub
     return publish->qos == 2 && state_inbound_open(client->node->state, client->session_id, publish->packet_id);
 }
 
-/* Its user publishes more than it may. */
+/* Its user, or all clients of its listener, publish more than they may. */
 static void refuse_rate(struct client *client, const struct mqtt_publish *publish, struct actions *out)
 {
-    client_count_limit(client->node, LIMIT_USER_RATE);
     if (publish->qos > 0 && client->peer.level < MQTT_LEVEL_5)
         client_fail(client, REASON_QUOTA_EXCEEDED, out); /* yes would be a lie */
     else

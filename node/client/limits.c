@@ -24,6 +24,7 @@ static const char *const names[LIMIT_COUNT] = {
     [LIMIT_LOGINS] = "logins",
     [LIMIT_USER_CONNECTIONS] = "user-connections",
     [LIMIT_USER_RATE] = "user-rate",
+    [LIMIT_LISTENER_RATE] = "listener-rate",
 };
 
 const char *core_limit_name(enum core_limit limit)

@@ -28,8 +28,15 @@ struct usage {
     UT_hash_handle hh;
 };
 
+struct listener_usage {
+    const struct core_listener *listener;
+    struct bucket messages, bytes;
+};
+
 struct usages {
     struct usage *all; /* by user */
+    struct listener_usage *listeners;
+    uint32_t listener_count;
 };
 
 struct usages *usages_new(void)
@@ -39,7 +46,8 @@ struct usages *usages_new(void)
 
 void usages_free(struct usages *usages)
 {
-    assert(usages == NULL || usages->all == NULL);
+    assert(usages->all == NULL);
+    free(usages->listeners);
     free(usages);
 }
 
@@ -119,18 +127,56 @@ static void bucket_take(struct bucket *bucket, uint64_t amount)
     bucket->tokens = bucket->tokens > amount * TOKEN ? bucket->tokens - amount * TOKEN : 0;
 }
 
-bool usage_publish(struct client *client, size_t bytes, uint64_t now_ms)
+static bool take(struct bucket *messages, uint64_t rate, struct bucket *bytes, uint64_t bytes_rate, size_t size,
+                 uint64_t now_ms)
+{
+    if (!bucket_has(messages, rate, 1, now_ms) || !bucket_has(bytes, bytes_rate, size, now_ms))
+        return false;
+    bucket_take(messages, 1);
+    bucket_take(bytes, size);
+    return true;
+}
+
+static struct listener_usage *usage_of_listener(struct usages *usages, const struct core_listener *listener)
+{
+    uint32_t i = 0;
+
+    while (i < usages->listener_count && usages->listeners[i].listener != listener)
+        i++;
+    if (i == usages->listener_count) {
+        usages->listeners = memory_resize(usages->listeners, (i + 1) * sizeof(*usages->listeners));
+        usages->listeners[i] = (struct listener_usage){.listener = listener};
+        usages->listener_count++;
+    }
+    return &usages->listeners[i];
+}
+
+static bool listener_allows(struct client *client, size_t size, uint64_t now_ms)
+{
+    const struct core_listener *listener = client->listener;
+    struct listener_usage *usage;
+
+    if (listener->publish_rate_max == 0 && listener->publish_bytes_max == 0)
+        return true;
+    usage = usage_of_listener(client->node->usages, listener);
+    return take(&usage->messages, listener->publish_rate_max, &usage->bytes, listener->publish_bytes_max, size, now_ms);
+}
+
+static bool user_allows(struct client *client, size_t size, uint64_t now_ms)
 {
     struct usage *usage = client->extras != NULL ? client->extras->usage : NULL;
-    const struct quota *quota;
+    const struct quota *quota = usage != NULL ? quota_of(usage, client->node) : NULL;
 
-    if (usage == NULL)
+    return quota == NULL || (quota->messages_per_s == 0 && quota->bytes_per_s == 0) ||
+           take(&usage->messages, quota->messages_per_s, &usage->bytes, quota->bytes_per_s, size, now_ms);
+}
+
+bool usage_publish(struct client *client, size_t bytes, uint64_t now_ms)
+{
+    bool user = user_allows(client, bytes, now_ms);
+
+    if (user && listener_allows(client, bytes, now_ms))
         return true;
-    quota = quota_of(usage, client->node);
-    if (!bucket_has(&usage->messages, quota->messages_per_s, 1, now_ms) ||
-        !bucket_has(&usage->bytes, quota->bytes_per_s, bytes, now_ms))
-        return false;
-    bucket_take(&usage->messages, 1);
-    bucket_take(&usage->bytes, bytes);
-    return true;
+    client_count_limit(client->node, user ? LIMIT_LISTENER_RATE : LIMIT_USER_RATE);
+    return false;
 }

@@ -1,6 +1,8 @@
 /* usages.h — what users use at this node of the quotas that the replicated state gives them: connections, and what they
  * publish each second (messages, bytes of payload), over all their connections here. Anonymous clients have none.
  *
+ * What the configuration of a listener allows all its clients together is counted here too.
+ *
  * An entry lives as long as a connection of its user. Rates are buckets that hold what one second brings. */
 #ifndef COTERIE_USAGES_H
 #define COTERIE_USAGES_H
@@ -19,7 +21,8 @@ void usages_free(struct usages *usages);        /* no usage is left */
 bool usage_begin(struct client *client, struct bytes user);
 void usage_end(struct usages *usages, struct usage *usage);     /* NULL is allowed */
 
-/* Whether this client may publish so many bytes now; if so, it has. */
+/* Whether this client may publish so many bytes now, as its user and over its listener; if so, it has. Else the limit that
+ * it ran into has been counted. */
 bool usage_publish(struct client *client, size_t bytes, uint64_t now_ms);
 
 #endif

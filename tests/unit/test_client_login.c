@@ -26,6 +26,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- hashes are counted ---- */
+
+bool __real_credential_verify(struct bytes credential, struct bytes password);
+bool __wrap_credential_verify(struct bytes credential, struct bytes password);
+
+static uint32_t hashes[CREDENTIAL_SCRAM + 1]; /* by kind */
+
+bool __wrap_credential_verify(struct bytes credential, struct bytes password)
+{
+    hashes[credential_kind(credential)]++;
+    return __real_credential_verify(credential, password);
+}
+
 /* ---- kept passwords ---- */
 
 /* As mosquitto_passwd made it of "pencil". */
@@ -449,6 +462,23 @@ static void what_was_right_is_remembered_and_nothing_else(void **state)
     assert_string_equal(outcome(w, NAMED(LISTENER("password_file"), "bob", "pencil")), "refused");
 }
 
+/* Neither the answer nor the time tells whether there is such a user: the same hashes are made. */
+static void unknown_names_cost_what_known_ones_do(void **state)
+{
+    struct world *w = *state;
+    static const char *const lists[] = {"users,password_file", "password_file,users", "password_file", "users"};
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t of_known[CREDENTIAL_SCRAM + 1];
+        memset(hashes, 0, sizeof hashes);
+        assert_string_equal(outcome(w, NAMED(LISTENER(lists[i]), "bob", "wrong")), "refused");
+        memcpy(of_known, hashes, sizeof hashes);
+        memset(hashes, 0, sizeof hashes);
+        assert_string_equal(outcome(w, NAMED(LISTENER(lists[i]), "zoe", "wrong")), "refused");
+        assert_memory_equal(hashes, of_known, sizeof hashes);
+        assert_int_equal(hashes[CREDENTIAL_PBKDF2] + hashes[CREDENTIAL_ARGON2ID], i < 2 ? 2 : 1);
+    }
+}
+
 static void unknown_methods_are_named(void **state)
 {
     (void)state;
@@ -563,6 +593,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unless_it_falls_through, falling_through, free_world),
         STRICT(anonymous_needs_the_word_of_its_listener),
         STRICT(what_was_right_is_remembered_and_nothing_else),
+        STRICT(unknown_names_cost_what_known_ones_do),
         cmocka_unit_test(unknown_methods_are_named),
         cmocka_unit_test(who_guesses_waits_by_address_and_by_user),
         cmocka_unit_test(an_acl_file_says_what_mosquitto_would),
