@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -159,6 +160,55 @@ def test_guessing_is_slow_and_unknown_names_cost_the_same(guarded, connect, uniq
     connect(guarded.ports[1], unique, "word")
     assert time.monotonic() - began > 0.2
     assert 'coterie_logins_slowed_total 0\n' not in guarded.http(1, "/metrics")[1]
+
+
+# -- one node alone --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Starts a node with one listener of these options; returns its port."""
+    running = []
+
+    def start(options, **environment):
+        log = open(tmp_path / "log", "w+", encoding="utf-8")
+        running.append(subprocess.Popen(
+            [os.environ["COTERIE_BIN"]], stdout=log, stderr=log,
+            env={"PATH": os.environ["PATH"], "COTERIE_NODE_DATA_DIR": str(tmp_path / "data"), "COTERIE_ADMIN_PORT": "0",
+                 "COTERIE_CLUSTER_BOOTSTRAP": "true", "COTERIE_LISTENERS": f"tcp:127.0.0.1:0 {options}", **environment}))
+        said = wait_until("a node that serves", lambda: "clients can be served" in read(log) and read(log))
+        return int(re.search(r"listener=tcp:127.0.0.1:(\d+)", said).group(1))
+
+    def read(log):
+        log.seek(0)
+        return log.read()
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_listener_takes_no_more_than_it_may(alone, connect):
+    client = connect(alone("anonymous=true publish_rate_max=3"))
+    codes = [client.publish("a", "x") for _ in range(5)]
+    assert codes[:3] == [0x10] * 3 and QUOTA in codes[3:]
+    wait_until("the next second", lambda: client.publish("a", "x") == 0x10)
+
+
+def test_nobody_is_anonymous_without_a_word(alone, connect):
+    port = alone("")
+    connect(port, expect=NOT_AUTHORIZED)
+    connect(port, "somebody", expect=BAD_PASSWORD)
+
+
+def test_a_listener_asks_its_own_methods(alone, connect, tmp_path):
+    path = tmp_path / "passwords"
+    path.write_text(f"bob:{PENCIL}\n")
+    path.chmod(0o600)
+    port = alone("authentication=users", COTERIE_AUTHENTICATION_PASSWORD_FILE=str(path), COTERIE_AUTHENTICATION_USERS="ann:word")
+    connect(port, "ann", "word")
+    connect(port, "bob", expect=BAD_PASSWORD)
 
 
 # -- starting --------------------------------------------------------------------------------------------------
