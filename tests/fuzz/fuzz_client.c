@@ -5,10 +5,12 @@
  *
  * A watch reads both directions of its connection. A server begins with CONNACK (or AUTH), answers each packet at most
  * once and nothing that was not asked, sends no packet id twice while it is in flight nor more than Receive Maximum,
- * nothing larger than Maximum Packet Size, and nothing behind DISCONNECT or a CONNACK that refuses. In the end, a client
+ * nothing larger than Maximum Packet Size, and nothing behind DISCONNECT or a CONNACK that refuses, whatever QoS 0
+ * messages a node that lies sends to the others. In the end, a client
  * that broke the rules has been closed, and a new one is served. */
 #include "base/memory.h"
 #include "base/topic.h"
+#include "cluster/wire.h"
 #include "input.h"
 #include "node/mqtt/decode.h"
 #include "node/mqtt/reason.h"
@@ -87,6 +89,8 @@ static void make_packets(void)
     for (size_t i = 0; i < PACKET_COUNT; i++)
         packet_bytes[i] = packet(packets[i]);
 }
+
+static bool a_peer_lies; /* a node has sent topics that no client has */
 
 /* ---- one connection, both directions ---- */
 
@@ -295,7 +299,7 @@ static void check_publish(struct watch *watch, uint8_t first, struct bytes body)
     assert(topic_size > 0 || watch->level == MQTT_LEVEL_5);
     struct bytes topic = bytes_of(body.data, topic_size);
     read_skip(&body, topic_size);
-    assert(topic_size == 0 || (topic_name_check(topic) == STATUS_OK));
+    assert(topic_size == 0 || topic_name_check(topic) == STATUS_OK || a_peer_lies);
     uint16_t packet_id = qos > 0 ? read_u16(&body) : 0;
     if (watch->level == MQTT_LEVEL_5)
         read_skip(&body, read_varint(&body));
@@ -479,6 +483,29 @@ static void answer(struct watch *watch, struct input *in)
     buffer_release(&bytes);
 }
 
+/* QoS 0 messages as from another node, one of them perhaps not as any node would write it. */
+static void send_as_peer(struct game *game, struct input *in, uint32_t node)
+{
+    static const char *const topics[] = {"t/1", "t/2", "$SYS/x", "t/+"};
+    struct buffer body = {0};
+    for (uint8_t count = 1 + input_u8(in) % 3; count > 0; count--) {
+        uint8_t topic = input_u8(in);
+        struct message message = {.topic = bytes_text(topics[topic % 4]), .payload = input_bytes(in, 40),
+                                  .properties = topic < 192 ? bytes_text("") : input_bytes(in, 20),
+                                  .origin_session = input_u8(in), .retain = topic & 16};
+        message.created_ms = topic & 32 ? input_u64(in) : cores_now_ms(game->cores);
+        message.expires_ms = topic & 64 ? message.created_ms + input_u16(in) : 0;
+        wire_message_put(&body, &message, topic & 8 ? input_bytes(in, 20) : bytes_text(""));
+        a_peer_lies = a_peer_lies || topic % 4 == 3;
+    }
+    if (input_rarely(in, 8)) {
+        body.data[input_u16(in) % body.size] ^= input_u8(in);
+        a_peer_lies = true;
+    }
+    core_peer_messages(cores_core(game->cores, node), NODES + 1 - node, buffer_bytes(&body), cores_now_ms(game->cores));
+    buffer_release(&body);
+}
+
 static void step(struct game *game, struct input *in)
 {
     struct watch *watch = &game->watches[input_below(in, LINES)];
@@ -511,6 +538,8 @@ static void step(struct game *game, struct input *in)
         cores_replace_state(game->cores, node);
     else if (kind == 28)
         send_packet(watch, in, connect_bytes, CONNECT_COUNT);
+    else if (kind == 29)
+        send_as_peer(game, in, node);
     if (kind % 2 == 0)
         settle(game);
 }
@@ -558,6 +587,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                  .client_commands_max = 20, .collision_ms = 50};
     struct game game = {.cores = cores_new(NODES, &limits, NULL)};
     make_packets();
+    a_peer_lies = false;
     for (int steps = 0; !input_done(&in) && steps < STEPS_MAX; steps++)
         step(&game, &in);
     finish(&game);
