@@ -109,16 +109,19 @@ void ledger_clock(struct sim *sim, uint32_t node, uint64_t cluster_ms)
 }
 
 /* With --verbose: what happened to nodes and sessions, in the order of the log. */
-static void note_command(struct sim *sim, uint64_t index, uint64_t stamp_ms, const struct command *command)
+static void note_command(struct sim *sim, uint64_t index, const struct batch_header *header, const struct command *command)
 {
+    uint64_t stamp_ms = header->stamp_ms;
     if (!sim->verbose)
         return;
     if (command->type == COMMAND_CONNECT)
-        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": CONNECT %.*s", index, stamp_ms, (int)command->connect.client_id.size,
-                 (const char *)command->connect.client_id.data);
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": CONNECT %.*s at node %u%s%s", index, stamp_ms,
+                 (int)command->connect.client_id.size, (const char *)command->connect.client_id.data, header->origin_node,
+                 command->connect.clean_start ? ", clean" : "", command->connect.has_will ? ", with a will" : "");
     else if (command->type == COMMAND_END)
-        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": END of session %" PRIu64 ", cause %u", index, stamp_ms,
-                 command->end.owner.session_id, command->end.cause);
+        sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": END of session %" PRIu64 ", epoch %" PRIu64 ", by node %u, cause %u", index,
+                 stamp_ms, command->end.owner.session_id, command->end.owner.client_epoch, header->origin_node,
+                 command->end.cause);
     else if (command->type == COMMAND_NODE_UP || command->type == COMMAND_NODE_DOWN)
         sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": NODE %s %u", index, stamp_ms,
                  command->type == COMMAND_NODE_UP ? "UP" : "DOWN",
@@ -133,7 +136,7 @@ static void note_commands(struct sim *sim, uint64_t index, const struct batch_he
     struct command command;
     struct reader commands = reader_of(content);
     for (uint32_t i = 0; i < header->count && command_decode(&commands, &command) == STATUS_OK; i++) {
-        note_command(sim, index, header->stamp_ms, &command);
+        note_command(sim, index, header, &command);
         if (command.type != COMMAND_PUBLISH || command.publish.message.payload.size < HISTORY_PAYLOAD)
             continue;
         struct reader payload = reader_of(command.publish.message.payload);
