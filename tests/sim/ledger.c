@@ -104,7 +104,7 @@ void ledger_clock(struct sim *sim, uint32_t node, uint64_t cluster_ms)
     if (sim_now_us(sim) >= ledger->bridged_us && ahead_ms > ledger->ahead_ms + CLOCK_SLACK_MS)
         sim_violation(sim, "node %u: cluster time has gone on by %" PRIu64 " ms more than passed", node,
                       ahead_ms - ledger->ahead_ms);
-    if (sim_now_us(sim) < ledger->bridged_us || ahead_ms > ledger->ahead_ms)
+    if (ahead_ms > ledger->ahead_ms)
         ledger->ahead_ms = ahead_ms;
 }
 
