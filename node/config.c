@@ -24,6 +24,7 @@
 
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
 #define PACKET_OVERHEAD_MAX (128 * 1024) /* a command is larger than its packet by a topic of 64 KB (alias), some fields */
+#define ADMIN_TOKEN_BYTES_MIN 16
 #define USERS_BYTES_MAX   (4 * 1024 * 1024)
 #define LIST_ENTRIES_MAX  256
 
@@ -51,6 +52,7 @@ static const struct option options[] = {
     {"cluster",  "crl",                   OPTION_TEXT, AT(cluster.crl),                      0,       3072,      "",         "PEM file: revoked certificates of nodes"},
     {"cluster",  "plain_links",           OPTION_BOOL, AT(cluster.plain_links),              0,       1,         "false",    "links without TLS beyond this machine: whoever reaches them is a node"},
     {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
+    {"admin",    "token",                 OPTION_SECRET, AT(admin.token),                    0,       1024,      "",         "bearer token that users, roles and bans need, 16 bytes at least; without one, only from this machine"},
     {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},
     {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
     {"limits",   "connect_bytes_max",     OPTION_U32,  AT(limits.connect_bytes_max),         1024,    MIB,       "66048",    "largest CONNECT, and AUTH before CONNACK: what a stranger may make this node keep"},
@@ -830,6 +832,8 @@ static enum status config_check(const struct config *config, const struct fault 
     if (config->node.client_address[0] != '\0' &&
         !config_split_address(config->node.client_address, host, sizeof(host), &port))
         return fault_at(fault, "node", "client_address", "expected host:port");
+    if (config->admin.token[0] != '\0' && strlen(config->admin.token) < ADMIN_TOKEN_BYTES_MIN)
+        return fault_at(fault, "admin", "token", "expected 16 bytes at least");
     if (!is_literal_address(config->admin.address))
         return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
     if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)

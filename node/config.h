@@ -79,6 +79,7 @@ struct config {
     struct {
         char *address;
         uint32_t port;             /* 0 = no admin HTTP */
+        char *token;               /* that changes need; "" = they have to come from this machine. Secret */
     } admin;
     struct {
         struct command_settings state;   /* replicated: the leader's count */

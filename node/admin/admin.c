@@ -5,9 +5,11 @@
 #include "base/memory.h"
 #include "node/broker.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #define CONNECTION_BYTES (16 * 1024)
 #define TIMEOUT_CHECK_MS 1000
 #define BODY_BYTES_MAX   (64 * 1024)
+#define NOT_AN_OPERATOR  "from another machine, or where admin.token is set, only with the token\n"
 
 struct admin {
     struct broker *broker;
@@ -55,6 +58,8 @@ static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    if (status == MHD_HTTP_UNAUTHORIZED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
@@ -65,6 +70,36 @@ static enum MHD_Result reply_text(struct MHD_Connection *connection, unsigned st
     struct buffer body = {0};
     buffer_put(&body, text, strlen(text));
     return reply(connection, status, "text/plain", &body);
+}
+
+/* ---- who asks ---- */
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    return address->sa_family == AF_INET6 &&
+           (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) || (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) && v6->sin6_addr.s6_addr[12] == 127));
+}
+
+/* "Bearer TOKEN"; takes the same time for every wrong one of a length. */
+static bool is_token(const char *header, const char *token)
+{
+    size_t size = strlen(token);
+    return header != NULL && strncmp(header, "Bearer ", 7) == 0 && strlen(header + 7) == size &&
+           CRYPTO_memcmp(header + 7, token, size) == 0;
+}
+
+/* Whether this may be an operator. */
+static bool is_operator(const struct admin *admin, struct MHD_Connection *connection)
+{
+    const char *token = broker_config(admin->broker)->admin.token;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    if (token[0] != '\0')
+        return is_token(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION), token);
+    return info != NULL && is_loopback(info->client_addr);
 }
 
 static enum MHD_Result answer_read(struct admin *admin, struct MHD_Connection *connection, const char *url)
@@ -79,6 +114,8 @@ static enum MHD_Result answer_read(struct admin *admin, struct MHD_Connection *c
     }
     if (action == NULL || action->get == NULL)
         return reply_text(connection, action == NULL ? MHD_HTTP_NOT_FOUND : MHD_HTTP_METHOD_NOT_ALLOWED, "no such path\n");
+    if (!is_operator(admin, connection))
+        return reply_text(connection, MHD_HTTP_UNAUTHORIZED, NOT_AN_OPERATOR);
     if (broker_core(admin->broker) == NULL)
         return reply_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE, "this node has failed\n");
     action->get(admin->broker, after != NULL ? after : "", &body);
@@ -144,6 +181,8 @@ static enum MHD_Result answer_change(struct admin_request *request, const char *
         return reply_text(request->connection, MHD_HTTP_CONTENT_TOO_LARGE, "too large\n");
     if (request->admin == NULL || broker_core(request->admin->broker) == NULL)
         return reply_text(request->connection, MHD_HTTP_SERVICE_UNAVAILABLE, "this node has failed\n");
+    if (!is_operator(request->admin, request->connection))
+        return reply_text(request->connection, MHD_HTTP_UNAUTHORIZED, NOT_AN_OPERATOR);
     return hand_over(request, action);
 }
 

@@ -5,7 +5,8 @@
  * nothing, which is what /livez is for. Paths are two tables: what is asked, admin_commands.c; and users, roles and bans,
  * admin_security.c, which are changed by commands in the log: such a request waits until its command has been applied.
  *
- * A change is a POST of JSON. One that comes from a web page (it has an Origin, or is no JSON) is refused. */
+ * A change is a POST of JSON. One that comes from a web page (it has an Origin, or is no JSON) is refused. Changes, and lists
+ * of users, roles and bans, need the token of the configuration; without one they have to come from this machine. */
 #ifndef COTERIE_ADMIN_H
 #define COTERIE_ADMIN_H
 

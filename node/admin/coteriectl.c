@@ -35,7 +35,13 @@ long ctl_request(const char *address, const char *path, const char *json, struct
     char url[1024];
     long status = 0;
     CURL *curl = curl_easy_init();
+    const char *token = getenv("COTERIE_ADMIN_TOKEN");
+    char authorization[1100];
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    if (token != NULL) {
+        snprintf(authorization, sizeof(authorization), "Authorization: Bearer %.1024s", token);
+        headers = curl_slist_append(headers, authorization);
+    }
     why[0] = '\0';
     snprintf(url, sizeof(url), "http://%.300s%.600s", address, path);
     curl_easy_setopt(curl, CURLOPT_URL, url);
@@ -46,9 +52,9 @@ long ctl_request(const char *address, const char *path, const char *json, struct
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     if (json != NULL) {
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, json);
-        curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, CHANGE_PATIENCE_MS);
     }
     if (curl_easy_perform(curl) == CURLE_OK)
@@ -194,7 +200,8 @@ static int print_usage(FILE *out)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-6s %-34s %s\n", commands[i].name, commands[i].usage, commands[i].meaning);
     fprintf(out,
-            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n");
+            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n"
+            "COTERIE_ADMIN_TOKEN: what is admin.token at the node.\n");
     return out == stdout ? 0 : 2;
 }
 

@@ -6,8 +6,11 @@ import hmac
 import json
 import os
 import re
+import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -17,6 +20,12 @@ from mqtt import Client
 
 BAD_PASSWORD, NOT_AUTHORIZED, BANNED, QUOTA = 0x86, 0x87, 0x8A, 0x97
 SECRET = bytes(range(32))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def part(value):
@@ -209,6 +218,28 @@ def test_a_listener_asks_its_own_methods(alone, connect, tmp_path):
     port = alone("authentication=users", COTERIE_AUTHENTICATION_PASSWORD_FILE=str(path), COTERIE_AUTHENTICATION_USERS="ann:word")
     connect(port, "ann", "word")
     connect(port, "bob", expect=BAD_PASSWORD)
+
+
+def test_changes_need_the_token_where_there_is_one(alone, tmp_path):
+    port = free_port()
+    alone("anonymous=true", COTERIE_ADMIN_PORT=str(port), COTERIE_ADMIN_TOKEN="a token that is long enough")
+
+    def ask(path, token=None, data=None):
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    role = b'{"do": "add", "name": "r"}'
+    for path, data in (("/users", None), ("/audit", None), ("/roles", role), ("/reload", b"{}")):
+        assert ask(path, data=data) == 401
+        assert ask(path, "a token that is long enougH", data) == 401
+    assert ask("/readyz") == 200
+    assert ask("/roles", "a token that is long enough", role) == 200
+    assert ask("/roles", "a token that is long enough") == 200
 
 
 # -- starting --------------------------------------------------------------------------------------------------
