@@ -87,7 +87,7 @@ struct administration {
 #define PACKET_LOOKS  5          /* to decode and handle one */
 #define TARGET_LOOKS  2          /* to give a client a frame that others share */
 #define WRITE_LOOKS   50         /* to hand frames to the kernel */
-#define WRITES_MAX    1000       /* connections written to, or closed, */
+#define WRITES_MAX    500        /* connections written to, or closed, */
 #define TIMERS_MAX    1000       /* clients whose time is over, */
 #define ACKS_MAX      2000       /* clients whose acknowledgements are collected, */
 #define WAKES_MAX     4000       /* clients that are looked at again, in one turn */
