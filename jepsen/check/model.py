@@ -151,7 +151,7 @@ class Model:
                 begin(event)
         elif isinstance(event["process"], int):
             invocation = self._open.pop(event["process"])
-            if kind == "ok":
+            if kind == "ok" and event["f"] != "disconnect":
                 self._hear(event)
             self.operations.append((invocation, event))
             finish = getattr(self, "_end_" + event["f"], None)
