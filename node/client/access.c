@@ -185,18 +185,23 @@ static bool holds(struct bytes text, char name)
     return false;
 }
 
-bool access_names_unusable(const struct client_node *node, const struct names *names)
+uint8_t access_check_names(const struct client_node *node, const struct names *names)
 {
     bool bad_user = names->user.size > 0 && !rule_name_usable(names->user), bad_id = !rule_name_usable(names->client_id);
     struct rule_list rules = {0};
-    bool unusable = false;
+    uint8_t reason = REASON_SUCCESS;
 
     if (!access_on(node) || (!bad_user && !bad_id))
-        return false;
+        return REASON_SUCCESS;
     collect(node, names->user, &rules);
-    for (uint32_t i = 0; i < rules.count && !unusable; i++)
-        unusable = rules.rules[i]->substitutes && ((bad_user && holds(rules.rules[i]->filter, 'u')) ||
-                                                   (bad_id && holds(rules.rules[i]->filter, 'c')));
+    for (uint32_t i = 0; i < rules.count && reason == REASON_SUCCESS; i++) {
+        const struct rule *rule = rules.rules[i];
+
+        if (rule->substitutes && bad_user && holds(rule->filter, 'u'))
+            reason = REASON_NOT_AUTHORIZED;
+        else if (rule->substitutes && bad_id && holds(rule->filter, 'c'))
+            reason = REASON_CLIENT_ID_INVALID;
+    }
     rule_list_release(&rules);
-    return unusable;
+    return reason;
 }

@@ -25,8 +25,8 @@ void client_rights_free(struct client_rights *rights);   /* NULL is allowed */
 
 /* Of somebody who is about to be a client: whether the will may be published; *by_file: as far as the ACL file knows. */
 bool access_allows_will(const struct client_node *node, const struct names *names, struct bytes topic, bool *by_file);
-/* Whether a rule for this user names the client id, or the user, and it cannot be put in. */
-bool access_names_unusable(const struct client_node *node, const struct names *names);
+/* Whether a rule for this user names the client id (0x85), or the user (0x87), which cannot be put in; else 0. */
+uint8_t access_check_names(const struct client_node *node, const struct names *names);
 
 /* Whether the ACL file, as it is now, lets this client publish its will (there may be no file). */
 bool access_will_by_file(const struct client_node *node, const struct names *names, struct bytes topic);

@@ -125,14 +125,16 @@ static uint8_t check_user(struct client *client, struct command_connect *connect
     const struct client_node *node = client->node;
     const struct names names = {.user = connect->user_name, .client_id = connect->client_id};
     bool by_file = false;
+    uint8_t refused;
 
     switch (security_admits(state_security(node->state), &names, state_clock_ms(node->state))) {
     case OUTCOME_DONE: break;
     case OUTCOME_BANNED: return REASON_BANNED;
     default: return REASON_NOT_AUTHORIZED;
     }
-    if (access_names_unusable(node, &names))
-        return REASON_CLIENT_ID_INVALID;
+    refused = access_check_names(node, &names);
+    if (refused != REASON_SUCCESS)
+        return refused;
     if (connect->has_will && !access_allows_will(node, &names, connect->will.message.topic, &by_file))
         return REASON_NOT_AUTHORIZED;
     connect->will_allowed = connect->has_will && by_file;
@@ -158,6 +160,14 @@ static void propose(struct client *client, struct command *connect, bool replica
     client->connect_pending = true;
     client->phase = CLIENT_CONNECTING;
     client->waiting_ms = now_ms;
+}
+
+/* What the transport found has been used. */
+static void forget_facts(struct client_extras *extras)
+{
+    free(extras->certificate_user);
+    free(extras->psk_identity);
+    extras->certificate_user = extras->psk_identity = NULL;
 }
 
 void connect_wait(struct client *client, const struct command *connect)
@@ -186,6 +196,7 @@ void connect_go_on(struct client *client, struct bytes user, bool replicated, ui
     connect.connect.user_name = bytes_of(out->text.data + start, user.size);
     client->node->extras_bytes -= waiting->size;
     buffer_release(waiting);
+    forget_facts(client->extras);
     propose(client, &connect, replicated, valid_s, now_ms, out);
 }
 

@@ -252,6 +252,32 @@ static void names_that_rules_cannot_take_do_not_connect(void **state)
     then_connack(when_connects(*state, 1, 5, "ac", true, 0), false, 0);
 }
 
+static void users_that_rules_cannot_take_do_not_connect(void **state)
+{
+    given_user(*state, "a/b");
+    given_user(*state, "ab");
+    given_freedom(*state);
+    given_rule(*state, "all", RULE_ALLOW, RIGHT_RECEIVE, "own/%u", 0);
+    then_connack(when_logs_in(*state, 1, "a/b", "pencil", "id", 0), false, 0x87);
+    then_connack(when_logs_in(*state, 1, "ab", "pencil", "id", 0), false, 0);
+}
+
+/* What came as a snapshot counts from there on, not what this node knew. */
+static void a_node_that_was_given_a_new_state_knows_its_users_and_rules(void **state)
+{
+    struct device device;
+
+    given_user(*state, "ann");
+    given_role(*state, "none");
+    given_rule(*state, "none", RULE_DENY, RIGHTS_ALL, "#", 0);
+    when_granted(*state, "none", "ann", true);
+    cores_replace_state(*state, 3);
+    cores_settle(*state);
+    device = given_logged_in(*state, 3, "ann", "one");
+    when_publishes(device, "a", "1", 1, 1);
+    then_receives(device, "40 0001 87");
+}
+
 /* ---- quotas ---- */
 
 static void a_user_has_only_so_many_connections_and_messages(void **state)
@@ -625,6 +651,8 @@ int main(void)
         ON_THREE_NODES(who_is_disabled_or_removed_is_disconnected_everywhere),
         ON_THREE_NODES(who_is_banned_is_disconnected),
         ON_THREE_NODES(names_that_rules_cannot_take_do_not_connect),
+        ON_THREE_NODES(users_that_rules_cannot_take_do_not_connect),
+        ON_THREE_NODES(a_node_that_was_given_a_new_state_knows_its_users_and_rules),
         ON_THREE_NODES(a_user_has_only_so_many_connections_and_messages),
         ON_THREE_NODES(what_may_not_be_published_is_answered_no_and_goes_nowhere),
         cmocka_unit_test(it_may_close_the_connection_instead),
