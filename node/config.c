@@ -53,7 +53,7 @@ static const struct option options[] = {
     {"cluster",  "plain_links",           OPTION_BOOL, AT(cluster.plain_links),              0,       1,         "false",    "links without TLS beyond this machine: whoever reaches them is a node"},
     {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
     {"admin",    "token",                 OPTION_SECRET, AT(admin.token),                    0,       1024,      "",         "bearer token that users, roles and bans need, 16 bytes at least; without one, only from this machine"},
-    {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "8883",     "0: no admin HTTP"},
+    {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "9883",     "0: no admin HTTP"},
     {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
     {"limits",   "connect_bytes_max",     OPTION_U32,  AT(limits.connect_bytes_max),         1024,    MIB,       "66048",    "largest CONNECT, and AUTH before CONNACK: what a stranger may make this node keep"},
     {"limits",   "connections_max",       OPTION_U32,  AT(limits.connections_max),           1,       10000000,  "1000000",  "clients connected to this node"},

@@ -115,7 +115,7 @@ def _judge_search(verdict, topic, writes, reads):
         verdict.count("topics_too_long_to_search")
         return
     try:
-        stuck = search(register_calls(writes, reads), None, register_step, states_max=300_000)
+        stuck = search(register_calls(writes, reads), None, register_step)
     except TooHard as error:
         verdict.count("topics_too_hard_to_search")
         verdict.notes.append(f"{topic}: {error}")

@@ -200,7 +200,7 @@ static int print_usage(FILE *out)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-6s %-34s %s\n", commands[i].name, commands[i].usage, commands[i].meaning);
     fprintf(out,
-            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:8883, or COTERIE_ADMIN_PORT there.\n"
+            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:9883, or COTERIE_ADMIN_PORT there.\n"
             "COTERIE_ADMIN_TOKEN: what is admin.token at the node.\n");
     return out == stdout ? 0 : 2;
 }
@@ -236,7 +236,7 @@ static bool parse(int count, char **values, struct ctl_options *options)
 
 int main(int count, char **values)
 {
-    char address[64] = "127.0.0.1:8883";
+    char address[64] = "127.0.0.1:9883";
     const char *port = getenv("COTERIE_ADMIN_PORT");
     struct ctl_options options = {.address = address};
     int code = CTL_USAGE;

@@ -41,7 +41,7 @@ struct conn_calls {
     void (*closed)(void *context, struct conn *conn);
 };
 
-#define CONNS_OPENING_MAX 8192   /* at once; further clients wait in the kernel's queue */
+#define CONNS_OPENING_MAX 8192   /* at once; a further one takes the place of the oldest */
 
 struct conns_counts {
     uint64_t opened, refused, timed_out;   /* of those with filters; they only grow */

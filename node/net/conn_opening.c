@@ -20,9 +20,23 @@ unsigned opening_workers(void)
     return half < 1 ? 1 : half > WORKERS_MAX ? WORKERS_MAX : half;
 }
 
+/* Whoever only connects must not keep others out: the one that has been at it longest gives way. */
+static void oldest_gives_way(struct conns *conns)
+{
+    struct opening *oldest = conns->first_opening;
+    while (oldest != NULL && oldest->conn->phase != CONN_OPEN)
+        oldest = oldest->next;
+    if (oldest == NULL)
+        return;
+    conns->counts.timed_out++;
+    conn_close_now(oldest->conn);
+}
+
 void opening_begin(struct conn *conn)
 {
     struct conns *conns = conn->conns;
+    if (conns->counts.opening >= CONNS_OPENING_MAX)
+        oldest_gives_way(conns);
     struct opening *opening = conn->wrapping->opening = memory_zeroed(1, sizeof(*opening));
     opening->conn = conn;
     opening->request.data = opening;

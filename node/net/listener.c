@@ -54,7 +54,7 @@ struct listener {
     uint64_t rate_us;  /* of connect_rate_max: when the next one may come, in microseconds */
     enum {
         NOTHING_WAITS,
-        WAITS_FOR_TURN, /* or for others to finish their handshakes */
+        WAITS_FOR_TURN,
         WAITS_FOR_RATE,
         WAITS_FOR_DESCRIPTORS
     } waiting; /* what the connection that libuv holds for us waits for */
@@ -135,13 +135,11 @@ static void rate_allows(uv_timer_t *timer);
 /* One connection is there: takes it, or says what it waits for. */
 static void take_or_wait(struct listener *listener)
 {
-    struct conns_counts counts;
-    uint64_t wait_ms = 0;
-    conns_counts(listener->conns, &counts);
+    uint64_t wait_ms;
     if (conns_count(listener->conns) >= listener->descriptors_max) {
         listener->waiting = WAITS_FOR_DESCRIPTORS;
         listener->calls.paused(listener->calls.context, listener->name, true);
-    } else if (listener->accepted >= ACCEPTS_PER_TURN || counts.opening >= CONNS_OPENING_MAX) {
+    } else if (listener->accepted >= ACCEPTS_PER_TURN) {
         listener->waiting = WAITS_FOR_TURN;
     } else if ((wait_ms = rate_wait(listener)) > 0) {
         listener->waiting = WAITS_FOR_RATE;

@@ -5,8 +5,7 @@
  * A kind of listener is a row in the table of listener.c: a name, its usual port, and what stands between the wire and
  * MQTT (PROXY, TLS, WebSocket). A burst of clients is taken in parts, one each turn of the loop. Accepting pauses
  * while file descriptors are short: RESERVED of them are kept for the log, the links and the admin HTTP; waiting clients
- * stay in the kernel's queue and are taken when others leave. So do those that come faster than connect_rate_max, or
- * while CONNS_OPENING_MAX are still shaking hands. */
+ * stay in the kernel's queue and are taken when others leave. So do those that come faster than connect_rate_max. */
 #ifndef COTERIE_LISTENER_H
 #define COTERIE_LISTENER_H
 

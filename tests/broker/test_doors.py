@@ -1,6 +1,7 @@
 """Listeners that are not TLS: unix sockets, proxies, limits of a listener's own, and what is refused at the start."""
 
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -131,6 +132,32 @@ def test_a_listener_has_its_own_largest_packet(door):
     client.publish("x", bytes(1900), qos=1)
     client.start_publish("x", bytes(2100), qos=1)
     client.expect_closed(0x95)
+
+
+def test_those_that_only_connect_keep_nobody_out():
+    """Beyond 8,192 connections in their handshakes the oldest gives way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 20000:
+        pytest.skip(f"only {hard} descriptors for a process")
+    made, stalled = Door("ws:127.0.0.1:0 anonymous=true", environment={"COTERIE_TIMEOUTS_HANDSHAKE_MS": "600000"}), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        port = made.ports()[0]
+        for _ in range(8300):
+            stalled.append(socket.create_connection(("127.0.0.1", port)))
+        wait_until("some gave way", lambda: made.metric("coterie_openings_timed_out_total") >= 8300 - 8192)
+        assert made.metric("coterie_openings") <= 8192
+        with socket.create_connection(("127.0.0.1", port)) as late:
+            late.settimeout(10)
+            late.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert late.recv(100).startswith(b"HTTP/1.1 426 ")
+        stalled[0].settimeout(10)
+        assert stalled[0].recv(1) == b""
+    finally:
+        for one in stalled:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        made.down()
 
 
 def check(text):

@@ -119,7 +119,7 @@ static void an_empty_file_means_the_defaults(void **state)
 {
     struct world *w = *state;
     assert_int_equal(when_loaded(w, "", NULL), STATUS_OK);
-    assert_int_equal(w->config->admin.port, 8883);
+    assert_int_equal(w->config->admin.port, 9883);
 }
 
 static const char full[] = "node:\n"
