@@ -96,7 +96,7 @@ ROWS = (
                                              ("leader-mute", 3, {"interruption": 1.1, "ready": 2.0})]),
     Row(6, "follower deaf, follower mute", "N", [("follower-deaf", 5, {"gap": 0.1, "ready": 2.0}),
                                                  ("follower-mute", 5, {"gap": 0.1, "ready": 2.0})]),
-    Row(7, "majority ring and bridge", "N", [("ring", 6, {"interruption": 1.0}), ("bridge", 6, {"interruption": 1.0})], nodes=5),
+    Row(7, "majority ring and bridge", "N", [("ring", 6, {"gap": 1.0, "ready": 2.0}), ("bridge", 6, {"gap": 1.0, "ready": 2.0})], nodes=5),
     Row(8, "flapping link", "N", [("flapping", 10, {"recovery": 2.0})] * 2),
     Row(9, "slow, lossy, repeating network", "N", [("slow-links", 8, {}), ("lossy-links", 8, {}), ("repeating-links", 8, {}),
                                                    ("bad-links", 10, {"recovery": 2.0})]),
