@@ -456,10 +456,23 @@ bool faults_disk_is_bad(const struct sim *sim, uint32_t node)
     return sim->faults->bad_disk[node];
 }
 
+/* The operator does what the node has asked for. Nothing but rot may make it ask. */
+static void replace(struct sim *sim, uint32_t node)
+{
+    if (sim->faults->rotten != node)
+        sim_violation(sim, "node %u wants to be replaced, but nothing on its disk has rotted", node);
+    sim_note(sim, "node %u is replaced", node);
+    node_wipe(sim->node[node]);
+    sim->counts.wipes++;
+    sim->faults->rotten = 0;
+}
+
 void faults_node_stopped(struct sim *sim, uint32_t node)
 {
     sim_note(sim, "node %u has stopped because of its disk", node);
     node_crash(sim->node[node], false);
+    if (node_is_beyond_repair(sim->node[node]))
+        replace(sim, node);
     if (random_chance(chance(sim), 800))
         heal_disk(sim, node, NULL);
     later(sim, a_while(sim, 1000, 10000), restart, node);

@@ -69,6 +69,7 @@ struct sim_node {
     uint32_t doom;               /* outputs until it dies; 0: it does not */
     bool dead;                   /* has died in the middle of this step: nothing leaves it any more */
     bool failed;                 /* has said that it cannot go on */
+    bool beyond_repair;          /* and that an operator must replace it */
     enum phase_met died_before;
     int64_t wall_skew_ms, wall_drift_permille;
     uint64_t drifts_since_us;
@@ -753,6 +754,7 @@ static bool open_log(struct sim_node *node, uint64_t covered)
         return true;
     node->log = NULL;
     node->failed = true;
+    node->beyond_repair = status == STATUS_CORRUPT || status == STATUS_DAMAGED;
     sim_note(node->sim, "node %u: its log does not open: %s (%s)", node->id, fault.text, status_text(status));
     if (!faults_disk_is_bad(node->sim, node->id))
         sim_violation(node->sim, "node %u: its log does not open: %s (%s)", node->id, fault.text, status_text(status));
@@ -991,9 +993,14 @@ void node_wipe(struct sim_node *node)
     node->store = NULL;
     remove_snapshots(node);
     empty_disk(node);
-    node->ever_started = node->member = false;
+    node->ever_started = node->member = node->beyond_repair = false;
     node->last_committed = node->promised.index = 0;
     node->life = (struct node_life){node->life.number + 1, random_next(&node->sim->schedule_random) | 1};
+}
+
+bool node_is_beyond_repair(const struct sim_node *node)
+{
+    return node->beyond_repair;
 }
 
 bool node_is_member(const struct sim_node *node)

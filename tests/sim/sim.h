@@ -131,6 +131,7 @@ void node_crash(struct sim_node *node, bool power_loss);
 void node_doom(struct sim_node *node, uint32_t outputs);
 /* Of a node that does not run: all that it had is gone, its next start is that of a replacement. */
 void node_wipe(struct sim_node *node);
+bool node_is_beyond_repair(const struct sim_node *node); /* it has said that it must be replaced */
 bool node_is_member(const struct sim_node *node);        /* since it was wiped last, it has become a voter again */
 bool node_is_whole(const struct sim_node *node);         /* running, a voter, and owes nothing that it has lost */
 bool node_serves(const struct sim_node *node);           /* it hears a majority, and so turns nobody away */
