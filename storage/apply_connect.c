@@ -5,7 +5,8 @@
  * except that it still decides about a will that the take-over has detached.
  *
  * A session belongs to the user that made it, as long as it is there, "anonymous" being one of them: the CONNECT of
- * another one changes nothing. Nor does that of a user who is disabled or banned as of this place in the log. */
+ * another one changes nothing. Nor does that of a user who is disabled or banned as of this place in the log, or whose
+ * password is another one here than the node knew that checked it. */
 #include "apply.h"
 
 #include "base/bug.h"
@@ -46,6 +47,9 @@ static enum outcome admit(const struct state *state, const struct command_connec
     const struct names names = {.user = connect->user_name, .client_id = connect->client_id};
     if (session != NULL && !has_expired(state, session) &&
         !bytes_equal(session_user_name(session), connect->user_name))
+        return OUTCOME_NOT_AUTHORIZED;
+    if (connect->credential_epoch != 0 &&
+        !security_credential_is(state->security, connect->user_name, connect->credential_epoch))
         return OUTCOME_NOT_AUTHORIZED;
     return security_admits(state->security, &names, state->clock_ms);
 }

@@ -114,6 +114,8 @@ struct command_connect {
     uint8_t protocol_level;           /* 3, 4 or 5 */
     bool clean_start;
     bool has_will;
+    uint64_t credential_epoch;        /* of the user of the state whose password was right: another one since then, or
+                                       * none, refuses it; 0: known in another way */
     bool will_allowed;                /* by rules that only its node has: fires also if no rule of the state says so */
     uint16_t receive_maximum;         /* 1 to 65,535 */
     uint32_t session_expiry_s;        /* UINT32_MAX = never expires; 3.1.1: 0 if clean, else UINT32_MAX */

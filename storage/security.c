@@ -71,6 +71,7 @@ void user_write(struct state *state, const struct user *user)
 
     buffer_clear(row);
     buffer_put_block(row, user->credential);
+    buffer_put_varint(row, user->credential_epoch);
     buffer_put_u8(row, user->enabled);
     buffer_put_varint(row, user->quota.connections);
     buffer_put_varint(row, user->quota.messages_per_s);
@@ -135,6 +136,7 @@ struct user *user_put(struct state *state, struct bytes name, struct bytes crede
         user = user_new(state->security, name);
     free_text(user->credential);
     user->credential = own_copy(credential);
+    user->credential_epoch = state->position;
     user_write(state, user);
     return user;
 }
@@ -155,6 +157,7 @@ static bool load_user(struct state *state, const struct row *row)
     struct user *user = user_new(state->security, row->key);
 
     user->credential = own_copy(reader_block(&in));
+    user->credential_epoch = reader_varint(&in);
     user->enabled = reader_u8(&in) != 0;
     user->quota.connections = reader_varint(&in);
     user->quota.messages_per_s = reader_varint(&in);

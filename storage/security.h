@@ -41,6 +41,7 @@ uint64_t security_revision(const struct security *security);
 struct security_user {
     struct bytes name;
     struct bytes credential;
+    uint64_t credential_epoch;      /* log position at which it became that */
     bool enabled;
     struct quota quota;
 };
@@ -49,6 +50,9 @@ uint32_t security_user_count(const struct security *security);
 bool security_user(const struct security *security, struct bytes name, struct security_user *user);
 /* The first user behind the name `after` (empty: of all); false: none. Borrowed until the next call on the state. */
 bool security_next_user(const struct state *state, struct bytes after, struct security_user *user);
+
+/* Whether this is (still) the credential of the user. */
+bool security_credential_is(const struct security *security, struct bytes name, uint64_t credential_epoch);
 
 /* Why this identity may not connect at all, as of cluster time: OUTCOME_DONE, OUTCOME_NOT_AUTHORIZED (disabled), or
  * OUTCOME_BANNED. */

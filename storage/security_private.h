@@ -8,6 +8,7 @@
 struct user {
     struct bytes name;               /* ours, like all texts below */
     struct bytes credential;
+    uint64_t credential_epoch;
     bool enabled;
     struct quota quota;
     UT_hash_handle hh;               /* by name */

@@ -24,8 +24,11 @@ uint32_t security_user_count(const struct security *security)
 
 static void fill_user(const struct user *user, struct security_user *facts)
 {
-    *facts = (struct security_user){
-        .name = user->name, .credential = user->credential, .enabled = user->enabled, .quota = user->quota};
+    *facts = (struct security_user){.name = user->name,
+                                    .credential = user->credential,
+                                    .credential_epoch = user->credential_epoch,
+                                    .enabled = user->enabled,
+                                    .quota = user->quota};
 }
 
 bool security_user(const struct security *security, struct bytes name, struct security_user *facts)
@@ -49,6 +52,13 @@ bool security_next_user(const struct state *state, struct bytes after, struct se
     if (user != NULL)
         fill_user(user, facts);
     return user != NULL;
+}
+
+bool security_credential_is(const struct security *security, struct bytes name, uint64_t credential_epoch)
+{
+    const struct user *user = user_find(security, name);
+
+    return user != NULL && user->credential_epoch == credential_epoch;
 }
 
 enum outcome security_admits(const struct security *security, const struct names *names, uint64_t clock_ms)

@@ -259,8 +259,10 @@ static bool find_replicated(const struct auth *auth, struct bytes name, struct a
     bool found = auth->security != NULL && security_user(*auth->security, name, &replicated) &&
                  auth_parse_credential(replicated.credential, user);
 
-    if (found)
+    if (found) {
         user->name = name;
+        user->credential_epoch = replicated.credential_epoch;
+    }
     return found;
 }
 
@@ -344,6 +346,11 @@ enum auth_step auth_continue(struct auth_exchange *exchange, struct bytes in, st
 struct bytes auth_user(const struct auth_exchange *exchange)
 {
     return exchange->method->user(exchange->state);
+}
+
+uint64_t auth_credential_epoch(const struct auth_exchange *exchange)
+{
+    return exchange->method->credential_epoch(exchange->state);
 }
 
 void auth_end(struct auth_exchange *exchange)

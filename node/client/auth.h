@@ -42,6 +42,8 @@ struct auth_exchange *auth_begin(struct auth *auth, struct bytes method);
 enum auth_step auth_continue(struct auth_exchange *exchange, struct bytes in, struct buffer *out);
 /* After AUTH_DONE; borrowed from the exchange. */
 struct bytes auth_user(const struct auth_exchange *exchange);
+/* Which credential of the replicated state it has proved to know; 0: none of that. */
+uint64_t auth_credential_epoch(const struct auth_exchange *exchange);
 void auth_end(struct auth_exchange *exchange); /* NULL is allowed */
 
 #endif

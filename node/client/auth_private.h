@@ -11,6 +11,7 @@
 /* What SCRAM-SHA-256 keeps of a password (RFC 5802, 3). */
 struct auth_user {
     struct bytes name;
+    uint64_t credential_epoch;   /* of the replicated state; 0: of the configuration */
     uint8_t salt[AUTH_SALT_BYTES_MAX];
     uint32_t salt_size;
     uint32_t iterations;
@@ -36,6 +37,7 @@ struct auth_method {
     void *(*begin)(struct auth *auth);
     enum auth_step (*step)(void *exchange, struct bytes in, struct buffer *out);
     struct bytes (*user)(const void *exchange);
+    uint64_t (*credential_epoch)(const void *exchange);
     void (*end)(void *exchange);
 };
 

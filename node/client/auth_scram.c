@@ -60,6 +60,11 @@ static struct bytes scram_user(const void *state)
     return buffer_bytes(&((const struct scram *)state)->name);
 }
 
+static uint64_t scram_credential_epoch(const void *state)
+{
+    return ((const struct scram *)state)->user.credential_epoch;
+}
+
 /* Takes "k=value" up to the next comma off the front; false: something else stands there. */
 static bool take_attribute(struct bytes *in, char key, struct bytes *value)
 {
@@ -215,5 +220,6 @@ const struct auth_method AUTH_SCRAM_SHA_256 = {
     .begin = scram_begin,
     .step = scram_step,
     .user = scram_user,
+    .credential_epoch = scram_credential_epoch,
     .end = scram_end,
 };

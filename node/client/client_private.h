@@ -187,11 +187,11 @@ void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet
 /* One per packet type, in the file of that name. */
 void handle_connect(struct client *client, const struct mqtt_connect *connect, uint64_t now_ms, struct actions *out);
 void handle_connected(struct client *client, const struct effect *effect, uint64_t now_ms, struct actions *out);
-/* CONNECT waits, until it is known who it comes from; and then: proposes it, unless this user may not connect. `valid_s`:
- * for how long; UINT64_MAX: for ever. */
+/* CONNECT waits, until it is known who it comes from; and then: proposes it, unless this user may not connect. What
+ * it has proved to know of the replicated state: `credential_epoch`, or 0. `valid_s`: for how long; UINT64_MAX: for ever. */
 void connect_wait(struct client *client, const struct command *connect);
-void connect_go_on(struct client *client, struct bytes user, bool replicated, uint64_t valid_s, uint64_t now_ms,
-                   struct actions *out);
+void connect_go_on(struct client *client, struct bytes user, uint64_t credential_epoch, uint64_t valid_s,
+                   uint64_t now_ms, struct actions *out);
 void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
 bool topic_is_reserved(struct bytes topic);   /* it begins with $: not for clients to publish to */
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);

@@ -10,7 +10,6 @@
 
 #include "auth.h"
 #include "login.h"
-#include "security.h"
 
 #include "base/memory.h"
 
@@ -65,18 +64,12 @@ static void send_auth(struct client *client, const struct authentication *authen
         fail(client, REASON_UNSPECIFIED_ERROR, NULL, out);
 }
 
-static bool is_replicated(const struct client *client, struct bytes user)
-{
-    struct security_user facts;
-
-    return security_user(state_security(client->node->state), user, &facts);
-}
-
 static void succeed(struct client *client, struct authentication *authentication, uint64_t now_ms, struct actions *out)
 {
     struct bytes user = auth_user(authentication->exchange);
     bool first = client->phase == CLIENT_AUTHENTICATING;
     bool same = bytes_equal(user, buffer_bytes(&authentication->user));
+    uint64_t credential_epoch = auth_credential_epoch(authentication->exchange);
 
     if (first)
         buffer_put_bytes(&authentication->user, user);
@@ -84,7 +77,7 @@ static void succeed(struct client *client, struct authentication *authentication
     authentication->exchange = NULL;
     user = buffer_bytes(&authentication->user);
     if (first)
-        connect_go_on(client, user, is_replicated(client, user), UINT64_MAX, now_ms, out);
+        connect_go_on(client, user, credential_epoch, UINT64_MAX, now_ms, out);
     else if (same)
         send_auth(client, authentication, REASON_SUCCESS, out);
     else

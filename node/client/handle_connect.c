@@ -145,7 +145,7 @@ static uint8_t check_user(struct client *client, struct command_connect *connect
     return REASON_SUCCESS;
 }
 
-static void propose(struct client *client, struct command *connect, bool replicated, uint64_t valid_s, uint64_t now_ms,
+static void propose(struct client *client, struct command *connect, uint64_t valid_s, uint64_t now_ms,
                     struct actions *out)
 {
     uint8_t refused = check_user(client, &connect->connect);
@@ -155,7 +155,7 @@ static void propose(struct client *client, struct command *connect, bool replica
         return;
     }
     *actions_propose(out, COMMAND_CONNECT, 0) = *connect;
-    client->replicated_user = replicated;
+    client->replicated_user = connect->connect.credential_epoch != 0;
     client->until_ms = valid_s > UINT32_MAX ? 0 : now_ms + valid_s * 1000;
     client->connect_pending = true;
     client->phase = CLIENT_CONNECTING;
@@ -178,8 +178,8 @@ void connect_wait(struct client *client, const struct command *connect)
     client->node->extras_bytes += waiting->size;
 }
 
-void connect_go_on(struct client *client, struct bytes user, bool replicated, uint64_t valid_s, uint64_t now_ms,
-                   struct actions *out)
+void connect_go_on(struct client *client, struct bytes user, uint64_t credential_epoch, uint64_t valid_s,
+                   uint64_t now_ms, struct actions *out)
 {
     struct buffer *waiting = &client->extras->connect;
     size_t start = out->text.size;
@@ -194,17 +194,11 @@ void connect_go_on(struct client *client, struct bytes user, bool replicated, ui
     assert(status == STATUS_OK);
     (void)status;
     connect.connect.user_name = bytes_of(out->text.data + start, user.size);
+    connect.connect.credential_epoch = credential_epoch;
     client->node->extras_bytes -= waiting->size;
     buffer_release(waiting);
     forget_facts(client->extras);
-    propose(client, &connect, replicated, valid_s, now_ms, out);
-}
-
-static bool is_replicated(const struct client *client, const struct login_result *result)
-{
-    struct security_user facts;
-
-    return result->method == LOGIN_USERS && security_user(state_security(client->node->state), result->user, &facts);
+    propose(client, &connect, valid_s, now_ms, out);
 }
 
 void client_logged_in(struct client *client, uint64_t now_ms, struct actions *out)
@@ -214,7 +208,7 @@ void client_logged_in(struct client *client, uint64_t now_ms, struct actions *ou
 
     client->extras->login = NULL;
     if (result.granted)
-        connect_go_on(client, result.user, is_replicated(client, &result), result.valid_s, now_ms, out);
+        connect_go_on(client, result.user, result.credential_epoch, result.valid_s, now_ms, out);
     else
         connect_refuse(client, result.secret ? REASON_BAD_USER_OR_PASSWORD : REASON_NOT_AUTHORIZED, out);
     login_free(login);
@@ -238,7 +232,7 @@ static void identify(struct client *client, const struct mqtt_connect *connect, 
 
     if (login_settled(login) && login_result(login).granted && login_result(login).user.size == 0) {
         login_free(login);
-        propose(client, command, false, UINT64_MAX, now_ms, out);
+        propose(client, command, UINT64_MAX, now_ms, out);
         return;
     }
     client_extras(client)->login = login;

@@ -43,6 +43,7 @@ struct try {
     enum login_method method;
     bool known;            /* there is such a user; else the credential is nobody's */
     bool right;            /* needs no hash: verified by the transport, or remembered */
+    uint64_t credential_epoch; /* of a user of the replicated state */
     struct bytes user;     /* right, if it is not the name that the client gave */
     uint8_t tag[AUTH_HASH_BYTES];
     struct buffer credential;
@@ -233,7 +234,11 @@ static void settle(struct login *login, const struct login_result *result)
 
 static void grant(struct login *login, const struct try *try, struct bytes user, uint64_t valid_s)
 {
-    const struct login_result result = {.granted = true, .method = try->method, .user = user, .valid_s = valid_s};
+    const struct login_result result = {.granted = true,
+                                        .method = try->method,
+                                        .user = user,
+                                        .credential_epoch = try->credential_epoch,
+                                        .valid_s = valid_s};
 
     settle(login, &result);
 }
@@ -270,6 +275,7 @@ static void add_hashed(struct login *login, const struct logins *logins, const s
         buffer_put_bytes(&try->credential, try->known ? credential : password_file_dummy(logins->file));
     } else if (security_user(security, facts->user_name, &user)) {
         try->known = true;
+        try->credential_epoch = user.credential_epoch;
         buffer_put_bytes(&try->credential, user.credential);
     } else {
         try->known = auth_put_user(logins->auth, facts->user_name, &try->credential);

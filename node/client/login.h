@@ -93,6 +93,7 @@ struct login_result {
     bool secret;                  /* refused for a wrong password or token, or an unknown user; else for want of any */
     enum login_method method;     /* granted */
     struct bytes user;            /* granted; empty: anonymous. Borrowed from the login */
+    uint64_t credential_epoch;    /* granted: as which user of the replicated state, by which credential; 0: none */
     uint64_t valid_s;             /* from login_run() on; UINT64_MAX: for ever */
 };
 struct login_result login_result(const struct login *login);

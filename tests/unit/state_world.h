@@ -76,6 +76,7 @@ struct connect_options {
     uint32_t node;                   /* 0: 1 */
     const char *user;                /* NULL: anonymous */
     bool will_allowed;
+    uint64_t credential_epoch;
     bool clean_start;
     uint32_t expiry_s;
     uint16_t receive_maximum;        /* 0: 65,535 */

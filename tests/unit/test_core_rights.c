@@ -210,6 +210,23 @@ static void a_session_is_not_given_to_another_user(void **state)
     when_resumes_as(*state, 3, "ann", "shared-id");
 }
 
+/* Node 3 lags: it knows the old password only, and takes it; the log does not. */
+static void a_node_that_lags_lets_nobody_in_with_an_old_password(void **state)
+{
+    struct command command = {.type = COMMAND_USER_PASSWORD,
+                              .user = {.name = bytes_text("ann"), .credential = bytes_text("SCRAM-SHA-256$1:other")}};
+    struct device device;
+
+    given_user(*state, "ann");
+    cores_lag(*state, 3, true);
+    assert_int_equal(administer(*state, &command), OUTCOME_DONE);
+    device = when_logs_in(*state, 3, "ann", "pencil", "one", 0);
+    then_receives_nothing(device);
+    cores_lag(*state, 3, false);
+    cores_settle(*state);
+    then_connack(device, false, 0x87);
+}
+
 static void who_is_disabled_or_removed_is_disconnected_everywhere(void **state)
 {
     struct device one, two;
@@ -648,6 +665,7 @@ int main(void)
         ON_THREE_NODES(clients_of_3_1_1_are_told_in_their_words),
         ON_THREE_NODES(guessing_gets_slower),
         ON_THREE_NODES(a_session_is_not_given_to_another_user),
+        ON_THREE_NODES(a_node_that_lags_lets_nobody_in_with_an_old_password),
         ON_THREE_NODES(who_is_disabled_or_removed_is_disconnected_everywhere),
         ON_THREE_NODES(who_is_banned_is_disconnected),
         ON_THREE_NODES(names_that_rules_cannot_take_do_not_connect),

@@ -147,6 +147,26 @@ static void a_disabled_user_does_not_connect_from_that_place_in_the_log(void **s
     assert_int_equal(world_connect(w, "c", PERSISTENT_OF("ann")), OUTCOME_DONE);
 }
 
+/* A node that had not applied the change yet has checked the old password: the log decides. */
+static void a_password_counts_until_it_is_changed_in_the_log(void **state)
+{
+    struct world *w = *state;
+    struct security_user user;
+    when_user(w, COMMAND_USER_ADD, "ann");
+    security_user(state_security(w->states[0]), bytes_text("ann"), &user);
+    struct connect_options options = {.user = "ann", .credential_epoch = user.credential_epoch};
+    assert_int_equal(world_connect(w, "c", options), OUTCOME_DONE);
+    when_user(w, COMMAND_USER_PASSWORD, "ann");
+    assert_int_equal(world_connect(w, "d", options), OUTCOME_NOT_AUTHORIZED);
+    security_user(state_security(w->states[1]), bytes_text("ann"), &user);
+    options.credential_epoch = user.credential_epoch;
+    assert_int_equal(world_connect(w, "d", options), OUTCOME_DONE);
+    when_user(w, COMMAND_USER_REMOVE, "ann");
+    assert_int_equal(world_connect(w, "e", options), OUTCOME_NOT_AUTHORIZED);
+    when_user(w, COMMAND_USER_ADD, "ann");
+    assert_int_equal(world_connect(w, "e", options), OUTCOME_NOT_AUTHORIZED);
+}
+
 /* ---- whose a session is ---- */
 
 static void a_session_is_not_given_to_another_user(void **state)
@@ -417,6 +437,7 @@ int main(void)
         WORLD(names_of_ours_cannot_be_users),
         WORLD(users_are_listed_by_name),
         WORLD(a_disabled_user_does_not_connect_from_that_place_in_the_log),
+        WORLD(a_password_counts_until_it_is_changed_in_the_log),
         WORLD(a_session_is_not_given_to_another_user),
         WORLD(a_session_that_is_over_is_nobodys),
         WORLD(the_rules_of_all_roles_of_a_user_count),
