@@ -43,11 +43,14 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 
 from disk import make_disk
 from network import CLIENT, ROOT, BridgeNetwork, TapNetwork, enter, host_address, inside
 from undo import Undo, start_time
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+POWER_DISKS = ("xfs", "flaky")
 MQTT_PORT, LINK_PORT, ADMIN_PORT = 1883, 7883, 8883
 ASK_SECONDS = 1.5
 SERVE_SECONDS = 60
@@ -105,6 +108,7 @@ class Node:
         self.config = os.path.join(self.directory, "coterie.yaml")
         self.log = os.path.join(cluster.logs, f"{self.name}.log")
         self.clock = os.path.join(self.directory, "clock")    # what libfaketime reads
+        self.boot_id = os.path.join(self.directory, "boot_id")    # what it takes for the kernel's, where power can fail
         self.process, self.paused = None, False
         self.binary = cluster.binary
         self.replacement = 0    # the largest number that it was replaced with
@@ -112,6 +116,7 @@ class Node:
         os.makedirs(self.directory)
         self.disk = make_disk(cluster.disks, os.path.join(self.directory, "data"), cluster.undo, cluster.flaky)
         self.disk.attach()
+        self.new_boot()
 
     def __repr__(self):
         return self.name
@@ -123,6 +128,15 @@ class Node:
     @property
     def running(self):
         return self.process is not None and self.process.poll() is None
+
+    def ended(self):
+        """How its process ended, once: a negative signal, or an exit status; None if it runs, or that was told before."""
+        with self.lock:
+            process = self.process
+            if process is None or process.poll() is None:
+                return None
+            self.process = None
+            return process.returncode
 
     @property
     def pid(self):
@@ -150,17 +164,34 @@ class Node:
                                FAKETIME_DONT_FAKE_MONOTONIC="1")
         return environment
 
+    def new_boot(self):
+        """The machine has started anew: what a node kept for this boot is void. (Its own boot id would be the old one.)"""
+        with open(self.boot_id, "w") as file:
+            file.write(f"{uuid.uuid4()}\n")
+
+    def power_loss(self, seed):
+        """For a node that was killed: what its disk had not been asked to keep may be gone, and the machine boots."""
+        kept = self.disk.power_loss(seed)
+        self.new_boot()
+        return kept
+
+    def command(self):
+        argv = [self.binary, "--config", self.config]
+        if self.cluster.disks not in POWER_DISKS:
+            return argv
+        return ["unshare", "--mount", "sh", "-c", f'mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
+
     def spawn(self, bootstrap=False):
         """A new process; returns at once."""
         with self.lock:
             if self.running:
                 return
+            self.cluster.note_end(self)
             if self.cluster.clocks and not os.path.exists(self.clock):
                 self.set_clock("+0")
             with open(self.log, "ab") as log, inside(self.namespace):
-                self.process = subprocess.Popen([self.binary, "--config", self.config], cwd=self.directory,
-                                                env=self.environment(bootstrap), stdin=subprocess.DEVNULL, stdout=log,
-                                                stderr=log, start_new_session=True)
+                self.process = subprocess.Popen(self.command(), cwd=self.directory, env=self.environment(bootstrap),
+                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             self.cluster.undo.process(self.process.pid)
             self.paused = False
 
@@ -197,7 +228,8 @@ class Node:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise ClusterError(f"{self.name} does not end") from None
-        self.process, self.paused = None, False
+        self.cluster.note_end(self)
+        self.paused = False
 
     def pause(self):
         self.signal(signal.SIGSTOP)
@@ -267,6 +299,7 @@ class Cluster:
         self.binary = binary or program("coterie")
         self.flaky = program("coterie-flakydisk") if disks == "flaky" else None
         self.bootstrapped = False
+        self.crashes = []    # (name, signal) of processes that ended by a signal which nobody here sent
         self.undo = Undo()
         try:
             self.directory = tempfile.mkdtemp(prefix="coterie-jepsen-")
@@ -297,6 +330,7 @@ class Cluster:
 
     def close(self):
         for node in getattr(self, "nodes", ()):
+            self.note_end(node)
             if node.running:
                 os.kill(node.pid, signal.SIGKILL)
                 node.process.wait()
@@ -304,6 +338,11 @@ class Cluster:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # ---- nodes
+
+    def note_end(self, node):
+        code = node.ended()
+        if code is not None and code < 0 and -code not in (signal.SIGKILL, signal.SIGTERM):
+            self.crashes.append((node.name, signal.Signals(-code).name))
 
     def node(self, which):
         if isinstance(which, Node):

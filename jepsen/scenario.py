@@ -90,6 +90,7 @@ class Scenario:
             await asyncio.gather(observer, return_exceptions=True)
             await load.close()
         await self._after()
+        self.recorder.note("runner", "crashes", {"crashes": self.cluster.crashes})
 
     def _facts(self):
         return {"seed": self.seed, "nodes": [node.name for node in self.cluster.nodes], "workload": self.workload,
@@ -144,7 +145,7 @@ class Scenario:
 
     def _judge(self, events, facts):
         self.events = events
-        self.verdicts = check.judge(self.events, facts)
+        self.verdicts = check.judge(self.events, facts) + [crash_verdict(events)]
         self.facts = facts
         with open(os.path.join(self.out, "verdicts.json"), "w") as file:
             json.dump({"facts": facts, "verdicts": self.verdicts}, file, indent=1)
@@ -191,6 +192,15 @@ async def finish_first(playing, driving):
         driving.result()
         raise RuntimeError("the load ended before the faults did")
     playing.result()
+
+
+def crash_verdict(events):
+    """In the form of those of check/."""
+    crashes = [crash for event in events if event["f"] == "crashes" for crash in event["value"]["crashes"]]
+    told = [{"rule": "crash", "message": f"{name} ended by {which}", "events": []} for name, which in crashes]
+    return {"name": "no crash", "guarantee": "G15", "promise": "no node ends by a signal that nobody sent", "valid": not crashes,
+            "why": told[0]["message"] if told else "", "numbers": {"crashes": len(crashes)}, "counts": {"crashes": len(crashes)},
+            "notes": [], "violations": told, "violations_total": len(told)}
 
 
 def version(binary):

@@ -11,11 +11,12 @@ import random
 import time
 
 import probe
-from cluster import ClusterError
+from cluster import ClusterError, wait_until
 from nemesis import FAULTS
 
 CALM_SECONDS = (1.5, 3.0)
 HEALED_SECONDS = 60
+RESTARTS_MAX = 6            # of all nodes together, after one fault
 EQUAL_SECONDS = 30
 SWARM_OVERLAP = 2           # faults in force at once
 SWARM_SECONDS = (0.3, 3.0)  # from one beginning to the next
@@ -92,10 +93,25 @@ class Schedule:
     async def healed(self, step=None):
         """Waits until every node serves and all have applied the same; how long that took goes into the history."""
         began = time.monotonic()
-        await asyncio.to_thread(self.cluster.wait_ready, HEALED_SECONDS)
+        restarted = await asyncio.to_thread(self._supervise)
         ready = time.monotonic() - began
         self.recorder.note("observer", "healed", {"fault": step.fault if step else None, "row": step.row if step else None,
-                                                  "ready_s": round(ready, 3)})
+                                                  "ready_s": round(ready, 3), "restarted": restarted})
+
+    def _supervise(self):
+        """Until all are ready: starts again what ended by itself, as the init system of a machine would. Which, and how often."""
+        restarted = []
+
+        def ready():
+            for node in self.cluster.nodes:
+                if not node.running and not node.paused:
+                    restarted.append(node.name)
+                    if len(restarted) > RESTARTS_MAX:
+                        raise ClusterError(f"{node.name} does not stay up: {node.last_words()}")
+                    node.spawn(bootstrap=not self.cluster.bootstrapped)
+            return all(self.cluster.ready(node) for node in self.cluster.nodes)
+        wait_until("all nodes ready", ready, HEALED_SECONDS)
+        return restarted
 
     async def calm(self, seconds):
         """No fault: what the load does on its own."""

@@ -148,6 +148,6 @@ class LyingDisk(FlakyDiskFault):
 
     def stop(self):
         self.node.kill()
-        kept = self.node.disk.power_loss(self.rng.getrandbits(32))
+        kept = self.node.power_loss(self.rng.getrandbits(32))
         self.node.disk.tell("lie", 0)
         return {"nodes": [self.node.name], "sectors_kept": kept, "refused": self.start_again(self.node)}

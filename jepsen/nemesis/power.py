@@ -20,7 +20,7 @@ class PowerLoss(Fault):
         self.lost = self.victims()
         self.cluster.kill_all(self.lost)
         seeds = {node.name: self.rng.getrandbits(32) for node in self.lost}
-        kept = self.cluster.each(lambda node: node.disk.power_loss(seeds[node.name]), self.lost)
+        kept = self.cluster.each(lambda node: node.power_loss(seeds[node.name]), self.lost)
         return {"nodes": names(self.lost), "sectors_kept": kept}
 
     def stop(self):
