@@ -1102,9 +1102,16 @@ unsigned node_phases(const struct sim_node *node)
     return node->dead ? phases | 1u << node->died_before : phases;
 }
 
+/* Something was due, by the clock of what it has applied, and nothing has come of it yet. */
+static bool is_overdue(const struct sim_node *node)
+{
+    return state_due_ms(node->state) <= state_clock_ms(node->state);
+}
+
 bool node_quiet(const struct sim_node *node)
 {
-    return node->running && node->committed == NULL && core_takes_entries(node->core) && !state_work_pending(node->state);
+    return node->running && node->committed == NULL && core_takes_entries(node->core) &&
+           !state_work_pending(node->state) && !is_overdue(node);
 }
 
 const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended)
