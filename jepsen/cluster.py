@@ -47,7 +47,7 @@ import uuid
 
 from disk import make_disk
 from network import CLIENT, ROOT, BridgeNetwork, TapNetwork, enter, host_address, inside
-from undo import Undo, start_time
+from undo import Undo
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 POWER_DISKS = ("xfs", "flaky")

@@ -11,8 +11,7 @@ A row is data. `do` lists its faults with how long they are in force and their g
 
 `holds` names functions of this file: (events of the row, facts of its faults) -> complaints.
 
-Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly). The numbers are those of RELIABILITY; where a goal is
-looser here than there, the row says why."""
+Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly)."""
 
 from schedule import Step, world_of
 
@@ -45,40 +44,40 @@ class Row:
 # ---- what else must hold
 
 
-def one_election(events, facts):
+def one_election(events, _facts):
     """The cluster changed its leader once and not again when it was healed."""
     terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
     return [f"terms {terms}: more than one election"] if terms and terms[-1] - terms[0] > 1 else []
 
 
-def no_election(events, facts):
+def no_election(events, _facts):
     terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
     return [f"terms {terms}: an election"] if len(terms) > 1 else []
 
 
-def refused_and_replaced(events, facts):
+def refused_and_replaced(_events, facts):
     return [f"{one['name']}: the node started without its data" for one in facts if not one.get("refused")]
 
 
-def damage_was_noticed(events, facts):
+def damage_was_noticed(_events, facts):
     """Refused at the start, or repaired; `skipped` means that there was nothing to damage."""
     return [f"{one['name']}: {one['skipped']}" for one in facts if one.get("skipped")]
 
 
-def nobody_was_replaced(events, facts):
+def nobody_was_replaced(_events, facts):
     return [f"{one['name']}: {name} refused to start: {why}" for one in facts for name, why in (one.get("refused") or {}).items()]
 
 
-def full_disk_was_noticed(events, facts):
+def full_disk_was_noticed(_events, facts):
     return [f"{one['name']}: {node} has not noticed" for one in facts for node in one["nodes"] if node not in one["noticed"]] + \
            [f"{one['name']}: {', '.join(one['dead'])} had to be started again" for one in facts if one["dead"]]
 
 
-def node_stopped(events, facts):
+def node_stopped(_events, facts):
     return [f"{one['name']}: the node went on as if nothing had been" for one in facts if not one.get("failed")]
 
 
-def was_not_killed(events, facts):
+def was_not_killed(_events, facts):
     return [f"{one['name']}: killed for its memory" for one in facts if one.get("killed")]
 
 
@@ -96,7 +95,8 @@ ROWS = (
                                              ("leader-mute", 3, {"interruption": 1.1, "ready": 2.0})]),
     Row(6, "follower deaf, follower mute", "N", [("follower-deaf", 5, {"gap": 0.1, "ready": 2.0}),
                                                  ("follower-mute", 5, {"gap": 0.1, "ready": 2.0})]),
-    Row(7, "majority ring and bridge", "N", [("ring", 6, {"gap": 1.0, "ready": 2.0}), ("bridge", 6, {"gap": 1.0, "ready": 2.0})], nodes=5),
+    Row(7, "majority ring and bridge", "N", [("ring", 6, {"gap": 1.0, "ready": 2.0}),
+                                             ("bridge", 6, {"gap": 1.0, "ready": 2.0})], nodes=5),
     Row(8, "flapping link", "N", [("flapping", 10, {"recovery": 2.0})] * 2),
     Row(9, "slow, lossy, repeating network", "N", [("slow-links", 8, {}), ("lossy-links", 8, {}), ("repeating-links", 8, {}),
                                                    ("bad-links", 10, {"recovery": 2.0})]),
@@ -213,8 +213,8 @@ def merge(fault_events):
 def longest_gap(fact, events):
     """Seconds without an acknowledged publish at any node that the fault did not hit, while it was in force."""
     hit = set(fact.get("nodes") or [])
-    times = [event["time"] for event in events if event["f"] == "publish" and event["type"] == "ok" and event["node"] not in hit and
-             fact["began"] <= event["time"] <= fact["ended"]]
+    times = [event["time"] for event in events if event["f"] == "publish" and event["type"] == "ok" and
+             event["node"] not in hit and fact["began"] <= event["time"] <= fact["ended"]]
     points = [fact["began"]] + times + [fact["ended"]]
     return round(max(b - a for a, b in zip(points, points[1:])) / 1e9, 3)
 
