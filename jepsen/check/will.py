@@ -14,6 +14,7 @@ from .verdict import Verdict
 FOR_EVER = 0xFFFFFFFF
 DISCONNECT_WITH_WILL = 0x04
 NOTICED = NODE_TIMEOUT + ELECTION + 2 * SECOND      # latest, from the end of a connection to the node's or the leader's notice
+GIVEN_UP = 60 * SECOND                              # oldest CONNECT without an answer that may still be on its way
 CLOCK_SLACK = 50_000_000                            # a stamp may be this much ahead of what we measured
 
 
@@ -82,8 +83,15 @@ def expectation(model, session, connection):
         certain = connection.goodbye_end is not None and connection.goodbye_end["type"] == "ok" and not hidden
         taken_over = following is not None and following.invoked < ended
         return ({0} if certain and not taken_over else {0, 1}), heard, "disconnected in order"
+    if any(may_come_late(one, connection, ended) for one in session.connections):
+        return {0, 1}, heard, "a CONNECT given up before may have taken its place, or ended its session"
     begin = min(heard if hidden else ended, following.invoked if following else NEVER, goodbye["time"] if goodbye else NEVER)
     return _after_bad_end(model, connection, following, begin, ended)
+
+
+def may_come_late(one, connection, ended):
+    """Nobody knows what became of `one`; it may have been committed while `connection` was the owner, or soon after its end."""
+    return one is not connection and one.outcome == "info" and ended - GIVEN_UP < one.invoked < ended + NOTICED
 
 
 def _after_bad_end(model, connection, following, begin, ended):
