@@ -11,7 +11,9 @@ not count; those that a node brought about, by closing, do. Goals are data: thos
 facts["goals"], {fault: {what: seconds}}, in which "*" stands for any. What has no goal is shown and not judged.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
+from itertools import islice
 
 from .faults import cut_off, node_names
 from .model import NEVER, SECOND
@@ -19,6 +21,7 @@ from .verdict import Verdict
 
 SHARE = 0.99
 WATCHED = 15 * SECOND       # after a fault, or its end, at most
+LONGEST = 60 * SECOND       # that a publish was ever seen to wait
 
 
 def check_availability(model):
@@ -77,11 +80,18 @@ def interruptions(acknowledged, hit, begin, until):
     """Per publisher at a healthy node: the longest that one of its publishes waited, while the fault was in force."""
     found = []
     for publishes in acknowledged.values():
-        waits = [one.returned - max(one.invoked, begin) for one in publishes
-                 if one.node not in hit and one.returned > begin and one.invoked < until]
+        waits = [one.returned - max(one.invoked, begin) for one in since(publishes, begin, until)
+                 if one.node not in hit and one.returned > begin]
         if waits:
             found.append(max(waits))
     return found
+
+
+def since(publishes, begin, until):
+    """Those that may have been under way at `begin`, or were sent before `until`."""
+    first = bisect_left(publishes, begin - LONGEST, key=lambda one: one.invoked)
+    last = len(publishes) if until == NEVER else bisect_left(publishes, until, key=lambda one: one.invoked)
+    return islice(publishes, first, last)
 
 
 def moves(model, hit, fault, until):

@@ -1,6 +1,8 @@
 """G8, G10 and what a run leaves behind: checks of the nodes rather than of the clients (RELIABILITY 3.2 d, f, h)."""
 
+from bisect import bisect_right
 from collections import defaultdict
+from itertools import islice
 
 from .faults import cut_off, node_names
 from .model import NEVER
@@ -56,10 +58,13 @@ def check_minority(model):
         verdict.judged()
         verdict.count("cuts")
         until = min(fault.stop, model.end)
-        for invocation, completion in model.operations:
+        begun = bisect_right(model.operations, fault.started, key=lambda pair: pair[0]["time"])
+        for invocation, completion in islice(model.operations, begun, None):
+            if invocation["time"] >= until:
+                break
             if completion is None or completion["node"] not in alone or completion["conn"] is None:
                 continue
-            if not (fault.started < invocation["time"] and completion["time"] < until):
+            if completion["time"] >= until:
                 continue
             verdict.count("operations")
             if completion["type"] == "ok" and invocation["f"] in ("publish", "connect", "subscribe", "unsubscribe", "read"):

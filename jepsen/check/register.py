@@ -16,7 +16,7 @@ were sent again: those go through the general search (check/wgl.py), in 200 oper
 from bisect import bisect_left
 from collections import defaultdict
 
-from .model import NEVER
+from .model import NEVER, matches
 from .queue import own_sessions
 from .verdict import Verdict
 from .wgl import UNKNOWN, TooHard, search
@@ -115,7 +115,7 @@ def _judge_search(verdict, topic, writes, reads):
         verdict.count("topics_too_long_to_search")
         return
     try:
-        stuck = search(register_calls(writes, reads), None, register_step)
+        stuck = search(register_calls(writes, reads), None, register_step, states_max=300_000)
     except TooHard as error:
         verdict.count("topics_too_hard_to_search")
         verdict.notes.append(f"{topic}: {error}")
@@ -147,52 +147,75 @@ def register_step(state, argument, result):
 # ---- what follows a read
 
 def check_register_follow(model):
-    """A value that a SUBSCRIBE returned is not delivered as a change afterwards (overlap); of the later changes none is
-    missing (gap)."""
+    """A value that a SUBSCRIBE returned is not delivered as a change too (overlap); of the later changes none is missing (gap)."""
     verdict = Verdict("changes after a read", "G6", "a SUBSCRIBE returns the value and then each later change: no gap, no overlap")
     writes, _ = register_operations(model)
+    reads = _reads_by_session(model)
     for session in own_sessions(model):
         live, retained = {}, {}
         for delivery in session.deliveries:
             (retained if delivery.retain else live).setdefault(delivery.mid, delivery)
-        for mid, delivery in retained.items():
+        for mid in retained.keys() & live.keys():
             publish = model.publishes.get(mid)
-            if publish is None or publish.sends > 1:
-                continue
+            if publish is not None and publish.sends == 1 and live[mid].index > retained[mid].index:
+                verdict.violate("overlap", f"{session.id} got {mid} as the retained message, and then as a change",
+                                publish.index, retained[mid].index, live[mid].index)
+        drained = session.drained is not None and session.drained["type"] == "ok"
+        for subscription, operation in _subscriptions_of_reads(session, reads.get(session.id, [])):
             verdict.judged()
-            verdict.count("values_read")
-            if mid in live and live[mid].index > delivery.index:
-                verdict.violate("overlap", f"{session.id} got {mid} as retained and then as a change",
-                                publish.index, delivery.index, live[mid].index)
-        if session.drained is not None and session.drained["type"] == "ok":
-            _judge_gaps(verdict, model, session, writes, live)
+            verdict.count("subscriptions")
+            _judge_fresh(verdict, model, session, subscription, operation, live)
+            if drained and subscription.generation == session.generation:
+                _judge_gaps(verdict, model, session, subscription, operation, writes[subscription.pattern], live)
     return verdict
 
 
-def _judge_gaps(verdict, model, session, writes, live):
-    for topic, (read, completion, value) in _first_reads(model, session).items():
-        base, cleared = model.publishes.get(value), any(one.clear for one in writes[topic])
-        for publish in writes[topic]:
-            later = base is None or base.returned < publish.invoked
-            if publish.outcome != "ok" or publish.mid == value or publish.mid in live or not later:
-                continue
-            if base is None and (cleared or not read["time"] < publish.returned):
-                continue        # it may have been cleared; or it should have been read, which is check_register's matter
-            verdict.violate("gap", f"{session.id} read {value} of {topic} and never got {publish.mid}, which came after it",
+def _judge_fresh(verdict, model, session, subscription, operation, live):
+    """What a SUBSCRIBE that makes a subscription returns was there before it: the same cannot be one of its changes."""
+    publish = model.publishes.get(operation[1]["value"]["values"][subscription.pattern])
+    if publish is None or publish.sends > 1 or publish.mid not in live or _other_filter(session, publish):
+        return
+    earlier = [one for one in session.subscriptions if one.pattern == publish.topic and one.asked < subscription.asked]
+    if all(one.over < publish.invoked for one in earlier):
+        verdict.violate("overlap", f"{session.id} got {publish.mid} as a change, and as what its SUBSCRIBE returned",
+                        publish.index, operation[0]["index"], live[publish.mid].index, operation[1]["index"])
+
+
+def _other_filter(session, publish):
+    return any(one.pattern != publish.topic and matches(one.pattern, publish.topic) for one in session.subscriptions)
+
+
+def _judge_gaps(verdict, model, session, subscription, operation, writes, live):
+    """Changes that certainly came after the value that was read, and before the subscription was given up."""
+    read, completion = operation
+    value = completion["value"]["values"][subscription.pattern]
+    base, cleared = model.publishes.get(value), any(one.clear for one in writes)
+    if base is not None and base.sends > 1:
+        return
+    for publish in writes:
+        later = base is None or base.returned < publish.invoked
+        if publish.outcome != "ok" or publish.mid == value or publish.mid in live or not later:
+            continue
+        if base is None and (cleared or not read["time"] < publish.returned):
+            continue        # it may have been cleared; or it should have been read, which is check_register's matter
+        if publish.returned < subscription.ending:
+            verdict.violate("gap", f"{session.id} read {value} of {publish.topic} and never got {publish.mid}, which came after it",
                             read["index"], completion["index"], publish.index, publish.end_index)
 
 
-def _first_reads(model, session):
-    """topic -> the read that made the subscription which is still there; those that were followed by an end of the session
-    tell nothing."""
-    found = {}
-    since = max((one.invoked for one in session.connections
-                 if one.clean or one.session_present is False or one.outcome == "info"), default=0)
+def _reads_by_session(model):
+    found = defaultdict(list)
     for invocation, completion in model.operations:
-        if invocation["f"] != "read" or completion is None or completion["type"] != "ok":
-            continue
-        if invocation["time"] < since or model.session_of(invocation) is not session:
-            continue
-        for topic, value in completion["value"]["values"].items():
-            found.setdefault(topic, (invocation, completion, value))
+        if invocation["f"] == "read" and completion is not None and completion["type"] == "ok":
+            found[model.session_of(invocation).id].append((invocation, completion))
     return found
+
+
+def _subscriptions_of_reads(session, reads):
+    """Each subscription that the SUBSCRIBE of a read made, with that read."""
+    for subscription in session.subscriptions:
+        for invocation, completion in reads:
+            if subscription.pattern in invocation["value"]["topics"] and (
+                    invocation["time"] <= subscription.asked < completion["time"]) and invocation["conn"] is not None:
+                yield subscription, (invocation, completion)
+                break

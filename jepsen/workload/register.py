@@ -71,6 +71,8 @@ class Workload(BaseWorkload):
             await device.ready.wait()
             topics = device.random.sample(TOPICS, READ_AT_ONCE - 1) + [self.cleared_topic(device.random)]
             try:
+                if device.random.random() < 0.5:    # the SUBSCRIBE then makes the subscription: no overlap may be
+                    await asyncio.wait_for(device.client.unsubscribe(topics), 9)
                 await asyncio.wait_for(device.client.read_retained(topics, END), 9)
             except (Broken, asyncio.TimeoutError):
                 device.client.drop()

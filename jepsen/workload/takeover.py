@@ -16,6 +16,7 @@ from .base import BACKOFF_SECONDS, BaseWorkload
 DEVICES = 3
 OPERATIONS_MAX = 200        # per client id
 IDS_APART = 20000           # packet ids of one device from those of the next
+BURSTS = (1, 1, 1, 10)      # publishes at once: some are still on their way when the next device takes over
 FILTERS = tuple(f"own/{number}" for number in range(6))
 
 
@@ -75,7 +76,8 @@ class Workload(BaseWorkload):
             what = chance.random()
             self.left[name] -= 1
             if what < 0.3 and device.connected:
-                device.publish(f"fought/{name}", 1)
+                for _ in range(chance.choice(BURSTS)):
+                    device.publish(f"fought/{name}", 1)
             elif what < 0.65:
                 await asyncio.wait_for(device.subscribe([(chance.choice(FILTERS), 1)]), 9)
             elif what < 0.95:

@@ -110,12 +110,21 @@ def test_a_qos_1_write_that_was_sent_again_may_take_effect_twice():
 # ---- what follows a read
 
 def follower():
+    """r has read t, by the SUBSCRIBE that made its subscription."""
     story = writer_and_reader()
     base = story.publish("w", retain=True)
-    story.subscribe("r", "t")
-    story.deliver("r", base, retain=True)
-    story.read("r", {"t": base})
+    subscribe_and_read(story, base)
     return story, base
+
+
+def subscribe_and_read(story, value, *before):
+    """The read of t returns `value`; `before` are changes that come before it."""
+    reading = story.read("r", {"t": value}, answer="later")
+    story.subscribe("r", "t")
+    for mid in before:
+        story.deliver("r", mid)
+    story.deliver("r", value, retain=True)
+    story.finish(reading, "ok", {"values": {"t": value}})
 
 
 def test_changes_after_a_read_are_all_delivered():
@@ -130,10 +139,35 @@ def test_a_change_after_a_read_that_is_not_delivered_is_a_gap():
     assert rules(story.drain("r").verdict(check_register_follow)) == ["gap"]
 
 
+def test_a_change_after_the_subscription_was_given_up_is_not_owed():
+    story, _ = follower()
+    story.unsubscribe("r", "t")
+    story.publish("w", retain=True)
+    assert story.drain("r").verdict(check_register_follow).valid
+
+
 def test_a_value_that_was_read_and_then_delivered_as_a_change_is_an_overlap():
     story, base = follower()
     story.deliver("r", base)
     assert rules(story.drain("r").verdict(check_register_follow)) == ["overlap"]
+
+
+def test_a_value_that_came_as_a_change_of_this_subscription_and_then_as_its_retained_message_is_an_overlap():
+    story, _ = follower()
+    story.unsubscribe("r", "t")
+    written = story.publish("w", retain=True, answer="later")
+    subscribe_and_read(story, written["value"]["mid"], written["value"]["mid"])
+    story.acknowledge(written)
+    assert rules(story.drain("r").verdict(check_register_follow)) == ["overlap"]
+
+
+def test_a_change_that_an_earlier_subscription_brought_may_be_read_later():
+    story, _ = follower()
+    written = story.publish("w", retain=True)
+    story.deliver("r", written)
+    story.unsubscribe("r", "t")
+    subscribe_and_read(story, written)
+    assert story.drain("r").verdict(check_register_follow).valid
 
 
 # ---- against brute force
