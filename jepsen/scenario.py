@@ -34,6 +34,7 @@ OBSERVED_SECONDS = 0.25
 EQUAL_SECONDS = 30
 SETUP_SECONDS = 60
 QUIET_SECONDS = 15
+COMPLAINTS = ("Assertion ", "Sanitizer: ", "runtime error: ")
 CALM_SECONDS = 2.0          # load without faults, before the first and after the last
 STATUS_FIELDS = ("role", "term", "leader", "ready", "applied_index", "commit_index", "state_hash", "sessions",
                  "sessions_connected", "clients", "queued", "in_flight", "commands_pending", "wills_pending")
@@ -90,7 +91,7 @@ class Scenario:
             await asyncio.gather(observer, return_exceptions=True)
             await load.close()
         await self._after()
-        self.recorder.note("runner", "crashes", {"crashes": self.cluster.crashes})
+        self.recorder.note("runner", "crashes", {"crashes": self.cluster.crashes + self._complaints()})
 
     def _facts(self):
         return {"seed": self.seed, "nodes": [node.name for node in self.cluster.nodes], "workload": self.workload,
@@ -122,6 +123,11 @@ class Scenario:
             self.recorder.note("observer", "read-hash", {"applied_index": index, "state_hash": state, "source": "live"},
                                node=name)
         await self._resources("after")
+
+    def _complaints(self):
+        """[(name, line)] of what assertions and sanitizers have said."""
+        return [(node.name, line.strip()) for node in self.cluster.nodes for line in node.log_text().splitlines()
+                if any(word in line for word in COMPLAINTS)]
 
     def _wait_quiet(self):
         deadline = time.monotonic() + QUIET_SECONDS

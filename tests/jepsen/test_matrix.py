@@ -1,0 +1,109 @@
+"""The matrix as data, the drawing of faults, and how a row is judged."""
+
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "jepsen"))
+
+import matrix    # noqa: E402
+from nemesis import FAULTS    # noqa: E402
+from schedule import draw_steps, swarm_faults, world_of    # noqa: E402
+from workload import WORKLOADS    # noqa: E402
+
+SECOND = 10 ** 9
+
+
+@pytest.mark.parametrize("row", matrix.ROWS, ids=lambda row: f"row-{row.number}")
+def test_a_row_is_of_faults_and_a_workload_that_exist_and_fits_one_cluster(row):
+    assert row.workload in WORKLOADS and row.tier in ("P", "N")
+    assert all(fault in FAULTS and FAULTS[fault].nodes_min <= row.nodes for fault in row.faults())
+    row.world()
+    known = {"interruption", "gap", "moved", "recovery", "ready", "accepts"}
+    assert all(set(goals) <= known for _, _, goals in row.do)
+
+
+def test_rows_have_numbers_of_their_own():
+    numbers = [row.number for row in matrix.ROWS]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_every_fault_says_what_it_is():
+    assert all(fault.describe() for fault in FAULTS.values())
+
+
+def test_groups_share_a_cluster_and_leave_out_nobody():
+    groups = matrix.groups(matrix.ROWS, largest=3)
+    assert sorted(row.number for group in groups for row in group) == sorted(row.number for row in matrix.ROWS)
+    assert all(len({row.key() for row in group}) == 1 and len(group) <= 3 for group in groups)
+
+
+def test_the_same_seed_draws_the_same_faults():
+    names = ["kill-leader", "split", "pause-leader"]
+    one, same, other = (list(map(str, draw_steps(names, 100, seed))) for seed in (1, 1, 2))
+    assert one == same != other
+    assert set(one) == set(names)
+
+
+def test_faults_that_need_different_disks_do_not_run_together():
+    with pytest.raises(Exception, match="disks"):
+        world_of(["power-loss", "slow-disk-leader"])
+
+
+def test_a_swarm_is_of_faults_that_its_cluster_can_have():
+    found = swarm_faults(3, {})
+    assert "kill-leader" in found and "ring" not in found and "wipe" not in found and "slow-links" not in found
+
+
+# ---- judging
+
+
+class Story:
+    """A history with one fault at node n1, from second 10 to 12, and a publish at n2 every tenth of a second."""
+
+    def __init__(self, quiet=(0, 0), ready=0.5, terms=(1,), **facts):
+        self.events = []
+        marks = [(10.0, "start", {"goals": {"gap": 0.3, "ready": 1.0}, "row": "2"}), (10.01, "started", dict(facts, nodes=["n1"])),
+                 (12.0, "stop", {}), (12.1, "stopped", {"refused": {}})]
+        moments = [(time, "fault", dict(value, name="kill-follower", phase=phase), "nemesis", "info") for time, phase, value in marks]
+        moments += [(tenth / 10 + 0.05, "publish", {"mid": f"m{tenth}"}, 1, "ok") for tenth in range(90, 140)
+                    if not quiet[0] <= tenth / 10 < quiet[1]]
+        moments += [(11 + number / 10, "status", {"term": term}, "observer", "info") for number, term in enumerate(terms)]
+        moments.append((12.1 + ready, "healed", {"row": "2", "ready_s": ready, "fault": "kill-follower"}, "observer", "info"))
+        for time, f, value, process, kind in sorted(moments, key=lambda moment: moment[0]):
+            self.events.append({"index": len(self.events), "time": round(time * SECOND), "process": process, "type": kind, "f": f,
+                                "value": value, "node": "n2"})
+
+    def judge(self):
+        return matrix.judge_row(matrix.row(2), self.events, [])
+
+
+def test_a_row_that_meets_its_goals_has_no_complaints():
+    measured, complaints = Story().judge()
+    assert complaints == []
+    assert ("ready", 0.5, 1.0) in measured and all(value <= goal for _, value, goal in measured)
+
+
+def test_a_gap_is_told():
+    _, complaints = Story(quiet=(10.5, 11.2)).judge()
+    assert len(complaints) == 1 and complaints[0].startswith("gap 0.7")
+
+
+def test_a_slow_return_is_told():
+    assert Story(ready=3.0).judge()[1] == ["ready 3.0 s, the goal is 1 s"]
+
+
+def test_an_election_that_ought_not_to_be_is_told():
+    assert Story(terms=(1, 2)).judge()[1] == ["terms [1, 2]: an election"]
+
+
+def test_a_node_that_refused_to_start_is_told():
+    story = Story()
+    story.events[[event["value"].get("phase") for event in story.events].index("stopped")]["value"]["refused"] = {"n1": "damaged"}
+    assert story.judge()[1] == ["kill-follower: n1 refused to start: damaged"]
+
+
+def test_a_row_that_was_not_played_is_told():
+    assert matrix.judge_row(matrix.row(3), Story().events, [])[1] == ["its faults were not played"]
