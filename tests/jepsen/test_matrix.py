@@ -88,7 +88,7 @@ def test_a_row_that_meets_its_goals_has_no_complaints():
 
 def test_a_gap_is_told():
     _, complaints = Story(quiet=(10.5, 11.2)).judge()
-    assert len(complaints) == 1 and complaints[0].startswith("gap 0.7")
+    assert len(complaints) == 1 and complaints[0].startswith("gap 0.8 s")
 
 
 def test_a_slow_return_is_told():
