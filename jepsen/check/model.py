@@ -55,6 +55,7 @@ class Subscription:
         self.session, self.pattern, self.qos, self.asked, self.granted = session, pattern, qos, asked, granted
         self.generation, self.index = generation, index
         self.ending = self.over = NEVER
+        self.again = NEVER          # when it was asked for again while it was in force: its retained messages come again
 
 
 class Delivery:
@@ -203,15 +204,19 @@ class Model:
                 continue
             granted = event["time"] if codes else NEVER
             qos = codes[place] if codes else qos
-            if self._covered(session, pattern, qos):
+            if self._covered(session, pattern, qos, invocation["time"]):
                 continue
             session.subscriptions.append(Subscription(session, pattern, qos, invocation["time"], granted,
                                                       session.generation, invocation["index"]))
 
-    def _covered(self, session, pattern, qos):
-        """Asked for again while it is in force: nothing new."""
-        return any(known.pattern == pattern and known.qos == qos and known.generation == session.generation and
-                   known.granted != NEVER and known.ending == NEVER for known in session.subscriptions)
+    def _covered(self, session, pattern, qos, time):
+        """Asked for again while it is in force: nothing new but the retained messages."""
+        for known in session.subscriptions:
+            if known.pattern == pattern and known.qos == qos and known.generation == session.generation and (
+                    known.granted != NEVER and known.ending == NEVER):
+                known.again = min(known.again, time)
+                return True
+        return False
 
     def _end_unsubscribe(self, invocation, event):
         if event["type"] == "fail":

@@ -157,32 +157,29 @@ def check_register_follow(model):
             (retained if delivery.retain else live).setdefault(delivery.mid, delivery)
         for mid in retained.keys() & live.keys():
             publish = model.publishes.get(mid)
-            if publish is not None and publish.sends == 1 and live[mid].index > retained[mid].index:
-                verdict.violate("overlap", f"{session.id} got {mid} as the retained message, and then as a change",
+            if publish is not None and publish.sends == 1 and overlap(session, publish, retained[mid], live[mid]):
+                verdict.violate("overlap", f"{session.id} got {mid} as the retained message and as a change",
                                 publish.index, retained[mid].index, live[mid].index)
         drained = session.drained is not None and session.drained["type"] == "ok"
         for subscription, operation in _subscriptions_of_reads(session, reads.get(session.id, [])):
             verdict.judged()
             verdict.count("subscriptions")
-            _judge_fresh(verdict, model, session, subscription, operation, live)
             if drained and subscription.generation == session.generation:
                 _judge_gaps(verdict, model, session, subscription, operation, writes[subscription.pattern], live)
     return verdict
 
 
-def _judge_fresh(verdict, model, session, subscription, operation, live):
-    """What a SUBSCRIBE that makes a subscription returns was there before it: the same cannot be one of its changes."""
-    publish = model.publishes.get(operation[1]["value"]["values"][subscription.pattern])
-    if publish is None or publish.sends > 1 or publish.mid not in live or _other_filter(session, publish):
-        return
-    earlier = [one for one in session.subscriptions if one.pattern == publish.topic and one.asked < subscription.asked]
-    if all(one.over < publish.invoked for one in earlier):
-        verdict.violate("overlap", f"{session.id} got {publish.mid} as a change, and as what its SUBSCRIBE returned",
-                        publish.index, operation[0]["index"], live[publish.mid].index, operation[1]["index"])
-
-
-def _other_filter(session, publish):
-    return any(one.pattern != publish.topic and matches(one.pattern, publish.topic) for one in session.subscriptions)
+def overlap(session, publish, retained, live):
+    """A change after the value it brought is one. So is a change before it, if it is of the very subscription whose SUBSCRIBE
+    returned the value: no earlier one was in force, nor was it asked for again."""
+    if live.index > retained.index:
+        return True
+    matching = [one for one in session.subscriptions if matches(one.pattern, publish.topic)]
+    if len({one.pattern for one in matching}) != 1:
+        return False
+    before = [one for one in matching if one.asked <= retained.time]
+    return bool(before) and before[-1].asked <= live.time and retained.time < before[-1].again and all(
+        one.over < publish.invoked for one in before[:-1])
 
 
 def _judge_gaps(verdict, model, session, subscription, operation, writes, live):

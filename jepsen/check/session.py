@@ -2,7 +2,8 @@
 
 check_session   per client id, the session is a sequential object (exists, owner, filters); CONNECT answers whether it
                 existed, SUBSCRIBE and UNSUBSCRIBE work on it while their connection owns it. By the general search.
-check_fencing   once a newer connection has its CONNACK, nothing that is sent on an older one is acknowledged or delivered
+check_fencing   once a newer connection has its CONNACK, nothing that is sent on an older one is acknowledged or delivered; and
+                nothing of an older one comes into the order behind what a newer one published
 """
 
 from .model import earliest_expiry
@@ -143,6 +144,8 @@ def check_fencing(model):
                             f"acknowledged, though connection {moment[1].conn} had the session before it was sent",
                             moment[1].end_index, invocation["index"], completion["index"])
     _judge_fenced_effects(model, verdict, newer)
+    for session in model.sessions.values():
+        _judge_late_effects(model, verdict, session)
     return verdict
 
 
@@ -172,3 +175,22 @@ def _judge_fenced_effects(model, verdict, newer):
                 verdict.violate("effect", f"{publish.mid} was sent on connection {publish.conn} after "
                                 f"{newer[publish.conn][1].conn} had the session, and reached {session.id}",
                                 newer[publish.conn][1].end_index, publish.index, delivery.index)
+
+
+def _judge_late_effects(model, verdict, observer):
+    """What an observer got from one client id: after a message of one connection none of an older one, since that lost the session
+    before the newer one got it. (A message that was sent again counts for neither.)"""
+    last, seen = {}, set()
+    for delivery in observer.deliveries:
+        publish = model.publishes.get(delivery.mid)
+        connection = model.by_conn.get(publish.conn) if publish else None
+        if connection is None or delivery.retain or delivery.mid in seen or publish.sends > 1 or publish.end_conn != publish.conn:
+            continue
+        seen.add(delivery.mid)
+        before = last.get(connection.id)
+        if before is not None and before[0].invoked > connection.returned:
+            verdict.violate("late", f"{delivery.mid} of connection {connection.conn} reached {observer.id} after {before[1].mid} of "
+                            f"connection {before[0].conn}, which had taken over", publish.index, before[0].end_index,
+                            before[1].index, delivery.index)
+        elif before is None or connection.invoked > before[0].invoked:
+            last[connection.id] = connection, delivery

@@ -161,6 +161,14 @@ def test_a_value_that_came_as_a_change_of_this_subscription_and_then_as_its_reta
     assert rules(story.drain("r").verdict(check_register_follow)) == ["overlap"]
 
 
+def test_a_change_may_come_again_as_the_retained_message_when_the_subscription_is_asked_for_again():
+    story, _ = follower()
+    written = story.publish("w", retain=True)
+    story.deliver("r", written)
+    subscribe_and_read(story, written)
+    assert story.drain("r").verdict(check_register_follow).valid
+
+
 def test_a_change_that_an_earlier_subscription_brought_may_be_read_later():
     story, _ = follower()
     written = story.publish("w", retain=True)

@@ -124,6 +124,21 @@ def test_nothing_sent_by_the_old_owner_after_the_new_connack_may_have_an_effect(
     assert rules(story.deliver("sub", mid).verdict(check_fencing)) == ["effect"]
 
 
+def test_what_the_old_owner_sent_in_time_must_not_come_behind_what_the_new_one_published():
+    story = Story()
+    story.connect("sub")
+    story.connect("old", client_id="c")
+    stuck = story.publish("old", answer="later")
+    story.connect("new", client_id="c", present=True, node="n2")
+    mid = story.publish("new")
+    story.acknowledge(stuck, answer="info")
+    story.deliver("sub", stuck["value"]["mid"]).deliver("sub", mid)
+    assert story.verdict(check_fencing).valid
+    story.connect("late")
+    story.deliver("late", mid).deliver("late", stuck["value"]["mid"])
+    assert rules(story.verdict(check_fencing)) == ["late"]
+
+
 def test_two_connects_at_once_have_no_older_one():
     story = Story()
     one = story.connect("a", client_id="c", answer="later")
