@@ -89,6 +89,7 @@ static void start_core(struct broker *broker)
             {
                 .methods = config->authentication.methods,
                 .fall_through = config->authentication.fall_through,
+                .adopt_anonymous = config->authentication.adopt_anonymous,
                 .remembered_max = config->authentication.remembered_max,
                 .sys_hidden = !config->authorization.sys_readable,
                 .close_on_denied = config->authorization.close_on_denied,

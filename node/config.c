@@ -100,6 +100,7 @@ static const struct option options[] = {
     {"authentication", "users_file",      OPTION_TEXT, AT(authentication.users_file),        0,       3072,      "",         "a file of more users, one on each line"},
     {"authentication", "methods",         OPTION_LIST, AT(authentication.methods),           0,       255,       "",         "order in which listeners ask, if they do not say; default: certificate, psk, scram, users, password_file, token"},
     {"authentication", "fall_through",    OPTION_BOOL, AT(authentication.fall_through),      0,       1,         "false",    "also a wrong password goes on to the next method, not only an unknown name"},
+    {"authentication", "adopt_anonymous", OPTION_BOOL, AT(authentication.adopt_anonymous),   0,       1,         "false",    "sessions made without a name go to the first user with their client id: while names are introduced"},
     {"authentication", "remembered_max",  OPTION_U32,  AT(authentication.remembered_max),    0,       1000000,   "10000",    "right passwords remembered in memory, as keyed hashes; 0: none"},
     {"authentication", "waiting_max",     OPTION_U32,  AT(authentication.waiting_max),       1,       100000,    "1000",     "passwords waiting to be checked; beyond, clients are told that the server is busy"},
     {"authentication", "password_file",   OPTION_TEXT, AT(authentication.password_file),     0,       3072,      "",         "users as mosquitto_passwd writes them ($7$ or $argon2id$)"},

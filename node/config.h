@@ -111,7 +111,7 @@ struct config {
         char *users;                     /* node/client/auth.h says how; what is in the file comes behind it. Secret */
         char *users_file;                /* "" = none */
         char *methods;                   /* list, in order; "" = LOGIN_METHODS_DEFAULT of node/client/login.h */
-        bool fall_through;
+        bool fall_through, adopt_anonymous;
         uint32_t remembered_max, waiting_max;
         char *password_file;             /* "" = none, like those below */
         char *token_keys, *token_issuer, *token_audience, *token_user_claim;

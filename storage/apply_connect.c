@@ -5,7 +5,7 @@
  * except that it still decides about a will that the take-over has detached.
  *
  * A session belongs to the user that made it, as long as it is there, "anonymous" being one of them: the CONNECT of
- * another one changes nothing. Nor does that of a user who is disabled or banned as of this place in the log, or whose
+ * another one changes nothing (but a session that was made without a name may be adopted, if so configured). Nor does that of a user who is disabled or banned as of this place in the log, or whose
  * password is another one here than the node knew that checked it. */
 #include "apply.h"
 
@@ -41,12 +41,16 @@ static bool has_expired(const struct state *state, const struct session *session
     return session->owner.client_epoch == 0 && session->expires_ms != 0 && session->expires_ms <= state->clock_ms + bug(BUG_V13_LOCAL_EXPIRY) * 1000 * state->self;
 }
 
+static bool is_its_user(const struct session *session, const struct command_connect *connect)
+{
+    return bytes_equal(session_user_name(session), connect->user_name) || (connect->adopts && session->user_name == NULL);
+}
+
 static enum outcome admit(const struct state *state, const struct command_connect *connect,
                           const struct session *session)
 {
     const struct names names = {.user = connect->user_name, .client_id = connect->client_id};
-    if (session != NULL && !has_expired(state, session) &&
-        !bytes_equal(session_user_name(session), connect->user_name))
+    if (session != NULL && !has_expired(state, session) && !is_its_user(session, connect))
         return OUTCOME_NOT_AUTHORIZED;
     if (connect->credential_epoch != 0 &&
         !security_credential_is(state->security, connect->user_name, connect->credential_epoch))

@@ -27,6 +27,7 @@ enum connect_flag {
     CONNECT_WILL = 0x02,
     CONNECT_WILL_ALLOWED = 0x04,
     CONNECT_BY_USER = 0x08, /* credential_epoch follows */
+    CONNECT_ADOPTS = 0x10,
 };
 
 /* ---- writing ---- */
@@ -69,7 +70,8 @@ static void put_connect(struct buffer *out, const struct command_connect *connec
     buffer_put_u8(out, (uint8_t)((connect->clean_start ? CONNECT_CLEAN_START : 0) |
                                  (connect->has_will ? CONNECT_WILL : 0) |
                                  (connect->will_allowed ? CONNECT_WILL_ALLOWED : 0) |
-                                 (connect->credential_epoch != 0 ? CONNECT_BY_USER : 0)));
+                                 (connect->credential_epoch != 0 ? CONNECT_BY_USER : 0) |
+                                 (connect->adopts ? CONNECT_ADOPTS : 0)));
     if (connect->credential_epoch != 0)
         buffer_put_varint(out, connect->credential_epoch);
     buffer_put_varint(out, connect->receive_maximum);
@@ -321,8 +323,9 @@ static void read_connect(struct reader *in, struct command_connect *connect)
     connect->has_will = (flags & CONNECT_WILL) != 0;
     connect->will_allowed = (flags & CONNECT_WILL_ALLOWED) != 0;
     bool by_user = (flags & CONNECT_BY_USER) != 0;
+    connect->adopts = (flags & CONNECT_ADOPTS) != 0;
     connect->credential_epoch = by_user ? reader_varint(in) : 0;
-    if ((flags & ~(CONNECT_CLEAN_START | CONNECT_WILL | CONNECT_WILL_ALLOWED | CONNECT_BY_USER)) != 0 ||
+    if ((flags & ~(CONNECT_CLEAN_START | CONNECT_WILL | CONNECT_WILL_ALLOWED | CONNECT_BY_USER | CONNECT_ADOPTS)) != 0 ||
         (connect->will_allowed && !connect->has_will) || by_user != (connect->credential_epoch != 0))
         in->failed = true;
     connect->receive_maximum = (uint16_t)read_number(in, UINT16_MAX);

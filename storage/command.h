@@ -116,6 +116,7 @@ struct command_connect {
     bool has_will;
     uint64_t credential_epoch;        /* of the user of the state whose password was right: another one since then, or
                                        * none, refuses it; 0: known in another way */
+    bool adopts;                      /* a session that was made without a name may become this user's */
     bool will_allowed;                /* by rules that only its node has: fires also if no rule of the state says so */
     uint16_t receive_maximum;         /* 1 to 65,535 */
     uint32_t session_expiry_s;        /* UINT32_MAX = never expires; 3.1.1: 0 if clean, else UINT32_MAX */
@@ -216,7 +217,7 @@ struct quota {                        /* of one user at one node, but for subscr
     uint64_t messages_per_s;          /* published */
     uint64_t bytes_per_s;             /* of payload, published */
     uint64_t subscriptions;           /* of one session */
-    uint64_t queued_bytes;            /* of one session */
+    uint64_t queued_bytes;            /* of one session, stored for it alone */
 };
 
 struct command_user {

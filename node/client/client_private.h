@@ -36,6 +36,7 @@ struct client_node {
     struct acl_file *acl;           /* NULL: none */
     bool rules_on;                  /* see access.h */
     bool sys_readable;
+    bool adopt_anonymous;
     bool close_on_denied;           /* a PUBLISH that is not allowed ends the connection */
     uint64_t rules_revision;
     bool limit_reached;             /* since limits were told about */

@@ -81,6 +81,7 @@ static void init_security(struct client_node *node, const struct core_options *o
     node->usages = usages_new();
     node->sys_readable = !options->security.sys_hidden;
     node->close_on_denied = options->security.close_on_denied;
+    node->adopt_anonymous = options->security.adopt_anonymous;
     node->state = state;
     node->security = state_security(state);
     auth_set_security(node->auth, &node->security);

@@ -58,6 +58,7 @@ struct core_limits {
 /* How clients are known, and what they may do; see login.h, access.h. All copied. */
 struct core_security {
     const char *methods;               /* of listeners that do not say; "", NULL: those of login.h */
+    bool adopt_anonymous;              /* sessions that were made without a name become the user's who comes with their id */
     bool fall_through;                 /* a wrong password goes on to the next method */
     uint32_t remembered_max;           /* right passwords that need no hash again */
     bool sys_hidden;                   /* $SYS is not to be read while there are no rules */

@@ -155,6 +155,8 @@ static void propose(struct client *client, struct command *connect, uint64_t val
         return;
     }
     *actions_propose(out, COMMAND_CONNECT, 0) = *connect;
+    out->commands[out->command_count - 1].connect.adopts =
+        client->node->adopt_anonymous && connect->connect.user_name.size > 0;
     client->replicated_user = connect->connect.credential_epoch != 0;
     client->until_ms = valid_s > UINT32_MAX ? 0 : now_ms + valid_s * 1000;
     client->connect_pending = true;

@@ -227,6 +227,7 @@ enum outcome world_connect(struct world *w, const char *name, struct connect_opt
                     .user_name = bytes_text(options.user != NULL ? options.user : ""),
                     .will_allowed = options.will_allowed,
                     .credential_epoch = options.credential_epoch,
+                    .adopts = options.adopts,
                     .protocol_level = 5,
                     .clean_start = options.clean_start,
                     .has_will = options.will_topic != NULL,

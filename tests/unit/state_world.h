@@ -75,7 +75,7 @@ uint32_t world_effect_count(const struct world *w, uint32_t node, enum effect_ty
 struct connect_options {
     uint32_t node;                   /* 0: 1 */
     const char *user;                /* NULL: anonymous */
-    bool will_allowed;
+    bool will_allowed, adopts;
     uint64_t credential_epoch;
     bool clean_start;
     uint32_t expiry_s;

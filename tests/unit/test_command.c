@@ -54,7 +54,7 @@ static const struct {
     {"connect-by-user",
      {.type = COMMAND_CONNECT,
       .connect = {.connection = 79, .client_id = TEXT("carol"), .user_name = TEXT("carol"), .protocol_level = 5,
-                  .credential_epoch = 0x70001, .receive_maximum = 1, .session_expiry_s = 9}}},
+                  .credential_epoch = 0x70001, .adopts = true, .receive_maximum = 1, .session_expiry_s = 9}}},
     {"end", {.type = COMMAND_END, .end = {.owner = OWNER, .cause = END_WITH_WILL}}},
     {"end-expiry",
      {.type = COMMAND_END,

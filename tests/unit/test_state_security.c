@@ -202,6 +202,20 @@ static void a_session_that_is_over_is_nobodys(void **state)
     assert_false(world_client(w, "c")->session_present);
 }
 
+static void a_session_without_a_name_may_be_adopted_once(void **state)
+{
+    struct world *w = *state;
+    struct connect_options ann = PERSISTENT_OF("ann"), bob = PERSISTENT_OF("bob");
+    ann.adopts = bob.adopts = true;
+    world_connect(w, "c", PERSISTENT_OF(NULL));
+    world_subscribe(w, "c", "a", 1);
+    assert_int_equal(world_connect(w, "c", ann), OUTCOME_DONE);
+    assert_true(world_client(w, "c")->session_present);
+    assert_int_equal(world_connect(w, "c", bob), OUTCOME_NOT_AUTHORIZED);
+    assert_int_equal(world_connect(w, "c", PERSISTENT_OF(NULL)), OUTCOME_NOT_AUTHORIZED);
+    assert_int_equal(world_connect(w, "c", PERSISTENT_OF("ann")), OUTCOME_DONE);
+}
+
 /* ---- roles ---- */
 
 static void the_rules_of_all_roles_of_a_user_count(void **state)
@@ -440,6 +454,7 @@ int main(void)
         WORLD(a_password_counts_until_it_is_changed_in_the_log),
         WORLD(a_session_is_not_given_to_another_user),
         WORLD(a_session_that_is_over_is_nobodys),
+        WORLD(a_session_without_a_name_may_be_adopted_once),
         WORLD(the_rules_of_all_roles_of_a_user_count),
         WORLD(a_rule_replaces_the_one_about_the_same),
         WORLD(a_role_that_somebody_has_stays),
