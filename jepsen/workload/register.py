@@ -16,9 +16,10 @@ from .base import BaseWorkload
 
 TOPICS = [f"register/{number}" for number in range(6)]
 END = "register/~"          # sorts behind them; its retained message says that a read is complete
-SWEPT = [f"swept/{number}" for number in range(30)]
+SWEPT = [f"swept/{number}" for number in range(150)]    # more than a node puts into a queue at once
 OPERATIONS_MAX = 150        # per topic that is cleared
 READ_AT_ONCE = 3
+AT_ONCE = 20                # publishes on their way while the topics are filled
 READERS_RECEIVE = 200       # more than there are topics: a read is never cut in two by the window
 
 
@@ -39,7 +40,10 @@ class Workload(BaseWorkload):
         await super().setup()
         first = self.publishers[0]
         await first.ready.wait()
-        await first.client.publish(END, 1, retain=True)
+        topics = [END, *SWEPT]
+        while topics:
+            await asyncio.gather(*(first.client.publish(topic, 1, retain=True) for topic in topics[:AT_ONCE]))
+            del topics[:AT_ONCE]
 
     def jobs(self):
         rate = self.rate / (len(self.publishers) + len(self.subscribers))
@@ -73,7 +77,7 @@ class Workload(BaseWorkload):
             await device.ready.wait()
             try:
                 await asyncio.wait_for(device.client.subscribe([("swept/#", 1)]), 9)
-                await asyncio.sleep(device.random.uniform(0.3, 1.0))
+                await asyncio.sleep(device.random.uniform(0.5, 1.5))
                 await asyncio.wait_for(device.client.unsubscribe(["swept/#"]), 9)
             except (Broken, asyncio.TimeoutError):
                 await asyncio.sleep(0.1)
