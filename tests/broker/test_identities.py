@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -15,6 +16,7 @@ import urllib.request
 import pytest
 
 from cluster import wait_until
+from doors import Certificates, Door, mosquitto_pub
 from identities import PENCIL, Guarded
 from mqtt import Client
 
@@ -218,6 +220,45 @@ def test_a_listener_asks_its_own_methods(alone, connect, tmp_path):
     port = alone("authentication=users", COTERIE_AUTHENTICATION_PASSWORD_FILE=str(path), COTERIE_AUTHENTICATION_USERS="ann:word")
     connect(port, "ann", "word")
     connect(port, "bob", expect=BAD_PASSWORD)
+
+
+@pytest.fixture
+def certificates():
+    made = Certificates()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def door(certificates, tmp_path):
+    """TLS listeners that know clients by their certificates, and by their keys; rules that name them."""
+    server = f"certificate={certificates.path('clients', 'server.pem')} key={certificates.path('clients', 'server.key')}"
+    keys, rules = tmp_path / "keys", tmp_path / "acl"
+    keys.write_text("sensor:00112233445566778899aabbccddeeff\n")
+    keys.chmod(0o600)
+    rules.write_text("pattern readwrite own/%u/#\n")
+    made = Door(f"tls:127.0.0.1:0 authentication=certificate {server} client_ca={certificates.path('clients', 'ca.pem')} "
+                "client_certificate=optional",
+                f"tls:127.0.0.1:0 authentication=psk psk_file={keys}",
+                environment={"COTERIE_AUTHORIZATION_ACL_FILE": str(rules)})
+    yield made
+    made.down()
+
+
+def test_a_certificate_and_a_key_are_names(door, certificates):
+    by_certificate, by_key = door.ports()
+    context = ssl.create_default_context(cafile=certificates.path("clients", "ca.pem"))
+    client = Client("by-certificate")
+    client.tls = context
+    client.open(by_certificate, expect=NOT_AUTHORIZED)
+    context.load_cert_chain(*certificates.client("device"))
+    client.open(by_certificate, username="another", password="name")    # is not asked
+    assert client.publish("own/device/x", "x") == 0x10
+    assert client.publish("own/another/x", "x") == NOT_AUTHORIZED
+    for topic, allowed in (("own/sensor/x", True), ("own/device/x", False)):
+        code, said = mosquitto_pub(by_key, "--psk", "00112233445566778899aabbccddeeff", "--psk-identity", "sensor", "-V", "5",
+                                   topic=topic)
+        assert ("Not authorized" not in said) == allowed, (code, said)
 
 
 def test_changes_need_the_token_where_there_is_one(alone, tmp_path):
