@@ -100,6 +100,7 @@ struct replica *replica_new(const struct replica_settings *settings, const struc
     int error = raft_init(&replica->raft, NULL, NULL, settings->self, replica->addresses[settings->self]);
     if (error != 0)
         abort(); /* only for want of memory */
+    replica->raft.tracer = NULL; /* it puts every event into words before it asks whether anybody listens */
     raft_seed(&replica->raft, settings->seed);
     raft_set_election_timeout(&replica->raft, settings->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, settings->heartbeat_ms);
