@@ -10,11 +10,13 @@
  *     --quiet       only what fails, and the end
  *     --config      prints the configuration that a seed draws, and runs nothing
  *
- * The last line of --from is for programs: "# result seeds=12 failed=1 first=1007 caught-after=8 hours=0.42 cpu-minutes=0.02"
- * (first: the first seed that failed, as they ended; caught-after: how many had ended by then, with it). Exit status: 0 if
- * all are well, 1 if one failed, 2 for a wrong command line. */
+ * After a signal (Ctrl-C) no new seed is begun. The last line of --from is for programs:
+ * "# result seeds=12 failed=1 first=1007 caught-after=8 hours=0.42 cpu-minutes=0.02" (first: the first seed that failed, as
+ * they ended; caught-after: how many had ended by then, with it). Exit status: 0 if all are well, 1 if one failed, 2 for a
+ * wrong command line. */
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,8 +139,11 @@ static void start_seed(struct fleet *fleet)
         slot++;
     fflush(stdout);
     pid_t child = fork();
-    if (child == 0)
+    if (child == 0) {
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_DFL);
         exit(run_seed(fleet->next, fleet->options, fleet->coverage));
+    }
     fleet->running[slot].pid = child;
     fleet->running[slot].seed = fleet->next++;
     fleet->active++;
@@ -156,6 +161,8 @@ static void await_seed(struct fleet *fleet)
 {
     int status;
     pid_t pid = wait(&status);
+    if (pid < 0)
+        return; /* a signal: to be looked at first */
     unsigned slot = 0;
     while (fleet->running[slot].pid != pid)
         slot++;
@@ -195,13 +202,25 @@ static void print_result(const struct fleet *fleet)
            fleet->ended, fleet->failed, fleet->first, fleet->caught_after, hours, minutes);
 }
 
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal_number)
+{
+    (void)signal_number;
+    stopped = 1;
+}
+
+/* SIGINT and SIGTERM: those that run may end, then the result is told. */
 static int run_many(const struct options *options)
 {
+    struct sigaction action = {.sa_handler = stop};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     struct fleet fleet = {.options = options, .coverage = coverage_new(), .next = options->from};
     uint64_t end = options->from + options->count;
     time_t until = time(NULL) + (time_t)options->seconds;
     for (;;) {
-        bool more = fleet.next < end && !(options->stop && fleet.failed > 0) && (options->seconds == 0 || time(NULL) < until);
+        bool more = fleet.next < end && !stopped && !(options->stop && fleet.failed > 0) && (options->seconds == 0 || time(NULL) < until);
         if (more && fleet.active < options->jobs)
             start_seed(&fleet);
         else if (fleet.active > 0)
