@@ -7,6 +7,7 @@ check_fencing   once a newer connection has its CONNACK, nothing that is sent on
 """
 
 from .model import earliest_expiry
+from .queue import in_group
 from .verdict import Verdict
 from .wgl import UNKNOWN, TooHard, search
 
@@ -179,7 +180,9 @@ def _judge_fenced_effects(model, verdict, newer):
 
 def _judge_late_effects(model, verdict, observer):
     """What an observer got from one client id: after a message of one connection none of an older one, since that lost the session
-    before the newer one got it. (A message that was sent again counts for neither.)"""
+    before the newer one got it. (A message that was sent again counts for neither, and members of groups get them back.)"""
+    if in_group(observer):
+        return
     last, seen = {}, set()
     for delivery in observer.deliveries:
         publish = model.publishes.get(delivery.mid)
