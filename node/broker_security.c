@@ -1,8 +1,8 @@
 /* broker_security.c — the files that say who may connect and what they may do, and passwords being checked.
  *
  *   password file, keys of tokens, ACL file --read and parsed--> core, which takes them over
- *   SIGHUP, admin --> security_reload --thread pool--> the same; a file that cannot be used leaves the old one in its place
- *   core --login--> thread pool --> core
+ *   SIGHUP, admin --> security_reload --thread pool--> the same; a file that cannot be used leaves the old one in its
+ * place core --login--> thread pool --> core
  *
  * At a start such a file stops the node: without it, it would let in whom it should not, or nobody. */
 #include "broker_private.h"
@@ -46,7 +46,8 @@ static bool read_file(const char *path, size_t max, bool secret, struct buffer *
     if (fstat(fileno(file), &facts) != 0 || !S_ISREG(facts.st_mode))
         snprintf(error, FILE_ERROR_MAX, "%.300s: expected a file", path);
     else if (secret && (facts.st_mode & S_IRWXO) != 0)
-        snprintf(error, FILE_ERROR_MAX, "%.300s: everybody on this machine may read it; expected mode 0600 or 0640", path);
+        snprintf(error, FILE_ERROR_MAX, "%.300s: everybody on this machine may read it; expected mode 0600 or 0640",
+                 path);
     else if ((uintmax_t)facts.st_size > max)
         snprintf(error, FILE_ERROR_MAX, "%.300s: expected at most %zu bytes", path, max);
     else

@@ -1,4 +1,5 @@
-/* apply_security.c — what operators change: users, roles, rules, grants, bans. Each change is one line of the audit log.
+/* apply_security.c — what operators change: users, roles, rules, grants, bans. Each change is one line of the audit
+ * log.
  *
  *   command --apply--> refused: an outcome, nothing changed
  *                  └─> rows, EFFECT_SECURITY (nodes look at their clients again), a row of TABLE_AUDIT */
@@ -86,7 +87,8 @@ static void set_quota(struct state *state, struct user *user, const struct comma
     char text[160];
 
     user_set_quota(state, user, quota);
-    snprintf(text, sizeof text, "connections %llu, messages %llu/s, bytes %llu/s, subscriptions %llu, queued %llu bytes",
+    snprintf(text, sizeof text,
+             "connections %llu, messages %llu/s, bytes %llu/s, subscriptions %llu, queued %llu bytes",
              (unsigned long long)quota->connections, (unsigned long long)quota->messages_per_s,
              (unsigned long long)quota->bytes_per_s, (unsigned long long)quota->subscriptions,
              (unsigned long long)quota->queued_bytes);
@@ -229,7 +231,8 @@ static void forget_expired(struct state *state)
 {
     struct ban *ban, *next;
 
-    HASH_ITER(hh, state->security->bans, ban, next) {
+    HASH_ITER(hh, state->security->bans, ban, next)
+    {
         if (ban->until_ms <= state->clock_ms)
             ban_remove(state, ban);
     }

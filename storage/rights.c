@@ -165,7 +165,7 @@ bool rule_meets(const struct rule *rule, const struct names *names, struct bytes
             return ours.kind != LEVEL_TEXT || !hides(ours.first, ours.level);
         if (ours.kind == LEVEL_END || theirs.kind == LEVEL_END)
             return ours.kind == theirs.kind;
-        if (ours.kind == LEVEL_ANY ? theirs.kind == LEVEL_TEXT && hides(ours.first, theirs.level)
+        if (ours.kind == LEVEL_ANY     ? theirs.kind == LEVEL_TEXT && hides(ours.first, theirs.level)
             : theirs.kind == LEVEL_ANY ? hides(ours.first, ours.level)
                                        : !same_text(rule, names, ours.level, theirs.level))
             return false;

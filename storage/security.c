@@ -442,8 +442,8 @@ static const struct {
     enum table table;
     bool (*load)(struct state *state, const struct row *row);
 } loads[] = {
-    {TABLE_USERS, load_user}, {TABLE_ROLES, load_role}, {TABLE_RULES, load_rule},
-    {TABLE_GRANTS, load_grant}, {TABLE_BANS, load_ban}, {TABLE_AUDIT, load_change},
+    {TABLE_USERS, load_user},   {TABLE_ROLES, load_role}, {TABLE_RULES, load_rule},
+    {TABLE_GRANTS, load_grant}, {TABLE_BANS, load_ban},   {TABLE_AUDIT, load_change},
 };
 
 bool security_load(struct state *state)
@@ -472,12 +472,12 @@ void security_free(struct security *security)
     if (security == NULL)
         return;
     HASH_ITER(hh, security->users, user, next_user)
-        user_free(security, user);
+    user_free(security, user);
     HASH_ITER(hh, security->grants, grants, next_grants)
-        grants_free(security, grants);
+    grants_free(security, grants);
     HASH_ITER(hh, security->roles, role, next_role)
-        role_free(security, role);
+    role_free(security, role);
     HASH_ITER(hh, security->bans, ban, next_ban)
-        ban_free(security, ban);
+    ban_free(security, ban);
     free(security);
 }

@@ -126,7 +126,8 @@ void security_each_role(const struct security *security, bool (*each)(void *cont
 {
     const struct role *role, *next;
 
-    HASH_ITER(hh, security->roles, role, next) {
+    HASH_ITER(hh, security->roles, role, next)
+    {
         if (!each(context, role->name))
             return;
     }
@@ -148,7 +149,8 @@ void security_each_grant(const struct security *security,
 {
     const struct grants *grants, *next;
 
-    HASH_ITER(hh, security->grants, grants, next) {
+    HASH_ITER(hh, security->grants, grants, next)
+    {
         for (uint32_t i = 0; i < grants->count; i++) {
             if (!each(context, grants->user, grants->roles[i]->name))
                 return;
@@ -175,7 +177,8 @@ void security_each_ban(const struct security *security, uint64_t clock_ms,
 {
     const struct ban *ban, *next;
 
-    HASH_ITER(hh, security->bans, ban, next) {
+    HASH_ITER(hh, security->bans, ban, next)
+    {
         struct security_ban facts = {.kind = (enum ban_kind)ban->key.data[0],
                                      .subject = bytes_of(ban->key.data + 1, ban->key.size - 1),
                                      .reason = ban->reason,

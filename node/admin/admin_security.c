@@ -3,8 +3,8 @@
  *   POST {"do": "add", "name": ...} --read--> command (--password: hashed on the thread pool--)
  *        --core_administer--> the log --applied here--> answer
  *
- * Lists hold at most LIST_MAX names; "more": true says that there are others behind the last, ?after=NAME. No answer holds
- * a password or a hash. */
+ * Lists hold at most LIST_MAX names; "more": true says that there are others behind the last, ?after=NAME. No answer
+ * holds a password or a hash. */
 #include "admin.h"
 
 #include "base/memory.h"
@@ -85,8 +85,8 @@ static void propose(struct change *change)
 {
     struct core *core = broker_core(change->broker);
     struct admin_request *request = change->request;
-    enum status status = core == NULL ? STATUS_CLOSED
-                                      : core_administer(core, &change->command, change_applied, request);
+    enum status status =
+        core == NULL ? STATUS_CLOSED : core_administer(core, &change->command, change_applied, request);
     change_free(change);
     if (status != STATUS_OK)
         answer(request, 503, "error", "this node cannot commit anything now");
@@ -231,9 +231,9 @@ static const char *read_ban(struct change *change)
     ban->reason = text_of(json, "reason");
     ban->lifted = strcmp(json_string_value(json_object_get(json, "do")), "remove") == 0;
     ban->seconds = (uint32_t)number_of(json, "seconds", UINT32_MAX);
-    ban->kind = bytes_equal(kind, bytes_text("address"))     ? BAN_ADDRESS
-                : bytes_equal(kind, bytes_text("client"))    ? BAN_CLIENT_ID
-                                                             : BAN_USER;
+    ban->kind = bytes_equal(kind, bytes_text("address"))  ? BAN_ADDRESS
+                : bytes_equal(kind, bytes_text("client")) ? BAN_CLIENT_ID
+                                                          : BAN_USER;
     if (ban->kind == BAN_USER && !bytes_equal(kind, bytes_text("user")))
         return "expected a kind: user, client or address";
     return is_name(ban->reason, 0, SECURITY_REASON_BYTES_MAX) ? NULL : "expected a reason of at most 256 bytes";
@@ -247,13 +247,13 @@ static const struct {
     enum command_type type;
     const char *(*read)(struct change *change);
 } changes[] = {
-    {OF_USERS, "add", COMMAND_USER_ADD, read_user},        {OF_USERS, "passwd", COMMAND_USER_PASSWORD, read_user},
-    {OF_USERS, "enable", COMMAND_USER_ENABLE, read_user},  {OF_USERS, "disable", COMMAND_USER_ENABLE, read_user},
-    {OF_USERS, "remove", COMMAND_USER_REMOVE, read_user},  {OF_USERS, "quota", COMMAND_USER_QUOTA, read_user},
-    {OF_ROLES, "add", COMMAND_ROLE_ADD, read_role},        {OF_ROLES, "remove", COMMAND_ROLE_REMOVE, read_role},
-    {OF_ROLES, "allow", COMMAND_ROLE_RULE, read_role},     {OF_ROLES, "deny", COMMAND_ROLE_RULE, read_role},
-    {OF_ROLES, "clear", COMMAND_ROLE_RULE, read_role},     {OF_ROLES, "grant", COMMAND_ROLE_GRANT, read_role},
-    {OF_ROLES, "revoke", COMMAND_ROLE_GRANT, read_role},   {OF_BANS, "add", COMMAND_BAN, read_ban},
+    {OF_USERS, "add", COMMAND_USER_ADD, read_user},       {OF_USERS, "passwd", COMMAND_USER_PASSWORD, read_user},
+    {OF_USERS, "enable", COMMAND_USER_ENABLE, read_user}, {OF_USERS, "disable", COMMAND_USER_ENABLE, read_user},
+    {OF_USERS, "remove", COMMAND_USER_REMOVE, read_user}, {OF_USERS, "quota", COMMAND_USER_QUOTA, read_user},
+    {OF_ROLES, "add", COMMAND_ROLE_ADD, read_role},       {OF_ROLES, "remove", COMMAND_ROLE_REMOVE, read_role},
+    {OF_ROLES, "allow", COMMAND_ROLE_RULE, read_role},    {OF_ROLES, "deny", COMMAND_ROLE_RULE, read_role},
+    {OF_ROLES, "clear", COMMAND_ROLE_RULE, read_role},    {OF_ROLES, "grant", COMMAND_ROLE_GRANT, read_role},
+    {OF_ROLES, "revoke", COMMAND_ROLE_GRANT, read_role},  {OF_BANS, "add", COMMAND_BAN, read_ban},
     {OF_BANS, "remove", COMMAND_BAN, read_ban},
 };
 
@@ -349,12 +349,11 @@ struct role_list {
 static bool add_rule(void *context, const struct rule *rule)
 {
     struct role_list *list = context;
-    json_array_append_new(
-        list->rules, json_pack("{s:s, s:s, s:o, s:i}", "rule", rule->deny ? "deny" : "allow", "right",
-                               rule->rights == RIGHT_PUBLISH     ? "publish"
-                               : rule->rights == RIGHT_SUBSCRIBE ? "subscribe"
-                                                                 : "receive",
-                               "filter", json_text(rule->filter), "priority", (int)rule->priority));
+    json_array_append_new(list->rules, json_pack("{s:s, s:s, s:o, s:i}", "rule", rule->deny ? "deny" : "allow", "right",
+                                                 rule->rights == RIGHT_PUBLISH     ? "publish"
+                                                 : rule->rights == RIGHT_SUBSCRIBE ? "subscribe"
+                                                                                   : "receive",
+                                                 "filter", json_text(rule->filter), "priority", (int)rule->priority));
     return true;
 }
 
@@ -393,8 +392,8 @@ static bool add_ban(void *context, const struct security_ban *ban)
 {
     static const char *const kinds[] = {"user", "client", "address"};
     struct ban_list *list = context;
-    json_t *left = ban->until_ms == UINT64_MAX ? json_null()
-                                               : json_integer((json_int_t)((ban->until_ms - list->clock_ms) / 1000));
+    json_t *left =
+        ban->until_ms == UINT64_MAX ? json_null() : json_integer((json_int_t)((ban->until_ms - list->clock_ms) / 1000));
     json_array_append_new(list->bans, json_pack("{s:s, s:o, s:o, s:o, s:o}", "kind", kinds[ban->kind], "name",
                                                 json_text(ban->subject), "seconds_left", left, "reason",
                                                 json_text(ban->reason), "by", json_text(ban->actor)));

@@ -1,8 +1,8 @@
 /* coteriectl.c — the command line for operators, over the admin HTTP of any node.
  *
- *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then each
- *   coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients
- *   coteriectl user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
+ *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then
+ * each coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients coteriectl
+ * user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
  *
  * To add a command: a row in `commands`. */
 #include "ctl.h"
@@ -30,7 +30,8 @@ static size_t take_bytes(char *data, size_t size, size_t count, void *context)
     return size * count;
 }
 
-long ctl_request(const char *address, const char *path, const char *json, struct buffer *answer, char why[CTL_ERROR_MAX])
+long ctl_request(const char *address, const char *path, const char *json, struct buffer *answer,
+                 char why[CTL_ERROR_MAX])
 {
     char url[1024];
     long status = 0;
@@ -179,15 +180,18 @@ static const struct command {
     {"status", "", "the cluster as a table; --json: what the asked node says", command_status},
     {"ready", "", "exit code 0 if the node serves clients", command_ready},
     {"user", "add|passwd NAME [--scram]", "the password is asked for, or the first line of the input", command_user},
-    {"user", "enable|disable|remove NAME", "everywhere at one place in the log; who is connected is disconnected", NULL},
-    {"user", "quota NAME [QUOTA=NUMBER]...", "connections, messages_per_s, bytes_per_s, subscriptions, queued_bytes", NULL},
+    {"user", "enable|disable|remove NAME", "everywhere at one place in the log; who is connected is disconnected",
+     NULL},
+    {"user", "quota NAME [QUOTA=NUMBER]...", "connections, messages_per_s, bytes_per_s, subscriptions, queued_bytes",
+     NULL},
     {"user", "list", "", NULL},
     {"role", "add|remove ROLE", "as soon as there is a role, what no rule allows is denied", command_role},
     {"role", "allow|deny ROLE RIGHTS FILTER", "RIGHTS: publish,subscribe,receive or all; [--priority NUMBER]", NULL},
     {"role", "clear ROLE RIGHTS FILTER", "takes a rule back", NULL},
     {"role", "grant|revoke ROLE USER", "USER may be $everyone or $anonymous", NULL},
     {"role", "list", "", NULL},
-    {"ban", "add user|client|address NAME", "[--for SECONDS] [--reason TEXT]; an address may be ADDRESS/BITS", command_ban},
+    {"ban", "add user|client|address NAME", "[--for SECONDS] [--reason TEXT]; an address may be ADDRESS/BITS",
+     command_ban},
     {"ban", "remove user|client|address NAME", "", NULL},
     {"ban", "list", "", NULL},
     {"audit", "", "the last changes of users, roles and bans", command_audit},
@@ -199,9 +203,8 @@ static int print_usage(FILE *out)
     fprintf(out, "usage: coteriectl COMMAND ... [--address HOST:PORT] [--json]\n\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-6s %-34s %s\n", commands[i].name, commands[i].usage, commands[i].meaning);
-    fprintf(out,
-            "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:9883, or COTERIE_ADMIN_PORT there.\n"
-            "COTERIE_ADMIN_TOKEN: what is admin.token at the node.\n");
+    fprintf(out, "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:9883, or COTERIE_ADMIN_PORT there.\n"
+                 "COTERIE_ADMIN_TOKEN: what is admin.token at the node.\n");
     return out == stdout ? 0 : 2;
 }
 

@@ -159,12 +159,14 @@ static int list_users(const struct ctl_options *options)
     size_t i;
     if (said == NULL || options->json)
         return said == NULL ? 1 : print_json(said);
-    printf("%-24s %-8s %-13s %s\n", "NAME", "ENABLED", "KEPT", "QUOTA (connections, messages/s, bytes/s, subscriptions, "
-                                                               "queued bytes; 0: none)");
+    printf("%-24s %-8s %-13s %s\n", "NAME", "ENABLED", "KEPT",
+           "QUOTA (connections, messages/s, bytes/s, subscriptions, "
+           "queued bytes; 0: none)");
     json_array_foreach(json_object_get(said, "users"), i, user)
     {
         print_text(json_object_get(user, "name"), 25);
-        printf("%-8s %-13s %lld, %lld, %lld, %lld, %lld\n", json_is_true(json_object_get(user, "enabled")) ? "yes" : "no",
+        printf("%-8s %-13s %lld, %lld, %lld, %lld, %lld\n",
+               json_is_true(json_object_get(user, "enabled")) ? "yes" : "no",
                json_string_value(json_object_get(user, "kept")), number_of(user, "connections"),
                number_of(user, "messages_per_s"), number_of(user, "bytes_per_s"), number_of(user, "subscriptions"),
                number_of(user, "queued_bytes"));

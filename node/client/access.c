@@ -103,8 +103,7 @@ static const struct answer *find_answer(const struct client_rights *rights, enum
     for (int i = 0; i < ANSWERS; i++) {
         const struct answer *answer = &rights->answers[i];
 
-        if (answer->right == right && answer->size == topic.size &&
-            memcmp(answer->topic, topic.data, topic.size) == 0)
+        if (answer->right == right && answer->size == topic.size && memcmp(answer->topic, topic.data, topic.size) == 0)
             return answer;
     }
     return NULL;
@@ -187,7 +186,8 @@ static bool holds(struct bytes text, char name)
 
 uint8_t access_check_names(const struct client_node *node, const struct names *names)
 {
-    bool bad_user = names->user.size > 0 && !rule_name_usable(names->user), bad_id = !rule_name_usable(names->client_id);
+    bool bad_user = names->user.size > 0 && !rule_name_usable(names->user),
+         bad_id = !rule_name_usable(names->client_id);
     struct rule_list rules = {0};
     uint8_t reason = REASON_SUCCESS;
 

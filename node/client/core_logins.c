@@ -3,8 +3,9 @@
  *   CONNECT ──core_login──▶ waiting (in order; those who guess wait longer) ──callback login──▶ another thread
  *                                                                                  core_login_done ──▶ CONNECT goes on
  *
- * A hash costs tens of milliseconds on purpose; so no more than LOGINS_AT_ONCE run together, which leaves the thread pool
- * to the log. Who leaves while waiting costs nothing; who leaves while its hash is made is found gone when it is done. */
+ * A hash costs tens of milliseconds on purpose; so no more than LOGINS_AT_ONCE run together, which leaves the thread
+ * pool to the log. Who leaves while waiting costs nothing; who leaves while its hash is made is found gone when it is
+ * done. */
 #include "core_private.h"
 
 #include "failures.h"
@@ -139,7 +140,8 @@ void core_login_done(struct core *core, struct login *login, uint64_t now_ms)
     if (client->phase != CLIENT_CHECKING)
         return;
     core->node.stats.logins_refused += !result.granted;
-    failures_note(core->node.failures, core_address(core, client, text), login_user_name(login), result.granted, now_ms);
+    failures_note(core->node.failures, core_address(core, client, text), login_user_name(login), result.granted,
+                  now_ms);
     actions_clear(&core->actions);
     client_logged_in(client, now_ms, &core->actions);
     core_carry_out(core, client);

@@ -4,8 +4,8 @@
  *   core_administer ──command──▶ the log ──▶ apply ─┬─ outcome, at the node that was asked ──▶ its caller
  *                                                   └─ EFFECT_SECURITY, at every node ──▶ here
  *
- * After a change, at that place in the log: who is disabled, removed or banned is disconnected (0x87); what was found out
- * about rights is forgotten, and deliveries that wait in memory are judged again. */
+ * After a change, at that place in the log: who is disabled, removed or banned is disconnected (0x87); what was found
+ * out about rights is forgotten, and deliveries that wait in memory are judged again. */
 #include "core_private.h"
 
 #include "acl_file.h"

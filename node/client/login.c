@@ -18,8 +18,12 @@
 #define REMEMBERED_WAYS 4
 
 static const char *const method_names[LOGIN_METHODS + 1] = {
-    [LOGIN_CERTIFICATE] = "certificate", [LOGIN_PSK] = "psk",     [LOGIN_SCRAM] = "scram",
-    [LOGIN_USERS] = "users",             [LOGIN_TOKEN] = "token", [LOGIN_PASSWORD_FILE] = "password_file",
+    [LOGIN_CERTIFICATE] = "certificate",
+    [LOGIN_PSK] = "psk",
+    [LOGIN_SCRAM] = "scram",
+    [LOGIN_USERS] = "users",
+    [LOGIN_TOKEN] = "token",
+    [LOGIN_PASSWORD_FILE] = "password_file",
     [LOGIN_ANONYMOUS] = "anonymous",
 };
 
@@ -39,12 +43,13 @@ struct logins {
 };
 
 /* One method's turn. */
-struct try {
+struct
+try {
     enum login_method method;
-    bool known;            /* there is such a user; else the credential is nobody's */
-    bool right;            /* needs no hash: verified by the transport, or remembered */
+    bool known;                /* there is such a user; else the credential is nobody's */
+    bool right;                /* needs no hash: verified by the transport, or remembered */
     uint64_t credential_epoch; /* of a user of the replicated state */
-    struct bytes user;     /* right, if it is not the name that the client gave */
+    struct bytes user;         /* right, if it is not the name that the client gave */
     uint8_t tag[AUTH_HASH_BYTES];
     struct buffer credential;
 };
@@ -55,7 +60,7 @@ struct login {
     uint32_t count;
     bool fall_through;
     struct buffer user_name, password;
-    struct buffer user;              /* that a method found */
+    struct buffer user; /* that a method found */
     struct token_keys *keys;
     bool settled;
     struct login_result result;
@@ -110,8 +115,8 @@ bool login_methods(const char *list, unsigned *methods, struct bytes *unknown)
 struct logins *logins_new(struct bytes entropy, const struct logins_settings *settings, const struct auth *auth)
 {
     struct logins *logins = memory_zeroed(1, sizeof(*logins));
-    const char *methods = settings->methods != NULL && settings->methods[0] != '\0' ? settings->methods
-                                                                                    : LOGIN_METHODS_DEFAULT;
+    const char *methods =
+        settings->methods != NULL && settings->methods[0] != '\0' ? settings->methods : LOGIN_METHODS_DEFAULT;
 
     logins->auth = auth;
     logins->methods = memory_text(methods);

@@ -21,7 +21,7 @@ struct password_file {
     struct bytes text;
     struct entry *entries; /* by name */
     uint32_t count, capacity;
-    struct buffer dummy;   /* costs what the first entry does, and fits no password */
+    struct buffer dummy; /* costs what the first entry does, and fits no password */
 };
 
 /* What stands in the way of this line being a user; NULL: it is one. */
@@ -147,10 +147,9 @@ uint32_t password_file_count(const struct password_file *file)
 bool password_file_find(const struct password_file *file, struct bytes name, struct bytes *credential)
 {
     const struct entry wanted = {.name = name};
-    const struct entry *found =
-        file != NULL && file->count > 0
-            ? bsearch(&wanted, file->entries, file->count, sizeof(*file->entries), compare)
-            : NULL;
+    const struct entry *found = file != NULL && file->count > 0
+                                    ? bsearch(&wanted, file->entries, file->count, sizeof(*file->entries), compare)
+                                    : NULL;
 
     if (found != NULL)
         *credential = found->credential;

@@ -1,4 +1,5 @@
-/* token.c — see token.h. The signature is cjose's to check; which key and algorithm go together, and the claims, are ours. */
+/* token.c — see token.h. The signature is cjose's to check; which key and algorithm go together, and the claims, are
+ * ours. */
 #include "token.h"
 
 #include "base/memory.h"
@@ -66,8 +67,7 @@ static const char *add_json(struct token_keys *keys, const json_t *json)
 {
     char *text = json_dumps(json, JSON_COMPACT);
     cjose_err error;
-    const char *trouble =
-        add_key(keys, text != NULL ? cjose_jwk_import(text, strlen(text), &error) : NULL);
+    const char *trouble = add_key(keys, text != NULL ? cjose_jwk_import(text, strlen(text), &error) : NULL);
 
     free(text);
     return trouble;
@@ -158,7 +158,9 @@ static const char *add_pem(struct token_keys *keys, struct bytes file)
     EVP_PKEY *key;
 
     while (trouble == NULL && (key = PEM_read_bio_PUBKEY(in, NULL, NULL, NULL)) != NULL) {
-        trouble = add_key(keys, EVP_PKEY_is_a(key, "RSA") ? rsa_key(key) : EVP_PKEY_is_a(key, "EC") ? ec_key(key) : NULL);
+        trouble = add_key(keys, EVP_PKEY_is_a(key, "RSA")  ? rsa_key(key)
+                                : EVP_PKEY_is_a(key, "EC") ? ec_key(key)
+                                                           : NULL);
         EVP_PKEY_free(key);
     }
     BIO_free(in);
@@ -251,8 +253,7 @@ static bool signed_by(struct bytes token, const cjose_jwk_t *key, struct buffer 
     cjose_jws_t *jws = cjose_jws_import((const char *)token.data, token.size, &error);
     uint8_t *text;
     size_t size;
-    bool good = jws != NULL && cjose_jws_verify(jws, key, &error) &&
-                cjose_jws_get_plaintext(jws, &text, &size, &error);
+    bool good = jws != NULL && cjose_jws_verify(jws, key, &error) && cjose_jws_get_plaintext(jws, &text, &size, &error);
 
     if (good)
         buffer_put(claims, text, size);

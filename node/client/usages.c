@@ -116,8 +116,8 @@ static bool bucket_has(struct bucket *bucket, uint64_t rate, uint64_t amount, ui
 
     if (rate == 0)
         return true;
-    bucket->tokens = passed_ms >= 1000 || bucket->tokens + passed_ms * rate > full ? full
-                                                                                   : bucket->tokens + passed_ms * rate;
+    bucket->tokens =
+        passed_ms >= 1000 || bucket->tokens + passed_ms * rate > full ? full : bucket->tokens + passed_ms * rate;
     bucket->at_ms = now_ms;
     return bucket->tokens == full || bucket->tokens >= amount * TOKEN;
 }
