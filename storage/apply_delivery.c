@@ -19,19 +19,38 @@ static void acknowledge_own(struct state *state, struct session *session, uint64
     }
 }
 
-static void acknowledge_broadcast(struct state *state, struct session *session,
+/* false: it goes on with the next call. */
+static bool acknowledge_broadcast(struct state *state, struct session *session,
                                   const struct command_ack_broadcast *entry)
 {
     struct membership *membership = membership_find(session, entry->filter_id);
     if (membership == NULL)
-        return;
+        return true;
     struct id_list except = {0};
     struct reader in = reader_of(entry->except);
     uint64_t id = 0;
     while (command_ack_next_own(&in, &id))
         id_list_add(&except, id);
-    membership_acknowledge(state, membership, entry->upto, &except);
+    bool done = membership_acknowledge(state, membership, entry->upto, &except);
     id_list_release(&except);
+    return done;
+}
+
+/* All that the ACK says about broadcast queues; false: it goes on with the next call. */
+static bool acknowledge_broadcasts(struct state *state, struct session *session, struct reader *in)
+{
+    struct reader here = *in;
+    struct command_ack_broadcast broadcast;
+    while (command_ack_next_broadcast(in, &broadcast)) {
+        if (!acknowledge_broadcast(state, session, &broadcast)) {
+            *in = here;
+            return false;
+        }
+        if (state_spent(state))
+            return false;
+        here = *in;
+    }
+    return true;
 }
 
 static void add_outcome(struct state *state, enum effect_type type, const struct command_owner *owner,
@@ -47,7 +66,6 @@ static void add_outcome(struct state *state, enum effect_type type, const struct
 bool apply_ack(struct state *state, const struct command_ack *ack)
 {
     struct entry *entry = &state->entry;
-    struct command_ack_broadcast broadcast;
     if (!entry->begun) {
         entry->begun = true;
         entry->session = state_owner(state, &ack->owner);
@@ -59,11 +77,8 @@ bool apply_ack(struct state *state, const struct command_ack *ack)
         if (state_spent(state))
             return false;
     }
-    while (entry->session != NULL && command_ack_next_broadcast(&entry->rest2, &broadcast)) {
-        acknowledge_broadcast(state, entry->session, &broadcast);
-        if (state_spent(state))
-            return false;
-    }
+    if (entry->session != NULL && !acknowledge_broadcasts(state, entry->session, &entry->rest2))
+        return false;
     add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, entry->session, 0, true);
     if (entry->session != NULL)
         session_advance(state, entry->session);

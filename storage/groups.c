@@ -22,14 +22,40 @@ bool group_text(struct bytes text, struct topic_filter *parts)
     return bytes_starts_with(text, bytes_text("$share/")) && topic_filter_parse(text, parts) == TOPIC_FILTER_SHARED;
 }
 
-struct filter *group_find(const struct state *state, struct bytes matched, struct bytes text)
+static uint64_t hash_of_text(const void *thing)
 {
-    const struct group_list *list = index_get(state->shared, matched);
-    for (uint32_t i = 0; list != NULL && i < list->count; i++) {
-        if (bytes_equal(list->groups[i]->filter->text, text))
-            return list->groups[i]->filter;
+    const struct filter *filter = thing;
+    return hash_bytes(filter->text);
+}
+
+static bool has_text(const void *thing, const void *key)
+{
+    const struct filter *filter = thing;
+    return bytes_equal(filter->text, *(const struct bytes *)key);
+}
+
+void groups_init(struct state *state)
+{
+    hash_table_init(&state->groups, hash_of_text);
+}
+
+struct filter *group_find(const struct state *state, struct bytes text)
+{
+    return hash_table_find(&state->groups, hash_bytes(text), has_text, &text);
+}
+
+/* Where the group is, or would be, in the list: by filter id. */
+static uint32_t place_in(const struct group_list *list, uint64_t filter_id)
+{
+    uint32_t low = 0, high = list->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (list->groups[middle]->filter->id < filter_id)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return NULL;
+    return low;
 }
 
 void group_make(struct state *state, struct filter *filter, struct bytes matched)
@@ -44,11 +70,12 @@ void group_make(struct state *state, struct filter *filter, struct bytes matched
         list = memory_zeroed(1, sizeof *list);
         index_insert(state->shared, matched, list);
     }
-    list->groups = memory_resize(list->groups, (list->count + 1) * sizeof(struct group *));
-    uint32_t at = list->count++;
-    for (; at > 0 && list->groups[at - 1]->filter->id > filter->id; at--)
-        list->groups[at] = list->groups[at - 1];
+    list->groups = list_room(list->groups, list->count);
+    uint32_t at = place_in(list, filter->id);
+    memmove(list->groups + at + 1, list->groups + at, (list->count - at) * sizeof *list->groups);
     list->groups[at] = group;
+    list->count++;
+    hash_table_add(&state->groups, filter);
     state->counts.groups++;
 }
 
@@ -56,13 +83,12 @@ void group_unlist(struct state *state, struct filter *filter)
 {
     struct group *group = filter->group;
     struct group_list *list = index_get(state->shared, group->matched);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < list->count; i++) {
-        if (list->groups[i] != group)
-            list->groups[kept++] = list->groups[i];
-    }
-    list->count = kept;
-    if (kept == 0) {
+    uint32_t at = place_in(list, filter->id);
+    assert(at < list->count && list->groups[at] == group);
+    hash_table_remove(&state->groups, filter);
+    list->count--;
+    memmove(list->groups + at, list->groups + at + 1, (list->count - at) * sizeof *list->groups);
+    if (list->count == 0) {
         index_remove(state->shared, group->matched);
         free(list->groups);
         free(list);

@@ -34,7 +34,8 @@
 /* If `text` is that of a shared subscription: what it matches, in parts->filter. */
 struct topic_filter;
 bool group_text(struct bytes text, struct topic_filter *parts);
-struct filter *group_find(const struct state *state, struct bytes matched, struct bytes text); /* NULL: none */
+void groups_init(struct state *state);
+struct filter *group_find(const struct state *state, struct bytes text);   /* by all of it; NULL: none */
 void group_make(struct state *state, struct filter *filter, struct bytes matched);
 /* Its last member is gone: it is matched no more, and its queue is cleared in steps. The filter is the caller's. */
 void group_end(struct state *state, struct filter *filter);

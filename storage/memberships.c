@@ -225,35 +225,49 @@ void membership_skip(struct state *state, struct membership *membership, uint64_
     touch(state, membership);
 }
 
-void membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
+/* Exceptions that this has done, or that were dropped at the queue's limit, go; the rest is in *kept. */
+static void acknowledge_exceptions(struct state *state, const struct membership *membership, uint64_t upto,
+                                   const struct id_list *except, struct id_list *kept)
+{
+    for (uint32_t i = 0; i < membership->exceptions.count; i++) {
+        uint64_t id = membership->exceptions.ids[i];
+        if (!broadcast_has(state, membership->filter, id))
+            continue;
+        if (id > upto || id_list_has(except, id))
+            id_list_add(kept, id);
+        else
+            broadcast_release(state, membership->filter, id);
+    }
+}
+
+bool membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
                             const struct id_list *except)
 {
     if (upto >= state->next_message_id)
         upto = state->next_message_id - 1;
     struct id_list kept = {0};
-    for (uint32_t i = 0; i < membership->exceptions.count; i++) {
-        uint64_t id = membership->exceptions.ids[i];
-        if (!broadcast_has(state, membership->filter, id))
-            continue; /* dropped at the queue's limit */
-        if (id > upto || id_list_has(except, id))
-            id_list_add(&kept, id);
-        else
-            broadcast_release(state, membership->filter, id);
-    }
-    uint64_t id = membership->cursor;
+    acknowledge_exceptions(state, membership, upto, except, &kept);
+    uint64_t id = membership->cursor, done = upto;
     while ((id = next_behind_cursor(state, membership, id)) <= upto) {
         if (id_list_has(except, id))
             id_list_add(&kept, id);
         else
             broadcast_release(state, membership->filter, id);
+        if (state_spent(state)) {
+            done = id;
+            break;
+        }
     }
-    if (upto > membership->cursor)
-        membership->cursor = upto;
+    if (done > membership->cursor)
+        membership->cursor = done;
     id_list_remove_upto(&membership->taken, membership->cursor);
     id_list_release(&membership->exceptions);
     membership->exceptions = kept;
     touch(state, membership);
+    if (done < upto)
+        return false;
     membership_settle(state, membership);
+    return true;
 }
 
 bool membership_clear(struct state *state, struct membership *membership)

@@ -31,8 +31,9 @@ const struct interval *membership_interval(const struct membership *membership, 
 void membership_done(struct state *state, struct membership *membership, uint64_t message_id);
 /* The message that is being published does not concern this member (No Local): done before it is there. */
 void membership_skip(struct state *state, struct membership *membership, uint64_t message_id);
-/* All pending messages up to and including `upto` are done, except those listed. May free the membership. */
-void membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
+/* All pending messages up to and including `upto` are done, except those listed. May free the membership. false: they are
+ * many, and it goes on with the next call, of the same. */
+bool membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
                             const struct id_list *except);
 /* Gives up what is pending, one off the budget for each; true: all, and the membership is freed. For an ended session. */
 bool membership_clear(struct state *state, struct membership *membership);

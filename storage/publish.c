@@ -11,6 +11,7 @@
 #include "work.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #define TARGETS_AT_ONCE 1000 /* of one EFFECT_MESSAGE */
 
@@ -97,17 +98,14 @@ static bool stage_number(struct state *state, struct publication *publication)
 
 /* ---- one session ---- */
 
-struct resolution {
-    const struct message *message;
-    struct delivery *delivery;
-    bool wanted;
-    bool broadcasts;                 /* collect the filters in whose queues the message is pending for the session */
-};
+#define RESOLVED_AT_ONCE 256
+#define SEARCH_LOOKS 16 /* to find one subscription among many */
 
-static void resolve_one(struct state *state, const struct subscription *subscription, struct resolution *resolution)
+static void resolve_one(struct state *state, struct publication *publication, const struct subscription *subscription)
 {
-    struct delivery *delivery = resolution->delivery;
-    const struct message *message = resolution->message;
+    struct resolution *resolution = &publication->resolution;
+    struct delivery *delivery = &resolution->delivery;
+    const struct message *message = &publication->message;
     uint8_t qos = SUBSCRIPTION_QOS(subscription->options);
     if (!subscription_wants(subscription, message))
         return;
@@ -117,36 +115,104 @@ static void resolve_one(struct state *state, const struct subscription *subscrip
     if (subscription->subscription_id != 0)
         u32_list_add(&state->ids, subscription->subscription_id);
     if (resolution->broadcasts && subscription->filter->broadcast && qos > 0)
-        number_list_add(&state->read_filters, subscription->filter->id);
+        number_list_add(&state->broadcasts, subscription->filter->id);
 }
 
-/* What all matching subscriptions of a session make of the message; false: it does not want it. `known` is the
- * subscription that led here, the only one if a single filter matched. Ids are in state->ids, in the order of filters.
- * Of the session's subscriptions and the filters that match, the fewer are gone through. */
-static bool resolve(struct state *state, const struct publication *publication, const struct session *session,
-                    const struct subscription *known, bool broadcasts, struct delivery *delivery)
+static void resolve_begin(struct state *state, struct publication *publication, const struct session *session,
+                          bool broadcasts)
 {
-    const struct message *message = &publication->message;
-    struct resolution resolution = {.message = message, .delivery = delivery, .broadcasts = broadcasts};
-    *delivery = (struct delivery){.order = publication->message_id,
-                                  .message_id = publication->message_id,
-                                  .bytes = message_bytes(message)};
-    state->ids.count = state->read_filters.count = 0;
+    publication->resolution = (struct resolution){
+        .session = session,
+        .broadcasts = broadcasts,
+        .delivery = {.order = publication->message_id,
+                     .message_id = publication->message_id,
+                     .bytes = message_bytes(&publication->message)},
+    };
+    state->ids.count = state->broadcasts.count = state->matching.count = 0;
+}
+
+/* Counts one more that was looked at; true: the step is over. */
+static bool resolve_look(struct state *state, struct resolution *resolution, uint32_t looks)
+{
+    state_look(state, looks);
+    return ++resolution->at % RESOLVED_AT_ONCE == 0 && state_spent(state);
+}
+
+/* By the session's subscriptions, which are few, or fewer than the filters that match; true: done. */
+static bool resolve_by_subscriptions(struct state *state, struct publication *publication, const struct session *session)
+{
+    struct resolution *resolution = &publication->resolution;
+    while (resolution->at < session->subscription_count) {
+        const struct subscription *subscription = session->subscriptions[resolution->at];
+        if (subscription->filter->match_mark == publication->serial)
+            resolve_one(state, publication, subscription);
+        if (resolve_look(state, resolution, 1))
+            return false;
+    }
+    return true;
+}
+
+static int by_filter_id(const void *a, const void *b)
+{
+    const struct subscription *one = *(const struct subscription *const *)a, *other = *(const struct subscription *const *)b;
+    return (one->filter->id > other->filter->id) - (one->filter->id < other->filter->id);
+}
+
+static void matching_add(struct state *state, const struct subscription *subscription)
+{
+    struct subscription_list *matching = &state->matching;
+    if (matching->count == matching->capacity) {
+        matching->capacity = matching->capacity == 0 ? 16 : matching->capacity * 2;
+        matching->items = memory_resize(matching->items, matching->capacity * sizeof *matching->items);
+    }
+    matching->items[matching->count++] = subscription;
+}
+
+/* By the filters that match; true: done. They come in any order, but what is found is resolved in that of filter ids. */
+static bool resolve_by_filters(struct state *state, struct publication *publication, const struct session *session)
+{
+    struct resolution *resolution = &publication->resolution;
+    struct subscription_list *matching = &state->matching;
+    while (resolution->at < publication->filter_count) {
+        const struct subscription *found = subscription_find(session, publication->filters[resolution->at]->id);
+        if (found != NULL)
+            matching_add(state, found);
+        if (resolve_look(state, resolution, SEARCH_LOOKS))
+            return false;
+    }
+    if (matching->count > 1)
+        qsort(matching->items, matching->count, sizeof matching->items[0], by_filter_id);
+    for (uint32_t i = 0; i < matching->count; i++)
+        resolve_one(state, publication, matching->items[i]);
+    return true;
+}
+
+/* What all matching subscriptions of a session make of the message: *delivery, and whether it is *wanted. `known` is the
+ * subscription that led here, the only one if a single filter matched. Ids are in state->ids, in the order of filters, and
+ * the queues of filters in state->broadcasts. false: it goes on with the next call. */
+static bool resolve(struct state *state, struct publication *publication, const struct session *session,
+                    const struct subscription *known, bool broadcasts, struct delivery *delivery, bool *wanted)
+{
+    struct resolution *resolution = &publication->resolution;
+    bool few_filters = publication->filter_count < session->subscription_count / SEARCH_LOOKS;
+    if (resolution->session == NULL)
+        resolve_begin(state, publication, session, broadcasts);
+    assert(resolution->session == session);
     if (publication->filter_count == 1) {
         if (known != NULL)
-            resolve_one(state, known, &resolution);
-    } else {
-        state_look(state, session->subscription_count);
-        for (uint32_t i = 0; i < session->subscription_count; i++) {
-            if (session->subscriptions[i]->filter->match_mark == publication->serial)
-                resolve_one(state, session->subscriptions[i], &resolution);
-        }
+            resolve_one(state, publication, known);
+    } else if (!(few_filters ? resolve_by_filters(state, publication, session)
+                             : resolve_by_subscriptions(state, publication, session))) {
+        return false;
     }
-    if (delivery->qos > message->qos)
-        delivery->qos = message->qos;
+    *delivery = resolution->delivery;
+    *wanted = resolution->wanted;
+    if (delivery->qos > publication->message.qos)
+        delivery->qos = publication->message.qos;
     delivery->subscription_ids = state->ids.items;
     delivery->subscription_id_count = state->ids.count;
-    return resolution.wanted;
+    resolution->session = NULL;
+    return true;
 }
 
 static const struct subscription *only_subscription(const struct publication *publication,
@@ -200,18 +266,21 @@ static bool stage_behind(struct state *state, struct publication *publication)
         !retained_get(&state->retained, publication->message.topic, &old) ||
         messages_references(&state->messages, old.message_id) < 2)
         return true;
-    while (publication->at < state->behind.count) {
-        struct session *session = state->behind.things[publication->at++];
+    for (; publication->at < state->behind.count; publication->at++) {
+        struct session *session = state->behind.things[publication->at];
         struct delivery delivery;
+        bool wanted = false;
+        if (state_spent(state))
+            return false;
         state_look(state, 1);
-        if (session->owner.client_epoch != 0 && session->own_mark != publication->serial &&
-            resolve(state, publication, session, only_subscription(publication, session), false, &delivery) &&
-            delivery.qos == 0) {
+        if (session->owner.client_epoch == 0 || session->own_mark == publication->serial)
+            continue;
+        if (!resolve(state, publication, session, only_subscription(publication, session), false, &delivery, &wanted))
+            return false;
+        if (wanted && delivery.qos == 0) {
             session->own_mark = publication->serial;
             hit_add(state, session);
         }
-        if (state_spent(state))
-            return false;
     }
     return true;
 }
@@ -264,9 +333,12 @@ static bool stage_count(struct state *state, struct publication *publication)
 static bool stage_rows(struct state *state, struct publication *publication)
 {
     while (publication->at < state->hits.count) {
-        struct session *session = state->hits.items[publication->at++];
+        struct session *session = state->hits.items[publication->at];
         struct delivery delivery;
-        resolve(state, publication, session, only_subscription(publication, session), false, &delivery);
+        bool wanted;
+        if (!resolve(state, publication, session, only_subscription(publication, session), false, &delivery, &wanted))
+            return false;
+        publication->at++;
         if (delivery.qos == 2 && window_is_free(state, session))
             window_add(state, session, &delivery);
         else
@@ -329,36 +401,30 @@ static void *copy_into(struct effects *effects, const void *data, size_t size)
 /* The broadcast queues in which the message is pending for this session, as resolve() found them. */
 static void set_broadcasts(struct state *state, struct publication *publication, struct target *target)
 {
-    target->broadcast_count = state->read_filters.count;
+    target->broadcast_count = state->broadcasts.count;
     if (target->broadcast_count == 0)
         return;
     if (publication->filter_count > 1 || publication->only_filter == NULL)
-        publication->only_filter = copy_into(publication->effects, state->read_filters.items,
-                                             state->read_filters.count * sizeof(uint64_t));
+        publication->only_filter = copy_into(publication->effects, state->broadcasts.items,
+                                             state->broadcasts.count * sizeof(uint64_t));
     target->broadcast_filters = publication->only_filter;
 }
 
-static void add_target(struct state *state, struct publication *publication, const struct subscription *subscription)
+static void put_target(struct state *state, struct publication *publication, const struct session *session,
+                       const struct delivery *delivery)
 {
-    struct session *session = subscription->session;
-    struct delivery delivery;
-    if (!session_held(state, session) || session->target_mark == publication->serial)
-        return;
-    session->target_mark = publication->serial;
-    if (!resolve(state, publication, session, subscription, true, &delivery))
-        return;
     struct target *target = target_add(state);
     *target = (struct target){.session_id = session->id,
                               .connection = session->owner.connection,
-                              .qos = delivery.qos,
-                              .retain = delivery.retain,
-                              .subscription_id_count = delivery.subscription_id_count};
-    target->subscription_ids = copy_into(publication->effects, delivery.subscription_ids,
-                                         delivery.subscription_id_count * sizeof(uint32_t));
+                              .qos = delivery->qos,
+                              .retain = delivery->retain,
+                              .subscription_id_count = delivery->subscription_id_count};
+    target->subscription_ids = copy_into(publication->effects, delivery->subscription_ids,
+                                         delivery->subscription_id_count * sizeof(uint32_t));
     if (publication->message_id == 0)
         return;
     bool row = session->own_mark == publication->serial;
-    target->admitted = row && delivery.qos == 2 && session->admitted_upto == publication->message_id;
+    target->admitted = row && delivery->qos == 2 && session->admitted_upto == publication->message_id;
     target->own = row && !target->admitted;
     if (publication->message.qos > 0)
         set_broadcasts(state, publication, target);
@@ -366,6 +432,21 @@ static void add_target(struct state *state, struct publication *publication, con
         target->order = publication->message_id;
 }
 
+/* false: it goes on with the next call. */
+static bool add_target(struct state *state, struct publication *publication, const struct subscription *subscription)
+{
+    struct session *session = subscription->session;
+    struct delivery delivery;
+    bool wanted;
+    if (!session_held(state, session) || session->target_mark == publication->serial)
+        return true;
+    if (!resolve(state, publication, session, subscription, true, &delivery, &wanted))
+        return false;
+    session->target_mark = publication->serial;
+    if (wanted)
+        put_target(state, publication, session, &delivery);
+    return true;
+}
 /* A fan-out is a walk over memory: what it will need is fetched ahead. */
 #define PREFETCH_SUBSCRIPTIONS 16
 #define PREFETCH_SESSIONS 8
@@ -376,12 +457,14 @@ static bool collect_targets(struct state *state, struct publication *publication
     for (; publication->at < publication->filter_count; publication->at++, publication->within = 0) {
         const struct filter *filter = publication->filters[publication->at];
         while (publication->within < filter->local_count) {
-            uint32_t l = publication->within++;
+            uint32_t l = publication->within;
             if (l + PREFETCH_SUBSCRIPTIONS < filter->local_count) {
                 __builtin_prefetch(filter->local[l + PREFETCH_SUBSCRIPTIONS]);
                 __builtin_prefetch(filter->local[l + PREFETCH_SESSIONS]->session);
             }
-            add_target(state, publication, filter->local[l]);
+            if (!add_target(state, publication, filter->local[l]))
+                return false;
+            publication->within++;
             state_look(state, 1);
             if (state->targets.count == TARGETS_AT_ONCE || state_spent(state))
                 return false;

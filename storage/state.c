@@ -9,7 +9,8 @@
  * An entry is applied in steps of counted work (state_apply_more). Between two of them the state is that of some place in the
  * middle of the entry, or even of a command (state_amid_command); nothing but the next step may change it.
  *
- *   ENTRY_FIRST -> COMMANDS <-> COMMAND -> WORK -> LAST     before each: the message under way, the session that has ended
+ *   ENTRY_FIRST -> COMMANDS <-> COMMAND -> WORK -> LAST     before each: the session that came or went, the message under
+ *                                                           way, the session that has ended
  *
  * Whatever is in an entry, the applied index advances: an entry that cannot be read is skipped by every node alike. The
  * rows of TABLE_META are written, like all that is dirty, when the store is to be committed or hashed. */
@@ -328,6 +329,7 @@ static void free_things(struct state *state)
             group_unlist(state, filter);
         filter_free(filter);
     }
+    hash_table_release(&state->groups);
     hash_table_release(&state->filters);
 }
 
@@ -358,6 +360,8 @@ void state_close(struct state *state)
     free(state->read_ids.items);
     free(state->read_filters.items);
     free(state->read_places.items);
+    free(state->broadcasts.items);
+    free(state->matching.items);
     free(state->hits.items);
     free(state->targets.items);
     free(state->choices.items);
@@ -529,7 +533,8 @@ bool state_applying(const struct state *state)
 
 bool state_amid_command(const struct state *state)
 {
-    return state->entry.stage == ENTRY_COMMAND || state->entry.clearing != NULL || publish_is_open(state);
+    return state->entry.stage == ENTRY_COMMAND || state->entry.relinking.session != NULL ||
+           state->entry.clearing != NULL || publish_is_open(state);
 }
 
 static void begin_entry(struct state *state)
@@ -562,6 +567,10 @@ static void finish_entry(struct state *state)
 static bool finish_former(struct state *state)
 {
     struct entry *entry = &state->entry;
+    if (entry->relinking.session != NULL) {
+        subscriptions_relink(state);
+        return true;
+    }
     if (publish_is_open(state)) {
         publish_more(state);
         return true;

@@ -254,6 +254,11 @@ struct session_list {
     uint32_t count, capacity;
 };
 
+struct subscription_list {
+    const struct subscription **items;
+    uint32_t count, capacity;
+};
+
 /* ---- a message that is being published; see publish.c ---- */
 
 struct publication {
@@ -272,6 +277,13 @@ struct publication {
     struct retained_entry old;       /* what the topic retains until now */
     const uint64_t *only_filter;     /* if there is one filter and it is broadcast: its id, shared by the targets of a page */
     uint32_t at, within;             /* how far this stage is */
+    struct resolution {              /* what it is for one session */
+        const struct session *session; /* NULL: none is under way */
+        uint32_t at;
+        bool wanted;
+        bool broadcasts;             /* collect the filters in whose queues it is pending for the session */
+        struct delivery delivery;
+    } resolution;
     struct scan *scan;
     struct effects *effects;         /* where the copies of what targets borrow are made */
     uint64_t reachable, nodes;       /* QoS 0 outside the log: the nodes whose members count, and those that get a copy */
@@ -301,6 +313,11 @@ struct entry {
     uint32_t number;                 /* of the next filter */
     uint32_t room, rows;             /* of a SUBSCRIBE: retained messages to queue, rows to look at */
     uint64_t order;                  /* of an ACK */
+    struct relinking {               /* its subscriptions change lists before anything else is done; see subscriptions.c */
+        struct session *session;     /* NULL: none */
+        uint32_t from, to;           /* nodes; 0: it was not, or will not be, connected */
+        uint32_t at;
+    } relinking;
     struct session *clearing;        /* has ended, and is cleared before anything else is done; NULL: none */
 };
 
@@ -315,6 +332,7 @@ struct state {
     struct session_map sessions;     /* by id, ended ones too */
     struct session_map clients;      /* by client id, living ones */
     struct hash_table filters;            /* by id */
+    struct hash_table groups;             /* those that are shared, by text */
     struct dirty_list behind;        /* sessions with retained messages of QoS 0 in their queue; in any order */
     uint32_t scan_count;
     struct node_record nodes[NODES_MAX];
@@ -348,6 +366,8 @@ struct state {
     struct buffer row, assembled, text, codes;
     struct u32_list ids, read_ids;
     struct number_list read_filters, read_places;
+    struct number_list broadcasts;   /* with `ids` and `matching`: of the resolution that is under way */
+    struct subscription_list matching;
     struct session_list hits;
     struct target_list targets;
     struct choice_list choices;

@@ -31,6 +31,7 @@ static bool filter_is(const void *thing, const void *id)
 void filters_init(struct state *state)
 {
     hash_table_init(&state->filters, filter_hash);
+    groups_init(state);
 }
 
 struct filter *filter_by_id(const struct state *state, uint64_t id)
@@ -41,7 +42,7 @@ struct filter *filter_by_id(const struct state *state, uint64_t id)
 struct filter *filter_by_text(const struct state *state, struct bytes text)
 {
     struct topic_filter parts;
-    return group_text(text, &parts) ? group_find(state, parts.filter, text) : index_get(state->index, text);
+    return group_text(text, &parts) ? group_find(state, text) : index_get(state->index, text);
 }
 
 void filter_touch(struct state *state, struct filter *filter)
@@ -96,7 +97,12 @@ void filter_settle(struct state *state, struct filter *filter)
     filter_free(filter);
 }
 
-/* ---- who is connected where ---- */
+/* ---- who is connected where ----
+ *
+ * Lists in memory only, which follow the owners of sessions. Those of a session with many subscriptions take several steps
+ * (entry.relinking); until then they may name a session that its owner has left. */
+
+#define LINK_LOOKS 2 /* the subscription, and the filter with its lists */
 
 static void count_connected(struct filter *filter, uint32_t node, int by)
 {
@@ -116,6 +122,7 @@ static void count_connected(struct filter *filter, uint32_t node, int by)
 static void connect_subscription(struct state *state, struct subscription *subscription)
 {
     struct filter *filter = subscription->filter;
+    state_look(state, LINK_LOOKS);
     count_connected(filter, subscription->session->owner.node, 1);
     if (filter->group != NULL)
         group_connect(subscription);
@@ -129,10 +136,11 @@ static void connect_subscription(struct state *state, struct subscription *subsc
     filter->local[filter->local_count++] = subscription;
 }
 
-static void disconnect_subscription(struct subscription *subscription)
+static void disconnect_subscription(struct state *state, struct subscription *subscription, uint32_t node)
 {
     struct filter *filter = subscription->filter;
-    count_connected(filter, subscription->session->owner.node, -1);
+    state_look(state, LINK_LOOKS);
+    count_connected(filter, node, -1);
     if (filter->group != NULL)
         group_disconnect(subscription);
     if (subscription->local_slot == NOT_LISTED)
@@ -145,16 +153,38 @@ static void disconnect_subscription(struct subscription *subscription)
 
 void subscriptions_connect(struct state *state, struct session *session)
 {
-    state_look(state, session->subscription_count);
-    for (uint32_t i = 0; i < session->subscription_count; i++)
-        connect_subscription(state, session->subscriptions[i]);
+    struct relinking *relinking = &state->entry.relinking;
+    if (session->subscription_count == 0)
+        return;
+    assert(relinking->session == NULL || (relinking->session == session && relinking->at == 0 && relinking->to == 0));
+    relinking->session = session;
+    relinking->to = session->owner.node;
 }
 
 void subscriptions_disconnect(struct state *state, struct session *session)
 {
-    state_look(state, session->subscription_count);
-    for (uint32_t i = 0; i < session->subscription_count; i++)
-        disconnect_subscription(session->subscriptions[i]);
+    struct relinking *relinking = &state->entry.relinking;
+    if (session->subscription_count == 0)
+        return;
+    assert(relinking->session == NULL);
+    relinking->session = session;
+    relinking->from = session->owner.node;
+}
+
+void subscriptions_relink(struct state *state)
+{
+    struct relinking *relinking = &state->entry.relinking;
+    struct session *session = relinking->session;
+    while (relinking->at < session->subscription_count) {
+        struct subscription *subscription = session->subscriptions[relinking->at++];
+        if (relinking->from != 0)
+            disconnect_subscription(state, subscription, relinking->from);
+        if (relinking->to != 0)
+            connect_subscription(state, subscription);
+        if (state_spent(state))
+            return;
+    }
+    *relinking = (struct relinking){0};
 }
 
 /* ---- members: subscriptions of QoS 1 and 2 ----
@@ -229,17 +259,31 @@ static void member_leave(struct state *state, struct subscription *subscription)
 
 /* ---- subscriptions ---- */
 
-static uint32_t lower_bound(const struct session *session, uint64_t filter_id)
+#define MOVED_PER_LOOK 64 /* pointers */
+
+/* Where the filter is, or would be, in a list by filter id. */
+static uint32_t place_of(struct subscription *const *list, uint32_t count, uint64_t filter_id)
 {
-    uint32_t low = 0, high = session->subscription_count;
+    uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (session->subscriptions[middle]->filter->id < filter_id)
+        if (list[middle]->filter->id < filter_id)
             low = middle + 1;
         else
             high = middle;
     }
     return low;
+}
+
+static uint32_t lower_bound(const struct session *session, uint64_t filter_id)
+{
+    return place_of(session->subscriptions, session->subscription_count, filter_id);
+}
+
+/* Counts what lies behind `at` in the session's list, which is about to be moved by one. */
+static void look_behind(struct state *state, const struct session *session, uint32_t at)
+{
+    state_look(state, (session->subscription_count - at) / MOVED_PER_LOOK);
 }
 
 struct subscription *subscription_find(const struct session *session, uint64_t filter_id)
@@ -253,21 +297,21 @@ static void list_shared(struct session *session, struct subscription *subscripti
 {
     struct sharing *sharing = session_sharing(session);
     sharing->subscriptions = list_room(sharing->subscriptions, sharing->count);
-    uint32_t at = sharing->count++;
-    for (; at > 0 && sharing->subscriptions[at - 1]->filter->id > subscription->filter->id; at--)
-        sharing->subscriptions[at] = sharing->subscriptions[at - 1];
+    uint32_t at = place_of(sharing->subscriptions, sharing->count, subscription->filter->id);
+    memmove(sharing->subscriptions + at + 1, sharing->subscriptions + at,
+            (sharing->count - at) * sizeof *sharing->subscriptions);
     sharing->subscriptions[at] = subscription;
+    sharing->count++;
 }
 
 static void unlist_shared(struct session *session, const struct subscription *subscription)
 {
     struct sharing *sharing = session->sharing;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < sharing->count; i++) {
-        if (sharing->subscriptions[i] != subscription)
-            sharing->subscriptions[kept++] = sharing->subscriptions[i];
-    }
-    sharing->count = kept;
+    uint32_t at = place_of(sharing->subscriptions, sharing->count, subscription->filter->id);
+    assert(at < sharing->count && sharing->subscriptions[at] == subscription);
+    sharing->count--;
+    memmove(sharing->subscriptions + at, sharing->subscriptions + at + 1,
+            (sharing->count - at) * sizeof *sharing->subscriptions);
 }
 
 static struct subscription *subscription_make(struct state *state, struct session *session, struct filter *filter)
@@ -276,6 +320,7 @@ static struct subscription *subscription_make(struct state *state, struct sessio
     struct subscription *subscription = memory_zeroed(1, sizeof *subscription);
     *subscription = (struct subscription){.session = session, .filter = filter, .local_slot = NOT_LISTED};
     uint32_t at = lower_bound(session, filter->id);
+    look_behind(state, session, at);
     memmove(session->subscriptions + at + 1, session->subscriptions + at,
             (session->subscription_count - at) * sizeof *session->subscriptions);
     session->subscriptions[at] = subscription;
@@ -333,8 +378,9 @@ void subscription_remove(struct state *state, struct subscription *subscription)
     if (is_member(subscription))
         member_leave(state, subscription);
     if (session->owner.client_epoch != 0)
-        disconnect_subscription(subscription);
+        disconnect_subscription(state, subscription, session->owner.node);
     uint32_t at = lower_bound(session, filter->id);
+    look_behind(state, session, at);
     session->subscription_count--;
     memmove(session->subscriptions + at, session->subscriptions + at + 1,
             (session->subscription_count - at) * sizeof *session->subscriptions);

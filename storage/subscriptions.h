@@ -25,9 +25,11 @@ struct subscription *subscription_set(struct state *state, struct session *sessi
                                       uint8_t options, uint32_t subscription_id);
 void subscription_remove(struct state *state, struct subscription *subscription);
 
-/* The session is now, or is no longer, connected at its owner's node. */
+/* The session is now, or is no longer, connected at its owner's node: its subscriptions follow in the next steps, before
+ * anything else is done. A call of subscriptions_relink() is a step. */
 void subscriptions_connect(struct state *state, struct session *session);
 void subscriptions_disconnect(struct state *state, struct session *session);
+void subscriptions_relink(struct state *state);
 
 /* No Local: the subscription does not want what its own session publishes. */
 static inline bool subscription_wants(const struct subscription *subscription, const struct message *message)
