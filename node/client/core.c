@@ -631,7 +631,9 @@ static void flush(struct core *core)
 /* What was under way when the former turn ended; then what came meanwhile. */
 static void go_on(struct core *core)
 {
-    if (state_applying(core->state))
+    if (core->ending.open)
+        core_end_more(core);
+    else if (state_applying(core->state))
         core_apply_more(core, core->apply_looks < APPLY_LOOKS ? APPLY_LOOKS - core->apply_looks : 0);
     else if (core->live.open)
         core_live_more(core, core->input_looks < INPUT_LOOKS ? INPUT_LOOKS - core->input_looks : 0);

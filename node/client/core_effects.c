@@ -246,6 +246,8 @@ bool core_takes_entries(const struct core *core)
 void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms)
 {
     core->now_ms = now_ms;
+    while (core->ending.open)
+        core_end_more(core);
     while (core->live.open)
         core_live_more(core, UINT32_MAX);
     core_take_entry(core, index, term, entry, now_ms);

@@ -6,7 +6,10 @@
  *   cut off     no leader was heard for node_timeout less a margin: all clients are dropped before the other nodes may
  *               declare this one down and give their sessions to others
  *   life over   the others did declare it down, or a snapshot came between: whatever this node had proposed is fenced.
- *               All clients are closed, and a new NODE_UP is proposed. */
+ *               All clients are closed, and a new NODE_UP is proposed.
+ *
+ * All clients: so many in one turn, the first at once. Until the last is ended nothing else is taken or delivered (core_busy),
+ * so it looks to clients as if it had been done in one go. */
 #include "core_private.h"
 
 #include "base/bug.h"
@@ -45,15 +48,25 @@ static void write_server_reference(struct core *core)
     }
 }
 
+void core_end_more(struct core *core)
+{
+    struct core_ending *ending = &core->ending;
+    struct client *client = NULL;
+
+    for (uint32_t i = 0; i < ENDS_MAX && (client = registry_next(&core->registry, &ending->slot)) != NULL; i++) {
+        core->other_looks += END_LOOKS;
+        if (client->phase == CLIENT_CLOSED)
+            core_forget_if_over(core, client);
+        else if (client->phase != CLIENT_NEW || core->node.stopping)
+            core_end(core, client, ending->why);
+    }
+    ending->open = client != NULL;
+}
+
 static void end_all(struct core *core, enum client_end why)
 {
-    struct client *client;
-    uint32_t slot = 0;
-
-    while ((client = registry_next(&core->registry, &slot)) != NULL) {
-        if (client->phase != CLIENT_NEW || core->node.stopping)
-            core_end(core, client, why);
-    }
+    core->ending = (struct core_ending){.open = true, .why = why};
+    core_end_more(core);
 }
 
 void core_check_health(struct core *core)
@@ -123,30 +136,34 @@ static void fresh_nonce(struct core *core)
     }
 }
 
-void core_new_life(struct core *core)
+/* What was proposed for clients will not be told to us; of those who have proposed nothing so far, all will be of the new
+ * life. */
+static void forget_proposed(struct core *core)
 {
     struct client *client;
     uint32_t slot = 0;
 
+    while ((client = registry_next(&core->registry, &slot)) != NULL) {
+        if (client->phase < CLIENT_CONNECTING)
+            continue;
+        client->no_end = true;
+        client->connect_pending = false;
+    }
+}
+
+void core_new_life(struct core *core)
+{
     core->life_over = false;
     core->node.available = false;
     write_server_reference(core);
-    while ((client = registry_next(&core->registry, &slot)) != NULL) {
-        if (client->phase == CLIENT_NEW)
-            continue; /* all of it will be of the new life */
-        client->no_end = true;
-        client->connect_pending = false; /* its outcome will not be told to us */
-        if (client->phase == CLIENT_CLOSED)
-            core_forget_if_over(core, client);
-        else
-            core_end(core, client, CLIENT_END_UNAVAILABLE);
-    }
+    forget_proposed(core);
     core_forget_administrations(core);
     proposer_reset(core->proposer);
     duties_reset(&core->duties);
     fresh_nonce(core);
     proposer_start(core->proposer, &core->up);
-    core_note(core, 2, "this node begins a new life: its clients were closed");
+    core_note(core, 2, "this node begins a new life: its clients are closed");
+    end_all(core, CLIENT_END_UNAVAILABLE);
 }
 
 void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms)

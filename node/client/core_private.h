@@ -86,8 +86,10 @@ struct administration {
 #define QUEUES_LOOKS  20000      /* read from queues for clients that are behind */
 #define PACKET_LOOKS  5          /* to decode and handle one */
 #define TARGET_LOOKS  2          /* to give a client a frame that others share */
+#define END_LOOKS     20         /* to end a client */
 #define WRITE_LOOKS   50         /* to hand frames to the kernel */
 #define WRITES_MAX    500        /* connections written to, or closed, */
+#define ENDS_MAX      500        /* clients ended because all are, */
 #define TIMERS_MAX    1000       /* clients whose time is over, */
 #define ACKS_MAX      2000       /* clients whose acknowledgements are collected, */
 #define WAKES_MAX     4000       /* clients that are looked at again, in one turn */
@@ -100,6 +102,13 @@ struct live_message {
     struct buffer text;              /* what it points at */
     struct buffer groups;            /* uint64_t each */
     uint64_t number;                 /* names its frames; larger than any message id */
+};
+
+/* All clients are being ended; see core_health.c. */
+struct core_ending {
+    bool open;
+    enum client_end why;
+    uint32_t slot;                       /* those before it are done */
 };
 
 struct forms;
@@ -116,6 +125,7 @@ struct core {
     uint64_t *cookies;                   /* of its commands, if it is our own */
     uint32_t cookie_count;
     struct live_message live;
+    struct core_ending ending;
     struct forms *forms;                 /* of the message that is being delivered */
     uint64_t forms_of;                   /* its id; 0: none is */
     uint64_t input_looks, apply_looks, queues_looks, other_looks;   /* done in this turn */
@@ -192,7 +202,7 @@ uint64_t core_clock_ms(const struct core *core);   /* cluster time, as far as th
 /* What is under way has to be finished before anything else may read or change the state. */
 static inline bool core_busy(const struct core *core)
 {
-    return core->live.open || state_applying(core->state);
+    return core->live.open || core->ending.open || state_applying(core->state);
 }
 
 /* ---- core_input.c ---- */
@@ -223,6 +233,7 @@ void core_forget_administrations(struct core *core);
 /* ---- core_health.c ---- */
 void core_check_health(struct core *core);
 void core_new_life(struct core *core);
+void core_end_more(struct core *core);             /* goes on with ending all clients */
 
 /* ---- core_effects.c ---- */
 void core_release_held(struct core *core);         /* SUBACKs that need not wait longer */

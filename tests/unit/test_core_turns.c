@@ -4,6 +4,7 @@
 #define FILTERS    8192 /* over {t, +}, 13 levels: all match TOPIC */
 #define AT_ONCE    4096
 #define TOPIC      "t/t/t/t/t/t/t/t/t/t/t/t/t"
+#define CLIENTS    3000
 #define LOOKS_MAX  70000  /* the shares of a turn together, and one thing more that is done whole */
 
 static int one_node(void **state)
@@ -100,10 +101,31 @@ static void subscribing_to_all_again_and_leaving_is_no_long_turn(void **state)
     assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
 }
 
+/* By counted work: ending one costs END_LOOKS, and writing to it and closing it WRITE_LOOKS, for so many in each turn. */
+static void all_clients_are_ended_over_several_turns(void **state)
+{
+    struct cores *cores = *state;
+    struct device devices[CLIENTS];
+    char name[16];
+
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        snprintf(name, sizeof(name), "c%u", i);
+        devices[i] = given_client(cores, 1, MQTT_LEVEL_5, name);
+    }
+    cores_cut(cores, 1, true);
+    cores_pass(cores, 1600);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        then_receives(devices[i], "e0 89");
+        then_closed(devices[i]);
+    }
+    assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(all_clients_are_ended_over_several_turns, one_node, free_nodes),
         cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, one_node, free_nodes),
     };
 
