@@ -247,6 +247,94 @@ static void values_that_do_not_fit_together_are_refused(void **state)
     then_refused(*state, "listeners:\n  - {kind: quic, address: 0.0.0.0, port: 1}\n", ":2: listeners.0.kind: ", "quic");
 }
 
+static void a_listener_has_options_of_its_own(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(when_loaded(w,
+                                 "listeners:\n"
+                                 "  - kind: tls\n"
+                                 "    certificate: /c.pem\n"
+                                 "    key: /c.key\n"
+                                 "    client_certificate: required\n"
+                                 "    client_ca: /ca.pem\n"
+                                 "    user_from: san\n"
+                                 "    proxy_from: [10.0.0.0/8, '::1']\n"
+                                 "  - {kind: ws, ws_origins: [], anonymous: yes}\n"
+                                 "  - {kind: unix, address: /run/c.sock, mode: '0600'}\n",
+                                 NULL),
+                     STATUS_OK);
+    const struct config_listener *tls = &w->config->listeners[0], *ws = tls + 1;
+    assert_int_equal(tls->port, 8883);
+    assert_string_equal(tls->address, "0.0.0.0");
+    assert_false(tls->anonymous);
+    assert_int_equal(tls->client_certificate, CLIENT_CERTIFICATE_REQUIRED);
+    assert_int_equal(tls->user_from, USER_FROM_SAN);
+    assert_string_equal(tls->proxy_from, "10.0.0.0/8,::1");
+    assert_int_equal(ws->port, 8083);
+    assert_true(ws->anonymous);
+    assert_string_equal(ws->ws_origins, "");
+    assert_string_equal(w->config->listeners[2].mode, "0600");
+}
+
+static void the_environment_gives_a_listener_options_too(void **state)
+{
+    struct world *w = *state;
+    const char *environment[] = {"COTERIE_LISTENERS=tcp:1.2.3.4:5 anonymous=true proxy_from=10.0.0.0/8+::1, unix:/a/b mode=600,"
+                                 "ws:[::1]:7  ws_path=/mqtt ",
+                                 NULL};
+    assert_int_equal(when_loaded(w, "", environment), STATUS_OK);
+    assert_int_equal(w->config->listener_count, 3);
+    assert_true(w->config->listeners[0].anonymous);
+    assert_string_equal(w->config->listeners[0].proxy_from, "10.0.0.0/8,::1");
+    assert_string_equal(w->config->listeners[1].address, "/a/b");
+    assert_string_equal(w->config->listeners[2].ws_path, "/mqtt");
+}
+
+static void anonymous_clients_need_an_explicit_word(void **state)
+{
+    struct world *w = *state;
+    static const char *const kinds[] = {"{kind: tcp}", "{kind: ws}", "{kind: unix, address: /x}",
+                                        "{kind: tls, certificate: /c, key: /k}", "{kind: wss, certificate: /c, key: /k}"};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "listeners: [%s]\n", kinds[i]);
+        assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
+        assert_false(w->config->listeners[0].anonymous);
+    }
+    assert_int_equal(when_loaded(w, "", NULL), STATUS_OK); /* nothing said: this machine alone */
+    assert_true(w->config->listeners[0].anonymous);
+    assert_string_equal(w->config->listeners[0].address, "127.0.0.1");
+}
+
+static void options_of_a_listener_that_cannot_be_meant_are_refused(void **state)
+{
+    then_refused(*state, "listeners:\n  - kind: tcp\n    certificate: /x\n", ":3: listeners.0.certificate: ", "of no use");
+    then_refused(*state, "listeners:\n  - kind: tls\n    anonymous: maybe\n", ":3: listeners.0.anonymous: ", "true or false");
+    then_refused(*state, "listeners:\n  - {kind: tcp}\n  - kind: tcp\n    port: 70000\n", ":4: listeners.1.port: ", "65535");
+    then_refused(*state, "listeners:\n  - {kind: tcp}\n  - {kind: tcp}\n", ":3: listeners.1: ", "another listener's");
+    then_refused(*state, "listeners:\n  - {kind: tcp, proxy_from: 10.0.0.0/8}\n", ":2: listeners.0.proxy_from: ", "list of texts");
+    then_refused(*state, "listeners:\n  - {kind: tcp, colour: red}\n", ":2: listeners.0.colour: ", "unknown key");
+    then_refused(*state, "listeners:\n  - {kind: unix, address: here}\n", ":2: listeners.0.address: ", "absolute path");
+}
+
+static void links_are_encrypted_or_local_or_somebody_says_that_they_need_not_be(void **state)
+{
+    struct world *w = *state;
+    static const char members[] = "cluster:\n  members: [{id: 1, link: 'a:1'}, {id: 2, link: 'b:1'}]\n";
+    char text[256];
+    then_refused(w, members, ":2: cluster.certificate: ", "need TLS");
+    snprintf(text, sizeof(text), "%s  plain_links: true\n", members);
+    assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
+    snprintf(text, sizeof(text), "%s  certificate: /c\n  key: /k\n  ca: /a\n", members);
+    assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
+    snprintf(text, sizeof(text), "%s  certificate: /c\n  key: /k\n", members);
+    then_refused(w, text, ":", "come together");
+    assert_int_equal(when_loaded(w, "cluster: {members: [{id: 1, link: '127.0.0.1:1'}, {id: 2, link: '[::1]:1'}]}\n", NULL),
+                     STATUS_OK);
+    then_refused(w, "cluster: {members: [{id: 1, link: '127.0.0.1:1'}, {id: 2, link: '[::1]:1'}], listen: '0.0.0.0:1'}\n",
+                 ":1: cluster.certificate: ", "need TLS");
+}
+
 static void addresses_are_split_at_the_port(void **state)
 {
     (void)state;
@@ -285,6 +373,11 @@ int main(void)
         WITH_DIRECTORY(broken_yaml_is_refused_with_its_line),
         WITH_DIRECTORY(a_file_that_is_not_there_says_so),
         WITH_DIRECTORY(values_that_do_not_fit_together_are_refused),
+        WITH_DIRECTORY(a_listener_has_options_of_its_own),
+        WITH_DIRECTORY(the_environment_gives_a_listener_options_too),
+        WITH_DIRECTORY(anonymous_clients_need_an_explicit_word),
+        WITH_DIRECTORY(options_of_a_listener_that_cannot_be_meant_are_refused),
+        WITH_DIRECTORY(links_are_encrypted_or_local_or_somebody_says_that_they_need_not_be),
         cmocka_unit_test(addresses_are_split_at_the_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
