@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from story import Story, calm
@@ -120,6 +123,19 @@ def test_the_report_is_one_file_that_needs_no_other_and_escapes_what_it_quotes(t
     assert "http" not in page and "src=" not in page and "@import" not in page and "<b>&lt;b&gt;</b>" in page
     assert "the &lt;leader&gt; is killed" in page
     json.dumps(verdicts)
+
+
+def test_a_recorded_history_can_be_judged_again_and_exported(tmp_path):
+    recorder = history.Recorder(str(tmp_path / "history.jsonl"))
+    for event in broken_run():
+        recorder.add(dict(event))
+    recorder.close()
+    program = os.path.join(os.path.dirname(history.__file__), "judge")
+    done = subprocess.run([sys.executable, program, str(tmp_path), "--export"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "no loss                  BROKEN" in done.stdout
+    assert {"history.edn", "operations.csv", "queue", "register"} == set(os.listdir(tmp_path / "export"))
+    assert (tmp_path / "export" / "queue" / "sub.edn").read_text().count(":f :enqueue") == 4
+    assert json.loads((tmp_path / "verdicts.json").read_text())["verdicts"]
 
 
 def test_the_report_of_an_empty_history_is_a_page_too():
