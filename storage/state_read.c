@@ -112,10 +112,9 @@ bool state_inbound_open(struct state *state, uint64_t session_id, uint16_t packe
     return session != NULL && !session->ended && inbound_is_open(state, session, packet_id);
 }
 
-bool state_will_topic(struct state *state, uint64_t session_id, struct bytes *topic)
+bool state_will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic)
 {
-    const struct session *session = session_by_id(state, session_id);
-    return session != NULL && !session->ended && will_topic(state, session, topic);
+    return will_topic(state, session_id, client_epoch, topic);
 }
 
 bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts)

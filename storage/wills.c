@@ -170,11 +170,11 @@ void will_resume(struct state *state, struct session *session)
         will_forget(state, session);
 }
 
-bool will_topic(struct state *state, const struct session *session, struct bytes *topic)
+bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic)
 {
     struct will_row row;
     struct message message;
-    if (session->will_epoch == 0 || session->will_due_ms != 0 || !row_get(state, session->id, session->will_epoch, &row) ||
+    if (!row_get(state, session_id, client_epoch, &row) ||
         !messages_get(&state->messages, row.message_id, &state->assembled, &message))
         return false;
     *topic = message.topic;

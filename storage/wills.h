@@ -30,8 +30,9 @@ bool will_detach(struct state *state, struct session *session, bool session_goes
 bool will_decide(struct state *state, uint64_t session_id, uint64_t client_epoch, bool publish);
 /* A client is back: a delayed will whose time has come is published, another one forgotten. */
 void will_resume(struct state *state, struct session *session);
-/* The topic of the will of the connection that owns the session; borrowed until the next write or read of a message. */
-bool will_topic(struct state *state, const struct session *session, struct bytes *topic);
+/* The topic of the will that this connection has left, also a detached one; borrowed until the next write or read of a
+ * message. */
+bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic);
 /* TICK. */
 void will_fall_due(struct state *state, uint64_t session_id);
 

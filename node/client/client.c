@@ -111,7 +111,7 @@ static bool will_permitted(const struct client *client)
     struct bytes topic;
 
     return node->acl == NULL || !state_session(node->state, client->session_id, &facts) ||
-           !state_will_topic(node->state, client->session_id, &topic) ||
+           !state_will_topic(node->state, client->session_id, client->client_epoch, &topic) ||
            access_will_by_file(node, &(struct names){facts.user_name, facts.client_id}, topic);
 }
 

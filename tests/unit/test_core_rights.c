@@ -193,6 +193,27 @@ static void guessing_gets_slower(void **state)
     assert_int_equal(stats_of(*state, 1)->logins_slowed, 1);
 }
 
+/* Whoever waits costs memory; and a queue that is long is of no use to those at its end. */
+static void only_so_many_wait_for_their_password_to_be_checked(void **state)
+{
+    struct core_options options = {.limits = {.logins_max = 2}, .users = "ann:pencil"};
+    struct cores *cores = cores_new_with(1, &options);
+    struct device waiting[2];
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        then_connack(when_logs_in(cores, 1, "ann", "wrong", "id", 0), false, 0x86);
+    waiting[0] = when_logs_in(cores, 1, "ann", "pencil", "a", 0);
+    waiting[1] = when_logs_in(cores, 1, "ann", "pencil", "b", 0);
+    then_connack(when_logs_in(cores, 1, "ann", "pencil", "c", 0), false, 0x89);
+    line_drop(waiting[0].line); /* makes room */
+    cores_settle(cores);
+    then_receives_nothing(when_logs_in(cores, 1, "ann", "pencil", "d", 0));
+    cores_pass(cores, 300);
+    then_connack(waiting[1], false, 0);
+    cores_free(cores);
+}
+
 static void a_session_is_not_given_to_another_user(void **state)
 {
     struct device owner;
@@ -641,6 +662,26 @@ static void and_with_an_acl_file_that_was_read_again(void **state)
     then_receives_nothing(watcher);
 }
 
+/* The new owner leaves one that is not allowed any more; that says nothing about the former one's. */
+static void each_connection_has_a_will_of_its_own(void **state)
+{
+    struct device watcher, former;
+
+    given_user(*state, "ann");
+    given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite #\n");
+    watcher = given_client(*state, 2, 5, "watcher");
+    when_subscribes(*state, watcher, "#", 0);
+    former = when_connects_with_will(*state, 1, "y/will");
+    then_connack(former, false, 0);
+    cores_lag(*state, 1, true);
+    then_connack(when_connects_with_will(*state, 3, "x/will"), false, 0);
+    given_acl_file(*state, "topic readwrite #\nuser ann\ntopic write y/#\n");
+    cores_lag(*state, 1, false);
+    cores_pass(*state, 50);
+    then_receives(former, "e0 8e");
+    then_message(watcher, "y/will", "gone", 0, 0);
+}
+
 /* ---- $SYS ---- */
 
 static void sys_may_be_hidden_while_there_are_no_rules(void **state)
@@ -664,6 +705,7 @@ int main(void)
         ON_THREE_NODES(what_follows_connect_waits_for_the_password),
         ON_THREE_NODES(clients_of_3_1_1_are_told_in_their_words),
         ON_THREE_NODES(guessing_gets_slower),
+        cmocka_unit_test(only_so_many_wait_for_their_password_to_be_checked),
         ON_THREE_NODES(a_session_is_not_given_to_another_user),
         ON_THREE_NODES(a_node_that_lags_lets_nobody_in_with_an_old_password),
         ON_THREE_NODES(who_is_disabled_or_removed_is_disconnected_everywhere),
@@ -688,6 +730,7 @@ int main(void)
         ON_THREE_NODES(and_when_it_is_published),
         ON_THREE_NODES(also_when_its_node_dies),
         ON_THREE_NODES(and_with_an_acl_file_that_was_read_again),
+        ON_THREE_NODES(each_connection_has_a_will_of_its_own),
         cmocka_unit_test(sys_may_be_hidden_while_there_are_no_rules),
     };
 
