@@ -37,7 +37,7 @@ def door(certificates):
                 f"tls:127.0.0.1:0 anonymous=true psk_file={keys}",
                 f"tls:127.0.0.1:0 anonymous=true {server} tls_min=1.3",
                 f"wss:127.0.0.1:0 anonymous=true {server}",
-                environment={"COTERIE_TIMEOUTS_HANDSHAKE_MS": "1500"})
+                environment={"COTERIE_TIMEOUTS_HANDSHAKE_MS": "3000"})
     yield made
     made.down()
 
