@@ -156,13 +156,13 @@ def nice_step(least):
 def timeline(model, facts):
     if not model.operations:
         return ""
-    width = max(SECOND // 10, nice_bucket(model.end))
+    width = bucket(model.end)
     label = f"{width / SECOND:g} s"
     sections = [
         figure("Acknowledged publishes per second", throughput(model, width), f"in steps of {label}; deliveries as a line",
                legend(("ok", "acknowledged"), ("fail", "refused"), ("info", "outcome unknown"), ("line", "delivered"))),
         figure("Time until a publish is acknowledged", latency(model), "each dot a publish, on a logarithmic scale; "
-               "lines: median and 99 % in steps of " + label, legend(("dot", "one publish"), ("p50", "median"), ("p99", "99 %"))),
+               f"lines: median and 99 % in steps of {2 * width / SECOND:g} s", legend(("dot", "one publish"), ("p50", "median"), ("p99", "99 %"))),
         figure("Faults", fault_rows(model), "dark: certainly in force; light: beginning or ending",
                legend(("net", "network"), ("proc", "node"), ("disk", "disk"))),
         figure("Nodes", leader_strip(model, facts), "who led, who followed, who did not answer or was not ready",
@@ -171,7 +171,8 @@ def timeline(model, facts):
     return "<section><h2>Over time</h2>" + "".join(sections) + "</section>"
 
 
-def nice_bucket(end):
+def bucket(end):
+    """Width of the steps in which things are counted."""
     for candidate in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600):
         if end / (candidate * SECOND) <= BUCKETS_MAX:
             return int(candidate * SECOND)
@@ -219,7 +220,7 @@ def throughput(model, width):
             delivered[min(count - 1, int(delivery.time // width))] += 1
     per_second = SECOND / width
     highest = max(max(map(sum, zip(*bars.values()))), max(delivered)) * per_second or 1
-    chart = Chart(model.end, 190)
+    chart = Chart(model.end, 204, top=22)
     shade(chart, model)
     scale = value_axis(chart, highest)
     for place in range(count):
@@ -235,6 +236,7 @@ def throughput(model, width):
     points = " ".join(f"{chart.x((place + 0.5) * width):.1f},{chart.y(amount * per_second / scale):.1f}"
                       for place, amount in enumerate(delivered))
     chart.add(f'<polyline class="line" points="{points}"/>')
+    leader_marks(chart, model)
     chart.time_axis()
     return chart.svg("operations per second over time")
 
@@ -273,7 +275,7 @@ def latency(model):
     keep = slow_first[:DOTS_MAX // 4] + slow_first[DOTS_MAX // 4::max(1, len(done) // DOTS_MAX)]
     dots = "".join(f"M{chart.x(one.invoked):.1f} {y(one.returned - one.invoked):.1f}h0" for one in keep)
     chart.add(f'<path class="dots" d="{dots}"/>')
-    width = nice_bucket(model.end) * 2
+    width = bucket(model.end) * 2
     for part, kind in ((0.5, "p50"), (0.99, "p99")):
         buckets = defaultdict(list)
         for one in done:
@@ -332,6 +334,23 @@ def leader_strip(model, facts):
                       f'height="{row - 6}"><title>{text(node)}: {kind}, term {term}, {begin / SECOND:.1f}–{end / SECOND:.1f} s</title></rect>')
     chart.time_axis()
     return chart.svg("state of each node over time")
+
+
+def leader_marks(chart, model):
+    """Above the chart: who leads from here on."""
+    changes, last = [], None
+    for event in model.statuses:
+        value = event["value"]
+        if value.get("role") == "leader" and value.get("ready", True) and (value.get("term") or 0) > (last or 0):
+            changes.append((event["time"], event["node"]))
+            last = value.get("term")
+    room = 0.0
+    for time, node in changes:
+        x = chart.x(time)
+        chart.add(f'<line class="leadermark" x1="{x:.1f}" x2="{x:.1f}" y1="{chart.top - 4}" y2="{chart.height - chart.bottom}"/>')
+        if x >= room:
+            chart.add(f'<text class="leadername" x="{x - 2:.1f}" y="{chart.top - 8}">{text(node)} leads</text>')
+            room = x + 58
 
 
 def spells(model, node, silence):
@@ -572,6 +591,7 @@ svg { display: block; width: 100%; min-width: 640px; height: auto; font-size: 11
 .grid { stroke: var(--rule); stroke-width: 1; }
 .band { opacity: .13; } .band.net, .faultbar.net { fill: var(--net); } .band.proc, .faultbar.proc { fill: var(--proc); } .band.disk, .faultbar.disk { fill: var(--disk); }
 .faultbar.dim { opacity: .35; }
+.leadermark { stroke: var(--good); stroke-width: 1; stroke-dasharray: 2 3; } .leadername { fill: var(--good); font-size: 11px; }
 .bar.ok { fill: var(--ok); } .bar.fail { fill: var(--bad); } .bar.info { fill: var(--unknown); }
 .line, .p50, .p99 { fill: none; stroke-width: 1.4; stroke-linejoin: round; } .line { stroke: var(--line); opacity: .75; } .p50 { stroke: var(--p50); } .p99 { stroke: var(--p99); }
 .dots { stroke: var(--ok); stroke-width: 2.6; stroke-linecap: round; fill: none; opacity: .4; }
