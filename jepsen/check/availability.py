@@ -125,3 +125,24 @@ def percentile(values, share=SHARE):
         return None
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e9, 3)
+
+
+def check_served(model):
+    """Liveness, and that there was something to judge: after the last fault everybody is served, and every queue runs dry."""
+    verdict = Verdict("served in the end", "G15", "when all is healed, clients are served and every queue runs dry in time")
+    for name in ("connect", "publish"):
+        tried = [completion for invocation, completion in model.operations if invocation["f"] == name]
+        done = sum(1 for one in tried if one is not None and one["type"] == "ok")
+        verdict.count(f"{name}es" if name.endswith("sh") else f"{name}s", done)
+        if tried:
+            verdict.judged()
+        if tried and not done:
+            verdict.violate("nothing", f"of {len(tried)} times {name} none was answered")
+    for invocation, completion in model.operations:
+        if invocation["f"] != "drain":
+            continue
+        verdict.count("drained")
+        if completion is None or completion["type"] != "ok" or not completion["value"].get("quiet"):
+            verdict.violate("not-drained", f"{invocation['value']['session']} was still receiving, or had no node, at the deadline",
+                            invocation["index"], completion and completion["index"])
+    return verdict

@@ -2,7 +2,7 @@
 
 from story import MILLISECOND, Story, calm, rules
 
-from check.availability import check_availability
+from check.availability import check_availability, check_served
 from check.cluster import check_leaks, check_minority, check_replicas
 from check.faults import cut_off
 from check.wgl import TooHard, search
@@ -110,6 +110,25 @@ def test_clients_of_a_dead_node_that_find_another_too_late_are_wrong():
     story.closed("c").wait(4)
     story.connect("c", node="n2", present=True)
     assert rules(story.verdict(check_availability)) == ["moved"]
+
+
+def test_a_run_in_which_all_is_drained_is_right():
+    assert calm().drain("sub").verdict(check_served).valid
+
+
+def test_a_session_that_is_not_drained_in_time_is_wrong():
+    story = calm()
+    story._do("sub", "drain", {"session": "sub"}, "ok", {"session": "sub", "quiet": False})
+    assert rules(story.verdict(check_served)) == ["not-drained"]
+    story = calm()
+    story._do("sub", "drain", {"session": "sub"}, "later", None)
+    assert rules(story.verdict(check_served)) == ["not-drained"]
+
+
+def test_a_run_in_which_nobody_was_ever_served_is_wrong():
+    story = Story()
+    story.connect("c", answer="fail")
+    assert rules(story.verdict(check_served)) == ["nothing"]
 
 
 # ---- leaks
