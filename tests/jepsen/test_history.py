@@ -125,17 +125,15 @@ def test_the_report_is_one_file_that_needs_no_other_and_escapes_what_it_quotes(t
     json.dumps(verdicts)
 
 
-def test_a_recorded_history_can_be_judged_again_and_exported(tmp_path):
+def test_a_recorded_history_can_be_exported(tmp_path):
     recorder = history.Recorder(str(tmp_path / "history.jsonl"))
     for event in broken_run():
         recorder.add(dict(event))
     recorder.close()
-    program = os.path.join(os.path.dirname(history.__file__), "judge")
-    done = subprocess.run([sys.executable, program, str(tmp_path), "--export"], stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "no loss                  BROKEN" in done.stdout
+    program = os.path.join(os.path.dirname(history.__file__), "export")
+    subprocess.run([sys.executable, program, str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
     assert {"history.edn", "operations.csv", "queue", "register"} == set(os.listdir(tmp_path / "export"))
     assert (tmp_path / "export" / "queue" / "sub.edn").read_text().count(":f :enqueue") == 4
-    assert json.loads((tmp_path / "verdicts.json").read_text())["verdicts"]
 
 
 def test_the_report_of_an_empty_history_is_a_page_too():
