@@ -362,8 +362,6 @@ void core_carry_out(struct core *core, struct client *client)
         core_hold(core, client, actions->subscribed_index);
     else
         core_send_bytes(core, client, buffer_bytes(&actions->out));
-    if (actions->login)
-        core_login(core, client);
     if (actions->guessed)
         core_note_guess(core, client);
     if (actions->delivered) {
@@ -381,7 +379,10 @@ void core_carry_out(struct core *core, struct client *client)
     if (actions->publish)
         core_route_qos0(core, &actions->message, actions->message_expiry_s);
     core_arm(core, client);
-    core_forget_if_over(core, client);
+    if (actions->login)
+        core_login(core, client);
+    else
+        core_forget_if_over(core, client);
 }
 
 void core_end(struct core *core, struct client *client, enum client_end why)

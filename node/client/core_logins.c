@@ -14,10 +14,13 @@
 #include "base/memory.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LOGINS_AT_ONCE 2
+#define TELL_MS        60000 /* a line about guesses at most so often, */
+#define TOLD_WAIT_MS   2000  /* and only when they have gone on for a while */
 
 struct bytes core_address(const struct core *core, const struct client *client, char text[CORE_ADDRESS_MAX])
 {
@@ -30,13 +33,26 @@ struct bytes core_address(const struct core *core, const struct client *client, 
     return bytes_of(text, port == NULL ? strlen(text) : (size_t)(port - text));
 }
 
+/* For the log: somebody guesses. */
+static void tell_guessing(struct core *core, struct bytes address, uint32_t wait_ms)
+{
+    char text[160];
+
+    if (wait_ms < TOLD_WAIT_MS || core->now_ms < core->logins.told_ms)
+        return;
+    core->logins.told_ms = core->now_ms + TELL_MS;
+    snprintf(text, sizeof(text), "wrong passwords again and again: a login from %.*s waits %u ms; %llu have so far",
+             (int)address.size, (const char *)address.data, wait_ms, (unsigned long long)core->node.stats.logins_slowed);
+    core_note(core, 2, text);
+}
+
 void core_login(struct core *core, struct client *client)
 {
     struct login_queue *queue = &core->logins;
     struct login *login = client->extras->login;
     char text[CORE_ADDRESS_MAX];
-    uint32_t wait_ms =
-        failures_wait_ms(core->node.failures, core_address(core, client, text), login_user_name(login), core->now_ms);
+    struct bytes address = core_address(core, client, text);
+    uint32_t wait_ms = failures_wait_ms(core->node.failures, address, login_user_name(login), core->now_ms);
 
     if (queue->count >= core->node.limits.logins_max) {
         actions_clear(&core->actions);
@@ -51,6 +67,7 @@ void core_login(struct core *core, struct client *client)
     }
     queue->waiting[queue->count++] = (struct waiting_login){client->number, core->now_ms + wait_ms};
     core->node.stats.logins_slowed += wait_ms > 0;
+    tell_guessing(core, address, wait_ms);
 }
 
 void core_note_guess(struct core *core, const struct client *client)

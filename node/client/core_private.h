@@ -68,6 +68,7 @@ struct login_queue {
     struct waiting_login *waiting;
     uint32_t count, capacity;
     uint32_t running;            /* on other threads */
+    uint64_t told_ms;            /* no line about guesses before */
 };
 
 /* An operator's command that is on its way. */
