@@ -102,10 +102,11 @@ def moves(model, hit, fault, until):
             held = connection.outcome == "ok" and connection.returned < fault.start < connection.ended <= until
             if not held or connection.node not in hit or connection.cause not in ("closed", "silence"):
                 continue
-            following = [one.returned for one in session.connections[place + 1:]
+            attempts = session.connections[place + 1:]
+            following = [one.returned for one in attempts
                          if one.outcome == "ok" and (one.node not in hit or one.returned > fault.stop)]
-            if following:
-                found.append(following[0] - fault.start)
+            if following:    # what the client took its time for before it tried is not the cluster's
+                found.append(connection.ended - fault.start + following[0] - attempts[0].invoked)
     return found
 
 
