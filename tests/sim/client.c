@@ -40,6 +40,12 @@ struct incoming {            /* a QoS 2 delivery that is not completed */
     uint32_t publisher, number;
 };
 
+struct late_ack {            /* a delivery that the application has, but that we have not acknowledged yet */
+    uint8_t first;
+    uint16_t packet_id;
+    uint32_t publisher, number;
+};
+
 struct subscription {
     uint32_t topic;          /* UINT32_MAX: the wildcard over all topics but those of wills */
     uint8_t qos;
@@ -73,6 +79,8 @@ struct sim_client {
     uint16_t next_packet_id;
     struct incoming *incoming;
     uint32_t incoming_count, incoming_capacity;
+    struct late_ack *late;   /* of the present connection */
+    uint32_t late_count, late_capacity;
     struct subscription subscriptions[5];
     uint32_t subscription_count;
     uint32_t session;        /* in the history: its id, or that of the group of which it is a member */
@@ -336,6 +344,50 @@ static bool is_repeated(struct sim_client *client, const struct packet_publish *
     return false;
 }
 
+/* One of those that wait, not the one that has waited longest. */
+static void release_late_ack(void *world, uint64_t key, void *data)
+{
+    struct sim *sim = world;
+    struct sim_client *client = sim->client[key];
+    if (*(uint64_t *)data != client->connection || client->phase != ONLINE || client->late_count == 0)
+        return;
+    struct late_ack *one = &client->late[random_below(&sim->workload_random, client->late_count)];
+    packet_put_ack(&client->output, one->first, one->packet_id);
+    *one = client->late[--client->late_count];
+    flush(client);
+}
+
+static void acknowledge(struct sim_client *client, const struct packet_publish *publish)
+{
+    struct sim *sim = client->sim;
+    uint8_t first = publish->qos == 1 ? PACKET_PUBACK : PACKET_PUBREC;
+    bool late = sim->config.late_ack_permille > 0 && random_chance(&sim->workload_random, sim->config.late_ack_permille);
+    if (!late || sim->calm) {
+        packet_put_ack(&client->output, first, publish->packet_id);
+        return;
+    }
+    if (client->late_count == client->late_capacity) {
+        client->late_capacity = client->late_capacity > 0 ? 2 * client->late_capacity : 16;
+        client->late = memory_resize(client->late, client->late_capacity * sizeof *client->late);
+    }
+    client->late[client->late_count++] = (struct late_ack){first, publish->packet_id, publish->publisher, publish->number};
+    uint64_t *connection = memory_allocate(sizeof *connection);
+    *connection = client->connection;
+    schedule_add(sim->schedule, sim_now_us(sim) + random_below(&sim->workload_random, 500 * SIM_MS), release_late_ack,
+                 client->id, connection);
+}
+
+/* A packet id that we have not acknowledged names no other message. */
+static void check_packet_id(struct sim_client *client, const struct packet_publish *publish)
+{
+    for (uint32_t i = 0; i < client->late_count; i++) {
+        const struct late_ack *one = &client->late[i];
+        if (one->packet_id == publish->packet_id && (one->publisher != publish->publisher || one->number != publish->number))
+            sim_violation(client->sim, "client %u got %u-%u with the packet id %u of %u-%u, which it has not acknowledged",
+                          client->id, publish->publisher, publish->number, publish->packet_id, one->publisher, one->number);
+    }
+}
+
 static void deliver(struct sim_client *client, uint8_t first, struct bytes content)
 {
     struct sim *sim = client->sim;
@@ -345,6 +397,8 @@ static void deliver(struct sim_client *client, uint8_t first, struct bytes conte
         sim_violation(sim, "client %u got a PUBLISH that it cannot read", client->id);
         return;
     }
+    if (publish.qos > 0)
+        check_packet_id(client, &publish);
     if (!is_repeated(client, &publish)) {
         sim_trace(sim, 'd', ((uint64_t)publish.publisher << 32) | publish.number);
         const char *wrong = history_delivered(sim->history, client->session, publish.publisher, publish.number,
@@ -353,7 +407,7 @@ static void deliver(struct sim_client *client, uint8_t first, struct bytes conte
             sim_violation(sim, "%s (at node %u)", wrong, client->node);
     }
     if (publish.qos > 0)
-        packet_put_ack(&client->output, publish.qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, publish.packet_id);
+        acknowledge(client, &publish);
 }
 
 static void released(struct sim_client *client, uint16_t packet_id)
@@ -634,6 +688,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
     client->node_generation = node_generation(client->sim->node[client->node]);
     buffer_clear(&client->input);
     buffer_clear(&client->output);
+    client->late_count = 0;
     for (uint32_t i = 0; i < client->subscription_count; i++)
         client->subscriptions[i].sent = false;
     send_connect(client);
@@ -877,5 +932,6 @@ void client_model_free(struct sim_client *client)
     buffer_release(&client->output);
     buffer_release(&client->ghost_input);
     free(client->incoming);
+    free(client->late);
     free(client);
 }

@@ -75,6 +75,7 @@ static const struct field {
     {"brief-permille", offsetof(struct sim_config, brief_permille)},
     {"will-permille", offsetof(struct sim_config, will_permille)},
     {"expiry-permille", offsetof(struct sim_config, expiry_permille)},
+    {"late-ack-permille", offsetof(struct sim_config, late_ack_permille)},
     {"roam-permille", offsetof(struct sim_config, roam_permille)},
     {"registers", offsetof(struct sim_config, registers)},
     {"buggify-permille", offsetof(struct sim_config, buggify_permille)},
@@ -190,6 +191,7 @@ static void draw_clients(struct sim_config *config, struct random *draw)
     config->roam_permille = sometimes(draw, 400, 50, 500);
     config->registers = sometimes(draw, 400, 1, 3);
     config->buggify_permille = sometimes(draw, 500, 1, 200);
+    config->late_ack_permille = sometimes(draw, 250, 10, 1000);
 }
 
 /* How much there is to do for all clients together, and for how long. */

@@ -76,6 +76,7 @@ struct sim_config {
     uint64_t brief_permille;         /* of clients have sessions that expire a few seconds after it */
     uint64_t will_permille;          /* of clients have a will */
     uint64_t expiry_permille;        /* of messages expire after 1 to 5 s */
+    uint64_t late_ack_permille;      /* of deliveries are acknowledged up to half a second late, in any order */
     uint64_t roam_permille;          /* of reconnects leave the old connection open: a take-over, and two with one id */
     uint64_t registers;              /* retained topics that are written and read */
     uint64_t buggify_permille;       /* how often a branch of buggify.h is taken, if they are built in */
