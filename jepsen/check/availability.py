@@ -3,7 +3,7 @@
 For each fault and its end:
 
     interruption  longest wait for an acknowledgement of a publisher at a node that was neither hit nor cut off
-    moved         from the fault until a client of a node that was hit has a connection elsewhere
+    moved         until a client of a node that was hit has a connection elsewhere, without the time before it tried
     recovery      from the fault's end (all is started, connected, thawed) to the next acknowledgement, for every publisher
 
 Each is the value that 99 % of the clients stay within. Waits that a client brought upon itself, by leaving in the middle, do
