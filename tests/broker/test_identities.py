@@ -173,6 +173,35 @@ def test_guessing_is_slow_and_unknown_names_cost_the_same(guarded, connect, uniq
     assert 'coterie_logins_slowed_total 0\n' not in guarded.http(1, "/metrics")[1]
 
 
+def post(guarded, path, data, **headers):
+    """The status of the answer."""
+    request = urllib.request.Request(f"http://127.0.0.1:{guarded.admin_ports[1]}{path}", data,
+                                     {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_changes_come_from_operators_and_make_sense(guarded, unique):
+    add = json.dumps({"do": "add", "name": unique}).encode()
+    assert post(guarded, "/roles", add, Origin="http://example.com") == 403       # a web page that an operator looks at
+    assert post(guarded, "/roles", add, **{"Content-Type": "text/plain"}) == 403
+    assert post(guarded, "/roles", b"x" * 100_000) == 413
+    for nonsense in (b"", b"[]", b"{}", b'{"do": "add"}', b'{"do": "explode", "name": "x"}', b'{"do": 1, "name": "x"}',
+                     b'{"do": "add", "do": "remove", "name": "x"}', json.dumps({"do": "add", "name": "x" * 129}).encode()):
+        assert post(guarded, "/roles", nonsense) == 400, nonsense
+    rule = {"do": "allow", "name": unique, "rights": ["publish"], "filter": "a/#"}
+    for change in ({"filter": "a/#/b"}, {"filter": "$share/g/a"}, {"filter": ""}, {"rights": []}, {"rights": ["fly"]},
+                   {"priority": 1 << 40}):
+        assert post(guarded, "/roles", json.dumps({**rule, **change}).encode()) == 400, change
+    assert post(guarded, "/roles", json.dumps(rule).encode()) == 404              # there is no such role
+    assert post(guarded, "/status", add) == 404
+    assert guarded.http(1, "/reload")[0] == 405
+    assert guarded.asked(1, "/roles")["roles"] == []
+
+
 # -- one node alone --------------------------------------------------------------------------------------------
 
 
