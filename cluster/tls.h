@@ -34,6 +34,7 @@ struct tls_settings {
     const char *protocol; /* ALPN: chosen if the client offers any, else it is refused; NULL: none is asked for */
     enum tls_verify verify; /* of the other side's certificate; a client always verifies */
     bool tls_1_3;           /* not below */
+    bool clocks_may_be_behind; /* the other side's certificate, and a CRL, count before they begin to be valid */
 };
 
 /* STATUS_INVALID: a file cannot be used; `error` says which and why. Blocks on files. */

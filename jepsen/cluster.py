@@ -145,10 +145,12 @@ class Node:
     def write_config(self):
         members = "".join(f"    - {{id: {node.id}, link: '{node.mqtt[0]}:{LINK_PORT}', "
                           f"admin: '{node.mqtt[0]}:{ADMIN_PORT}'}}\n" for node in self.cluster.nodes)
+        links = "".join(f"  {key}: {json.dumps(os.path.join(self.cluster.certificates, 'links', name))}\n" for key, name in
+                        (("certificate", f"node{self.id}.pem"), ("key", f"node{self.id}.key"), ("ca", "ca.pem"), ("crl", "crl.pem")))
         with open(self.config, "w") as file:
             file.write(f"node:\n  id: {self.id}\n  data_dir: {json.dumps(self.data)}\n"
                        f"  client_address: {self.mqtt[0]}:{MQTT_PORT}\n"
-                       f"cluster:\n  name: {self.cluster.name}\n  plain_links: true\n  members:\n{members}"
+                       f"cluster:\n  name: {self.cluster.name}\n{links}  members:\n{members}"
                        f"listeners:\n  - {{kind: tcp, address: {self.mqtt[0]}, port: {MQTT_PORT}, anonymous: true}}\n"
                        f"admin:\n  address: 127.0.0.1\n  port: {ADMIN_PORT}\n{self.cluster.extra_config}")
 
@@ -310,11 +312,18 @@ class Cluster:
             self.network = self._make_network(nodes, seed, shaping)
             self.client_namespace = self.network.names[CLIENT]
             self.nodes = [Node(self, number) for number in range(1, nodes + 1)]
+            self._make_certificates()
             for node in self.nodes:
                 node.write_config()
         except BaseException:
             self.undo.all()
             raise
+
+    def _make_certificates(self):
+        """Of the links between nodes, as an operator would make them."""
+        self.certificates = os.path.join(self.directory, "certificates")
+        subprocess.run([os.path.join(ROOT, "deploy", "certificates"), "new", self.name, "--nodes", str(len(self.nodes)),
+                        "--dir", self.certificates], check=True, stdout=subprocess.DEVNULL)
 
     def _make_network(self, nodes, seed, shaping):
         hosts = [f"n{number}" for number in range(1, nodes + 1)] + [CLIENT]

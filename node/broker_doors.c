@@ -74,6 +74,7 @@ static enum status open_links_context(const struct config *config, struct tls_co
         .crl = config->cluster.crl,
         .verify = TLS_VERIFY_REQUIRED,
         .tls_1_3 = true,
+        .clocks_may_be_behind = true, /* a cluster does not depend on what its nodes believe the time to be */
     };
     return tls_context_open(&settings, context, error);
 }

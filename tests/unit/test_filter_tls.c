@@ -105,10 +105,11 @@ static void given_ca(struct world *w)
 }
 
 /* NAME.pem and NAME.key, by our CA; returns the serial number. */
-static long given_certificate(struct world *w, const char *name, const char *common_name, const char *alternative, long until_s)
+static long given_certificate_from(struct world *w, const char *name, const char *common_name, const char *alternative, long from_s,
+                                   long until_s)
 {
     EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *made = certificate(key, common_name, -2 * DAY, until_s);
+    X509 *made = certificate(key, common_name, from_s, until_s);
     X509_set_issuer_name(made, X509_get_subject_name(w->ca));
     if (alternative != NULL)
         extend(made, NID_subject_alt_name, alternative);
@@ -118,6 +119,11 @@ static long given_certificate(struct world *w, const char *name, const char *com
     X509_free(made);
     EVP_PKEY_free(key);
     return serial;
+}
+
+static long given_certificate(struct world *w, const char *name, const char *common_name, const char *alternative, long until_s)
+{
+    return given_certificate_from(w, name, common_name, alternative, -2 * DAY, until_s);
 }
 
 static void given_revoked(struct world *w, long serial)
@@ -361,6 +367,29 @@ static void an_optional_certificate_may_be_left_out_but_not_be_wrong(void **stat
     hang_up(w);
     given_certificate(w, "old", "old", NULL, -DAY);
     given_client(w, "old");
+    when_they_shake_hands(w, 0);
+    then_server_refuses(w, "expired");
+}
+
+static void a_certificate_that_is_not_valid_yet_counts_where_clocks_may_be_behind(void **state)
+{
+    struct world *w = *state;
+    struct tls_settings settings = of_server(w);
+    settings.ca = path(w, "ca.pem");
+    settings.verify = TLS_VERIFY_REQUIRED;
+    given_certificate_from(w, "tomorrow", "tomorrow", NULL, DAY, 5 * DAY);
+    given_server(w, &settings);
+    given_client(w, "tomorrow");
+    when_they_shake_hands(w, 0);
+    then_server_refuses(w, "not yet valid");
+    hang_up(w);
+    settings.clocks_may_be_behind = true;
+    given_server(w, &settings);
+    when_they_shake_hands(w, 0);
+    then_they_talk(w);
+    hang_up(w);
+    given_certificate(w, "yesterday", "yesterday", NULL, -DAY);
+    given_client(w, "yesterday");
     when_they_shake_hands(w, 0);
     then_server_refuses(w, "expired");
 }
@@ -696,6 +725,7 @@ int main(void)
         WITH_FILES(a_name_with_a_control_character_is_none),
         WITH_FILES(without_a_certificate_where_one_is_required_nobody_passes),
         WITH_FILES(an_optional_certificate_may_be_left_out_but_not_be_wrong),
+        WITH_FILES(a_certificate_that_is_not_valid_yet_counts_where_clocks_may_be_behind),
         WITH_FILES(a_revoked_certificate_is_refused),
         WITH_FILES(a_client_that_trusts_another_ca_leaves),
         WITH_FILES(old_versions_and_weak_ciphers_find_nothing_in_common),
