@@ -120,6 +120,7 @@ struct core *core_new(const struct core_options *options, const struct core_call
     core->now_ms = now_ms;
     core->applied_ms = now_ms;
     core->applied_told = state_applied(state);
+    core_forget_queues(core);
     core->acks_ms = UINT64_MAX;
     core->uncommitted_ms = UINT64_MAX;
     core->health.leader_heard_ms = now_ms;

@@ -265,6 +265,7 @@ enum core_limit {              /* what a client ran into */
     LIMIT_USER_CONNECTIONS,    /* of one user: 0x97 */
     LIMIT_USER_RATE,           /* publishes of one user: QoS 0 dropped, 0x97 */
     LIMIT_LISTENER_RATE,       /* publishes over one listener: likewise */
+    LIMIT_QUEUES,              /* messages or bytes of a queue, anywhere in the cluster: its oldest message is dropped */
     LIMIT_COUNT,
 };
 const char *core_limit_name(enum core_limit limit);   /* "packet-bytes" */

@@ -178,6 +178,7 @@ void core_state_replaced(struct core *core, struct state *state, uint64_t now_ms
     deliver_over(core);
     core->committed_work = state_worked(state);
     core->applied_told = state_applied(state);
+    core_forget_queues(core);
     core->uncommitted_ms = UINT64_MAX;
     core->uncommitted_commands = 0;
     access_changed(&core->node);

@@ -160,6 +160,7 @@ struct core {
     struct rates *rates;                 /* of CONNECTs; NULL = no limit */
     uint64_t limits_told_ms;             /* no line about limits before */
     uint64_t limits_told[LIMIT_COUNT];
+    uint64_t queues_dropped;             /* messages, as the state counted them when last seen */
 
     struct consensus_status health;
     bool cut_off;                        /* no leader heard for so long that clients were dropped */
@@ -242,6 +243,7 @@ void core_hold(struct core *core, struct client *client, uint64_t index);
 
 /* ---- limits.c ---- */
 void core_tell_limits(struct core *core);
+void core_forget_queues(struct core *core);        /* what a state counted before it was ours is not told */
 
 /* ---- core_sys.c ---- */
 void core_sys_start(struct core *core, uint64_t now_ms);

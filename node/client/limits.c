@@ -25,6 +25,7 @@ static const char *const names[LIMIT_COUNT] = {
     [LIMIT_USER_CONNECTIONS] = "user-connections",
     [LIMIT_USER_RATE] = "user-rate",
     [LIMIT_LISTENER_RATE] = "listener-rate",
+    [LIMIT_QUEUES] = "queues",
 };
 
 const char *core_limit_name(enum core_limit limit)
@@ -86,10 +87,32 @@ bool limits_allow_packet(const struct client_node *node, const struct mqtt_packe
 
 /* ---- telling ---- */
 
+/* Queues are the state machine's: every node counts what it has applied. */
+static void count_queues(struct core *core)
+{
+    struct state_counts counts;
+
+    state_counts(core->state, &counts);
+    if (counts.dropped_queue_full > core->queues_dropped) {
+        core->node.stats.limits[LIMIT_QUEUES] += counts.dropped_queue_full - core->queues_dropped;
+        core->node.limit_reached = true;
+    }
+    core->queues_dropped = counts.dropped_queue_full;
+}
+
+void core_forget_queues(struct core *core)
+{
+    struct state_counts counts;
+
+    state_counts(core->state, &counts);
+    core->queues_dropped = counts.dropped_queue_full;
+}
+
 void core_tell_limits(struct core *core)
 {
     char text[96];
 
+    count_queues(core);
     if (!core->node.limit_reached || core->now_ms < core->limits_told_ms)
         return;
     core->node.limit_reached = false;
