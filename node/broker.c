@@ -149,6 +149,7 @@ static void measure_turn(struct broker *broker)
     uint64_t us = (uv_hrtime() - broker->turn_ns) / 1000;
     broker->turn_ns = 0;
     broker->numbers.turns++;
+    histogram_add(&broker->numbers.turn_us, us);
     if (us > broker->numbers.turn_longest_us)
         broker->numbers.turn_longest_us = us;
     if (us > broker->minute_longest_us)

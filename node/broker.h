@@ -49,6 +49,7 @@ struct broker_numbers {
     uint64_t reloads;                    /* password, token and ACL files read again, whatever came of it */
     uint64_t pauses;                     /* the process stood still for long (SIGSTOP, suspended machine) */
     struct histogram batch_commands;     /* per committed batch, of whatever node */
+    struct histogram turn_us;            /* turns of the loop; waiting for events is not in them */
     struct histogram flush_us;           /* jobs of the log: write and flush */
     struct histogram commit_us;          /* batches of this node: from submit to applied */
 };

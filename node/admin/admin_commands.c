@@ -360,6 +360,7 @@ static unsigned handle_metrics(struct broker *broker, struct buffer *body)
     metric(body, COUNTER, "coterie_peer_backlog_drops_total", "Batches of QoS 0 messages dropped before a slow peer",
            (double)numbers.qos0_dropped_backlog);
     put_listener_metrics(body, broker);
+    histogram_write(&numbers.turn_us, "coterie_turn_seconds", "Turns of the core loop", 1e6, body);
     histogram_write(&numbers.batch_commands, "coterie_batch_commands", "Commands per committed batch", 1, body);
     histogram_write(&numbers.flush_us, "coterie_flush_seconds", "Write and flush of the log", 1e6, body);
     histogram_write(&numbers.commit_us, "coterie_commit_seconds", "From proposing a batch here to applying it here",
