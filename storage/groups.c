@@ -387,46 +387,33 @@ bool group_hand_on(struct state *state, uint64_t filter_id)
     struct filter *filter = filter_by_id(state, filter_id);
     if (filter == NULL)
         return false; /* it has ended */
-    struct group *group = filter->group;
-    while (filter->queue_count > 0) {
-        struct subscription *member = choose(state, group);
-        if (member == NULL)
-            return false;
-        if (state->budget == 0)
-            return true;
-        state->budget--;
-        if (give_first(state, group, member))
-            session_tell_queued(state, member->session);
-        session_advance(state, member->session);
-        if (state_spent(state))
-            return true;
-    }
-    return false;
+    struct subscription *member = filter->queue_count > 0 ? choose(state, filter->group) : NULL;
+    if (member == NULL)
+        return false;
+    state->budget--;
+    if (give_first(state, filter->group, member))
+        session_tell_queued(state, member->session);
+    session_advance(state, member->session);
+    return true;
 }
 
 bool group_clear(struct state *state, uint64_t filter_id)
 {
-    uint64_t message_id;
+    uint64_t message_id = waiting_next(state, filter_id, 0);
     struct waiting waiting;
-    while ((message_id = waiting_next(state, filter_id, 0)) != UINT64_MAX) {
-        struct session *holder;
-        struct delivery delivery;
-        if (state->budget == 0)
-            return true;
-        state->budget--;
-        if (!waiting_get(state, filter_id, message_id, &waiting))
-            return false;
-        if (!holder_has(state, &waiting, message_id, &holder, &delivery))
-            state->counts.dropped_session_ended++;
-        struct key key = key_pair(filter_id, message_id);
-        store_delete(state->store, TABLE_GROUPS, key_bytes(&key));
-        state->counts.queued--;
-        state->counts.queued_bytes -= waiting.bytes;
-        messages_release(&state->messages, message_id, 1);
-        if (state_spent(state))
-            return true;
-    }
-    return false;
+    struct session *holder;
+    struct delivery delivery;
+    if (message_id == UINT64_MAX || !waiting_get(state, filter_id, message_id, &waiting))
+        return false;
+    state->budget--;
+    if (!holder_has(state, &waiting, message_id, &holder, &delivery))
+        state->counts.dropped_session_ended++;
+    struct key key = key_pair(filter_id, message_id);
+    store_delete(state->store, TABLE_GROUPS, key_bytes(&key));
+    state->counts.queued--;
+    state->counts.queued_bytes -= waiting.bytes;
+    messages_release(&state->messages, message_id, 1);
+    return true;
 }
 
 /* ---- handing on ---- */
@@ -467,21 +454,15 @@ bool group_offer_step(struct state *state, uint64_t session_id)
         struct reader in = reader_of(value);
         last = reader_varint(&in);
     }
-    bool spent = false;
-    while (last < session->sharing->own_upto && own_next(state, session, last, &delivery)) {
-        if (state->budget == 0 || spent) {
-            buffer_clear(&state->row);
-            buffer_put_varint(&state->row, last);
-            store_put(state->store, TABLE_GARBAGE, key_bytes(&key), buffer_bytes(&state->row));
-            return true;
-        }
-        state->budget--;
-        last = delivery.order;
-        if (delivery.group != 0)
-            offer(state, session, &delivery);
-        spent = state_spent(state);
-    }
-    return false;
+    if (last >= session->sharing->own_upto || !own_next(state, session, last, &delivery))
+        return false;
+    state->budget--;
+    if (delivery.group != 0)
+        offer(state, session, &delivery);
+    buffer_clear(&state->row);
+    buffer_put_varint(&state->row, delivery.order);
+    store_put(state->store, TABLE_GARBAGE, key_bytes(&key), buffer_bytes(&state->row));
+    return true;
 }
 
 void group_withdraw(struct state *state, const struct session *session, const struct delivery *delivery)

@@ -69,7 +69,7 @@ void group_withdraw(struct state *state, const struct session *session, const st
  * false: its group has ended; the reference is still the caller's. */
 bool group_take_back(struct state *state, const struct delivery *delivery);
 
-/* ---- long work (work.h): each until the budget is used up; false: it is done ---- */
+/* ---- long work (work.h): one row, which takes one off the budget; false: none was left, it is done ---- */
 
 bool group_hand_on(struct state *state, uint64_t filter_id);
 bool group_clear(struct state *state, uint64_t filter_id);

@@ -270,25 +270,20 @@ bool membership_acknowledge(struct state *state, struct membership *membership, 
     return true;
 }
 
-bool membership_clear(struct state *state, struct membership *membership)
+void membership_clear(struct state *state, struct membership *membership)
 {
-    uint64_t id;
-    while ((id = membership_next(state, membership, 0)) != UINT64_MAX) {
-        if (state->budget == 0)
-            return false;
-        state->budget--;
-        state->counts.dropped_session_ended++;
-        broadcast_release(state, membership->filter, id);
-        if (id <= membership->cursor)
-            id_list_remove(&membership->exceptions, id);
-        else
-            membership->cursor = id;
-        touch(state, membership);
-        if (state_spent(state))
-            return false;
+    uint64_t id = membership_next(state, membership, 0);
+    if (id == UINT64_MAX) {
+        membership_remove(state, membership);
+        return;
     }
-    membership_remove(state, membership);
-    return true;
+    state->counts.dropped_session_ended++;
+    broadcast_release(state, membership->filter, id);
+    if (id <= membership->cursor)
+        id_list_remove(&membership->exceptions, id);
+    else
+        membership->cursor = id;
+    touch(state, membership);
 }
 
 /* ---- rows ---- */

@@ -35,8 +35,8 @@ void membership_skip(struct state *state, struct membership *membership, uint64_
  * many, and it goes on with the next call, of the same. */
 bool membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
                             const struct id_list *except);
-/* Gives up what is pending, one off the budget for each; true: all, and the membership is freed. For an ended session. */
-bool membership_clear(struct state *state, struct membership *membership);
+/* Gives up one message that is pending; if there is none, the membership, which is freed. For an ended session. */
+void membership_clear(struct state *state, struct membership *membership);
 
 bool memberships_load(struct state *state);          /* false: a row is not one of ours */
 void memberships_write_back(struct state *state);

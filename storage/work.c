@@ -97,7 +97,8 @@ static bool admit_filter_step(struct state *state, uint64_t filter_id)
 
 /* ---- steps ---- */
 
-/* One piece of work; false: it is finished. Else it has taken at least one row off the budget. */
+/* One piece of work; false: it is finished. Else it has taken at least one row off the budget. What comes next is chosen
+ * anew after each piece: so pieces must not depend on how much a node does in one step, only on rows and budget. */
 static bool do_work(struct state *state, enum work_kind kind, uint64_t a, uint64_t b)
 {
     switch (kind) {
