@@ -20,6 +20,7 @@ import asyncio
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import time
 
@@ -123,6 +124,14 @@ class Scenario:
             self.recorder.note("observer", "read-hash", {"applied_index": index, "state_hash": state, "source": "live"},
                                node=name)
         await self._resources("after")
+        if any((await asyncio.to_thread(self.cluster.status, node) or {}).get("sessions_connected") for node in self.cluster.nodes):
+            await asyncio.to_thread(self._keep_store)
+
+    def _keep_store(self):
+        """Somebody is connected who is not there: the store says who."""
+        node = self.cluster.nodes[0]
+        node.stop()
+        shutil.copytree(os.path.join(node.data, "store"), os.path.join(self.out, f"store-{node.name}"), dirs_exist_ok=True)
 
     def _complaints(self):
         """[(name, line)] of what assertions and sanitizers have said."""
