@@ -14,7 +14,7 @@ from client import SESSION_FOR_EVER, Broken, Client, Refused
 from .base import BACKOFF_SECONDS, BaseWorkload
 
 DEVICES = 3
-OPERATIONS_MAX = 200        # per client id
+OPERATIONS = (30, 30, 200)  # per client id: some are new most of the time, some live long
 IDS_APART = 20000           # packet ids of one device from those of the next
 BURSTS = (1, 1, 1, 10)      # publishes at once: some are still on their way when the next device takes over
 FILTERS = tuple(f"own/{number}" for number in range(6))
@@ -40,7 +40,7 @@ class Workload(BaseWorkload):
             round_ += 1
             self.left = getattr(self, "left", {})
             name = f"fought-{number}-{round_}"
-            self.left[name] = OPERATIONS_MAX
+            self.left[name] = chance.choice(OPERATIONS)
             persistent = chance.random() < 0.7
             devices = [Client(self.recorder, f"{name}-{letter}", self.addresses, seed=self.seed, client_id=name,
                               expiry=SESSION_FOR_EVER if persistent else 0) for letter in "abc"[:DEVICES]]
