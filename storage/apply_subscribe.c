@@ -21,15 +21,19 @@ enum retain_handling {
     RETAIN_DO_NOT_SEND = 2,
 };
 
+static const uint8_t *copy_for(struct effects *effects, const struct buffer *bytes)
+{
+    return bytes->size > 0 ? memcpy(effects_allocate(effects, bytes->size), bytes->data, bytes->size) : NULL;
+}
+
 /* Codes are gathered over the steps; the effect has a copy. */
 static void add_codes(struct state *state, enum effect_type type, const struct session *session)
 {
     struct effect *effect = outcome_add(state, type, OUTCOME_DONE);
-    uint8_t *codes = effects_allocate(state->effects, state->codes.size);
-    memcpy(codes, state->codes.data, state->codes.size);
     effect->session_id = session->id;
     effect->connection = session->owner.connection;
-    effect->codes.codes = codes;
+    effect->codes.codes = copy_for(state->effects, &state->codes);
+    effect->codes.existed = copy_for(state->effects, &state->existed);
     effect->codes.count = (uint32_t)state->codes.size;
     effect->codes.index = state->index_now;
 }
@@ -44,6 +48,7 @@ static bool begin(struct state *state, enum effect_type type, const struct comma
     entry->room = RETAINED_AT_ONCE_MAX;
     entry->rows = STEP_ROWS_MAX;
     buffer_clear(&state->codes);
+    buffer_clear(&state->existed);
     if (entry->session == NULL)
         outcome_add(state, type, OUTCOME_FENCED)->session_id = owner->session_id;
     return entry->session != NULL;
@@ -62,6 +67,7 @@ static uint8_t subscribe_one(struct state *state, struct session *session, const
     struct entry *entry = &state->entry;
     struct filter *filter = filter_by_text(state, wanted->filter);
     bool exists = filter != NULL && subscription_find(session, filter->id) != NULL;
+    buffer_put_u8(&state->existed, exists);
     if ((!exists && session->subscription_count >= subscriptions_max_of(state, session)) ||
         (filter != NULL && !membership_may_change(membership_find(session, filter->id)))) {
         state->counts.refused_quota++;

@@ -351,6 +351,7 @@ void state_close(struct state *state)
     buffer_release(&state->assembled);
     buffer_release(&state->text);
     buffer_release(&state->codes);
+    buffer_release(&state->existed);
     buffer_release(&state->publication.text);
     free(state->dirty_sessions.things);
     free(state->behind.things);

@@ -363,7 +363,7 @@ struct state {
 
     /* Room that is used again and again. */
     uint64_t publish_serial;
-    struct buffer row, assembled, text, codes;
+    struct buffer row, assembled, text, codes, existed;
     struct u32_list ids, read_ids;
     struct number_list read_filters, read_places;
     struct number_list broadcasts;   /* with `ids` and `matching`: of the resolution that is under way */

@@ -60,7 +60,8 @@ struct pending_codes {
     uint32_t count;
     uint32_t subscription_id;
     struct buffer sys;              /* filters that begin with $SYS, each behind its number */
-    uint8_t codes[];                /* CODE_FROM_STATE where the state machine decides */
+    uint8_t codes[];                /* CODE_FROM_STATE where the state machine decides; behind them, for each, 1 if the
+                                     * subscription existed */
 };
 #define CODE_FROM_STATE 0xff
 

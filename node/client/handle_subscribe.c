@@ -36,9 +36,8 @@ static uint8_t granted_options(const struct client *client, uint8_t options)
 /* A request of `count` filters, all of them for the state machine so far. */
 static struct pending_codes *codes_new(uint16_t packet_id, uint32_t count)
 {
-    struct pending_codes *codes = memory_allocate(sizeof(*codes) + count);
+    struct pending_codes *codes = memory_zeroed(1, sizeof(*codes) + 2 * (size_t)count);
 
-    memset(codes, 0, sizeof(*codes));
     codes->packet_id = packet_id;
     codes->count = count;
     memset(codes->codes, CODE_FROM_STATE, count);
@@ -51,8 +50,7 @@ void pending_codes_free(struct pending_codes *codes)
     free(codes);
 }
 
-/* Remembers a filter of $SYS that wants what we have at once: no such message is in the state machine. (Retain handling
- * 1 is taken for 0: whether the subscription is new is not told to us, and the values are new anyway.) */
+/* Remembers a filter of $SYS that wants what we have at once: no such message is in the state machine. */
 static void note_sys(struct pending_codes *codes, uint32_t number, const struct mqtt_subscription *subscription)
 {
     if (!bytes_starts_with(subscription->text, bytes_text("$SYS/")) ||
@@ -73,7 +71,9 @@ static void answer_sys(const struct pending_codes *codes, struct actions *out)
 
         if (!command_next_filter(&reader, &filter))
             return;
-        if (codes->codes[number] < REASON_FAILURE)
+        if (codes->codes[number] >= REASON_FAILURE)
+            continue;
+        if (SUBSCRIPTION_RETAIN_HANDLING(filter.options) == 0 || codes->codes[codes->count + number] == 0)
             command_put_filter(&out->sys_filters, filter.filter, filter.options);
     }
     out->sys_subscription_id = codes->subscription_id;
@@ -217,6 +217,8 @@ static void merge_codes(struct pending_codes *codes, const struct effect *effect
         if (codes->codes[i] != CODE_FROM_STATE)
             continue;
         codes->codes[i] = next < effect->codes.count ? effect->codes.codes[next] : REASON_QUOTA_EXCEEDED;
+        codes->codes[codes->count + i] = effect->codes.existed != NULL && next < effect->codes.count &&
+                                         effect->codes.existed[next] != 0;
         next++;
     }
 }

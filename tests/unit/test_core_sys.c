@@ -74,6 +74,24 @@ static void nothing_is_answered_to_who_wants_nothing_retained(void **state)
     assert_int_equal(count_packets(bob), 1);
 }
 
+static void who_wants_it_once_is_answered_when_the_subscription_is_new(void **state)
+{
+    struct device bob = given_client(*state, 1, 5, "bob");
+
+    when_sends(bob, "82 0001 () '$SYS/none/+/#/x' 10 'a' 10 '$SYS/cluster/node' 10"); /* retain handling 1 */
+    then_receives(bob, "90 0001 () 8f 00 00");
+    then_message(bob, "$SYS/cluster/node", "1", 0, RETAINED);
+    when_sends(bob, "82 0002 () 'b' 10 '$SYS/cluster/node' 10 '$SYS/cluster/leader' 10");
+    then_receives(bob, "90 0002 () 00 00 00");
+    then_message(bob, "$SYS/cluster/leader", "1", 0, RETAINED);
+    then_receives_nothing(bob);
+    when_sends(bob, "a2 0003 () '$SYS/cluster/node'");
+    then_receives(bob, "b0 0003 () 00");
+    when_sends(bob, "82 0004 () '$SYS/cluster/node' 10");
+    then_receives(bob, "90 0004 () 00");
+    then_message(bob, "$SYS/cluster/node", "1", 0, RETAINED);
+}
+
 static void wildcards_do_not_reach_sys(void **state)
 {
     struct device bob = given_client(*state, 1, 5, "bob");
@@ -214,6 +232,7 @@ int main(void)
         ON_THREE_NODES(all_values_come_to_who_wants_all),
         ON_THREE_NODES(values_carry_the_subscription_id),
         ON_THREE_NODES(nothing_is_answered_to_who_wants_nothing_retained),
+        ON_THREE_NODES(who_wants_it_once_is_answered_when_the_subscription_is_new),
         ON_THREE_NODES(wildcards_do_not_reach_sys),
         ON_THREE_NODES(what_has_changed_is_told_at_the_interval),
         ON_THREE_NODES(clients_and_messages_are_counted),
