@@ -10,6 +10,10 @@
 
 #define RING_FIRST_CAPACITY 4
 
+#ifdef COTERIE_BUGGIFY
+uint32_t inflight_packet_ids = 65535;
+#endif
+
 struct delivery *inflight_at(const struct inflight *inflight, uint32_t number)
 {
     assert(number < inflight->count);

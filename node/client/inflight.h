@@ -16,7 +16,12 @@
 
 #include "base/bug.h"
 
+#ifdef COTERIE_BUGGIFY
+extern uint32_t inflight_packet_ids;   /* few of them, and each is soon used again */
+#define PACKET_IDS inflight_packet_ids
+#else
 #define PACKET_IDS 65535
+#endif
 
 enum delivery_phase {
     DELIVERY_WAITING,
@@ -66,7 +71,7 @@ static inline uint16_t packet_id_at(uint32_t node, uint16_t id)
 }
 static inline uint16_t packet_id_from(uint32_t node, uint16_t id)
 {
-    return id != 0 && bug(BUG_V10_NODE_CHOOSES_PACKET_IDS) ? (uint16_t)(1 + (id - 1u + PACKET_IDS - 7 * node) % PACKET_IDS) : id;
+    return id != 0 && bug(BUG_V10_NODE_CHOOSES_PACKET_IDS) ? (uint16_t)(1 + (id - 1u + PACKET_IDS - 7 * node % PACKET_IDS) % PACKET_IDS) : id;
 }
 
 void inflight_release(struct inflight *inflight);      /* forgets all; empty and valid again */

@@ -20,6 +20,7 @@
 
 #include "base/buggify.h"
 #include "base/memory.h"
+#include "node/client/inflight.h"
 #include "sim.h"
 
 #define WARM_UP_US (2 * SIM_S)
@@ -86,6 +87,7 @@ static void draw_buggify(struct sim *sim)
     sim->buggify_points = random_next(&sim->buggify_random);
     buggified = sim;
     buggify_hook = sim->config.buggify_permille > 0 ? is_taken : NULL;
+    inflight_packet_ids = sim->config.packet_ids > 0 ? (uint32_t)sim->config.packet_ids : 65535;
 }
 #else
 static void draw_buggify(struct sim *sim)
@@ -121,6 +123,7 @@ struct sim *sim_new(uint64_t seed, const struct sim_config *config, struct cover
     for (uint32_t i = 0; i < config->clients; i++)
         sim->client[i] = client_model_new(sim, i);
     sim->registers = register_new(sim);
+    sim->visitor = visitor_new(sim, (uint32_t)config->clients + SIM_REGISTER_CLIENTS);
     return sim;
 }
 
@@ -131,6 +134,7 @@ void sim_free(struct sim *sim)
     for (uint32_t i = 0; i < sim->config.clients; i++)
         client_model_free(sim->client[i]);
     register_free(sim->registers);
+    visitor_free(sim->visitor);
     network_free(sim->network);
     faults_free(sim->faults);
     schedule_free(sim->schedule);
@@ -287,6 +291,7 @@ void sim_run(struct sim *sim)
     for (uint32_t i = 0; i < sim->config.clients; i++)
         client_model_start(sim->client[i]);
     register_start(sim->registers);
+    visitor_start(sim->visitor);
     run_until(sim, WARM_UP_US);
     faults_start(sim);
     run_until(sim, WARM_UP_US + sim->config.safety_ms * SIM_MS);

@@ -78,6 +78,8 @@ static const struct field {
     {"late-ack-permille", offsetof(struct sim_config, late_ack_permille)},
     {"roam-permille", offsetof(struct sim_config, roam_permille)},
     {"registers", offsetof(struct sim_config, registers)},
+    {"visitor-gap-ms", offsetof(struct sim_config, visitor_gap_ms)},
+    {"packet-ids", offsetof(struct sim_config, packet_ids)},
     {"buggify-permille", offsetof(struct sim_config, buggify_permille)},
 };
 
@@ -191,6 +193,8 @@ static void draw_clients(struct sim_config *config, struct random *draw)
     config->roam_permille = sometimes(draw, 400, 50, 500);
     config->registers = sometimes(draw, 400, 1, 3);
     config->buggify_permille = sometimes(draw, 500, 1, 200);
+    config->visitor_gap_ms = sometimes(draw, 300, 50, 20000);
+    config->packet_ids = sometimes(draw, 200, 1, 64);
     config->late_ack_permille = sometimes(draw, 250, 10, 1000);
 }
 
@@ -204,6 +208,8 @@ static void draw_load(struct sim_config *config, struct random *draw)
     config->fault_gap_ms = any_size(draw, 100, 12800);
     if (config->safety_ms > 300000 && config->fault_gap_ms < 3000)
         config->fault_gap_ms += 3000;
+    if (config->safety_ms > 300000 && config->visitor_gap_ms > 0)
+        config->visitor_gap_ms += 3000;
 }
 
 void config_draw(struct sim_config *config, uint64_t seed)

@@ -79,6 +79,8 @@ struct sim_config {
     uint64_t late_ack_permille;      /* of deliveries are acknowledged up to half a second late, in any order */
     uint64_t roam_permille;          /* of reconnects leave the old connection open: a take-over, and two with one id */
     uint64_t registers;              /* retained topics that are written and read */
+    uint64_t visitor_gap_ms;         /* mean, between two visits of the client that makes sessions and ends them; 0: none */
+    uint64_t packet_ids;             /* so many for each client, if buggify.h is built in; 0: all */
     uint64_t buggify_permille;       /* how often a branch of buggify.h is taken, if they are built in */
 };
 

@@ -349,12 +349,14 @@ static void on_bytes_for_node(void *world, uint64_t key, void *data)
 static void hand_to_client(struct sim *sim, uint64_t number, const uint8_t *data, size_t size)
 {
     struct connection *connection = connection_of(sim, number);
-    bool of_registers = connection->client >= sim->config.clients;
-    struct sim_client *client = of_registers ? NULL : sim->client[connection->client];
-    if (size == 0)
-        of_registers ? register_closed(sim->registers, number) : client_model_closed(client, number);
+    uint32_t client = connection->client;
+    bool closed = size == 0;
+    if (client < sim->config.clients)
+        closed ? client_model_closed(sim->client[client], number) : client_model_bytes(sim->client[client], number, data, size);
+    else if (client < sim->config.clients + SIM_REGISTER_CLIENTS)
+        closed ? register_closed(sim->registers, number) : register_bytes(sim->registers, number, data, size);
     else
-        of_registers ? register_bytes(sim->registers, number, data, size) : client_model_bytes(client, number, data, size);
+        closed ? visitor_closed(sim->visitor, number) : visitor_bytes(sim->visitor, number, data, size);
     if (size > 0 && node_still_there(sim, connection))
         node_client_written(sim->node[connection->node], number, size);
 }
@@ -416,8 +418,10 @@ static void on_dial(void *world, uint64_t key, void *data)
     }
     if (client < sim->config.clients)
         client_model_opened(sim->client[client], key, open);
-    else
+    else if (client < sim->config.clients + SIM_REGISTER_CLIENTS)
         register_opened(sim->registers, key, open);
+    else
+        visitor_opened(sim->visitor, key, open);
 }
 
 uint64_t network_dial(struct sim *sim, uint32_t client, uint32_t node)

@@ -16,7 +16,6 @@
 #include "packets.h"
 #include "sim.h"
 
-#define LINES 3
 #define TOPICS_MAX 4
 #define PUBLISHER 0x80000000u        /* and the number of the topic: not among those of the history */
 #define NOTHING_AFTER_US (2 * SIM_S)
@@ -49,7 +48,7 @@ struct line {                /* a client */
 struct sim_register {
     struct sim *sim;
     struct topic topics[TOPICS_MAX];
-    struct line lines[LINES];
+    struct line lines[SIM_REGISTER_CLIENTS];
     char text[256];
 };
 
@@ -257,7 +256,7 @@ static void handle(struct sim_register *registers, struct line *line, uint8_t fi
 
 static struct line *line_of(struct sim_register *registers, uint64_t connection)
 {
-    for (int i = 0; i < LINES; i++)
+    for (int i = 0; i < SIM_REGISTER_CLIENTS; i++)
         if (registers->lines[i].connection == connection)
             return &registers->lines[i];
     return NULL;
@@ -356,7 +355,7 @@ void register_closed(struct sim_register *registers, uint64_t connection)
 
 void register_start(struct sim_register *registers)
 {
-    for (int i = 0; i < LINES && registers->sim->config.registers > 0; i++)
+    for (int i = 0; i < SIM_REGISTER_CLIENTS && registers->sim->config.registers > 0; i++)
         act_later(registers, &registers->lines[i], SIM_MS);
 }
 
@@ -364,7 +363,7 @@ struct sim_register *register_new(struct sim *sim)
 {
     struct sim_register *registers = memory_zeroed(1, sizeof *registers);
     registers->sim = sim;
-    for (uint32_t i = 0; i < LINES; i++)
+    for (uint32_t i = 0; i < SIM_REGISTER_CLIENTS; i++)
         registers->lines[i].client = (uint32_t)sim->config.clients + i;
     for (int t = 0; t < TOPICS_MAX; t++)
         add_value(&registers->topics[t], 0, 0);
@@ -375,7 +374,7 @@ void register_free(struct sim_register *registers)
 {
     for (int t = 0; t < TOPICS_MAX; t++)
         free(registers->topics[t].values);
-    for (int i = 0; i < LINES; i++)
+    for (int i = 0; i < SIM_REGISTER_CLIENTS; i++)
         buffer_release(&registers->lines[i].input);
     free(registers);
 }

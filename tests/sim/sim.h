@@ -8,6 +8,7 @@
  *   network.c   links between nodes and connections of clients
  *   client.c    a model MQTT client that keeps its state and never gives up
  *   register.c  a client that writes and reads retained topics, and the check that they are linearizable
+ *   visitor.c   a client that asks for its session wherever it may be known or not
  *   history.c   what clients saw, and whether the guarantees held
  *   ledger.c    what nodes committed, and whether it was the same everywhere */
 #ifndef COTERIE_SIM_H
@@ -25,10 +26,12 @@
 #define SIM_GROUPS 2   /* of shared subscriptions, if there are any */
 #define SIM_MS 1000ull
 #define SIM_S (1000 * SIM_MS)
+#define SIM_REGISTER_CLIENTS 3
 
 struct sim_node;
 struct sim_client;
 struct sim_register;
+struct sim_visitor;
 struct sim_network;
 struct sim_faults;
 struct sim_ledger;
@@ -49,6 +52,7 @@ struct sim {
     struct sim_node *node[SIM_NODES_MAX + 1];   /* 1 to config.nodes */
     struct sim_client **client;
     struct sim_register *registers;
+    struct sim_visitor *visitor;
     struct history *history;
     struct sim_faults *faults;
     struct sim_ledger *ledger;
@@ -185,5 +189,13 @@ void register_opened(struct sim_register *registers, uint64_t connection, bool o
 void register_bytes(struct sim_register *registers, uint64_t connection, const uint8_t *data, size_t size);
 void register_closed(struct sim_register *registers, uint64_t connection);
 const char *register_check(struct sim_register *registers);
+
+/* ---- visitor.c ---- (the last number of all clients) */
+struct sim_visitor *visitor_new(struct sim *sim, uint32_t client);
+void visitor_free(struct sim_visitor *visitor);
+void visitor_start(struct sim_visitor *visitor);
+void visitor_opened(struct sim_visitor *visitor, uint64_t connection, bool ok);
+void visitor_bytes(struct sim_visitor *visitor, uint64_t connection, const uint8_t *data, size_t size);
+void visitor_closed(struct sim_visitor *visitor, uint64_t connection);
 
 #endif

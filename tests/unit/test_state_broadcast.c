@@ -242,6 +242,19 @@ static void a_subscription_may_not_change_for_ever_while_it_is_owed_messages(voi
     assert_int_equal(world_counts(w).messages, 0);
 }
 
+/* More than one batch does; the world's replicas work in steps of different length, and compare their states. */
+static void what_a_large_share_leaves_for_the_next_batch_is_the_same_everywhere(void **state)
+{
+    struct world *w = *state;
+    given_members(w, 1);
+    for (unsigned i = 0; i < 1500; i++)
+        world_publish(w, "bob", "all", "m", QOS_1);
+    world_connect(w, "m0", (struct connect_options){.clean_start = true});
+    assert_true(world_counts(w).dropped_session_ended < 1500);
+    world_finish_work(w);
+    assert_int_equal(world_counts(w).dropped_session_ended, 1500);
+}
+
 #define SPEC(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -259,6 +272,7 @@ int main(void)
         SPEC(no_local_is_not_owed_to_the_publisher),
         SPEC(qos_2_is_admitted_to_every_member_whose_window_has_room),
         SPEC(an_ended_session_gives_up_its_share),
+        SPEC(what_a_large_share_leaves_for_the_next_batch_is_the_same_everywhere),
         SPEC(a_subscription_may_not_change_for_ever_while_it_is_owed_messages),
         SPEC(members_with_qos_0_are_not_in_the_queue),
     };
