@@ -161,6 +161,23 @@ def test_the_port_of_links_opens_to_no_other_certificate(made, shown):
                 raise ConnectionError("closed")
 
 
+@pytest.mark.parametrize("nonsense", [b"\xff" * 100, bytes(100), b"\x10\x0e\0\4MQTT", os.urandom(70_000), b""],
+                         ids=["lengths", "zeros", "mqtt", "random", "silence"])
+def test_a_node_with_a_good_certificate_and_nothing_good_to_say_is_cut_off(made, nonsense):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(own(made, "node3.pem"), own(made, "node3.key"))
+    with socket.create_connection(("127.0.0.1", link_port(made, 1))) as raw, context.wrap_socket(raw) as wrapped:
+        wrapped.settimeout(10)
+        try:
+            wrapped.sendall(nonsense)
+            while wrapped.recv(1000):
+                pass
+        except (ConnectionError, ssl.SSLError):
+            pass
+    made.wait_ready()
+
+
 def test_the_port_of_links_speaks_tls_1_3_alone(made):
     said = openssl("s_client", "-connect", f"127.0.0.1:{link_port(made, 1)}", "-tls1_2", input=b"", check=False)
     assert "alert protocol version" in said
