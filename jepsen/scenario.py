@@ -124,7 +124,8 @@ class Scenario:
             self.recorder.note("observer", "read-hash", {"applied_index": index, "state_hash": state, "source": "live"},
                                node=name)
         await self._resources("after")
-        if any((await asyncio.to_thread(self.cluster.status, node) or {}).get("sessions_connected") for node in self.cluster.nodes):
+        statuses = await asyncio.to_thread(self.cluster.statuses)
+        if any((status or {}).get("sessions_connected") for status in statuses.values()):
             await asyncio.to_thread(self._keep_store)
 
     def _keep_store(self):
