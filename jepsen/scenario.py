@@ -35,6 +35,8 @@ OBSERVED_SECONDS = 0.25
 EQUAL_SECONDS = 30
 SETUP_SECONDS = 60
 QUIET_SECONDS = 15
+DRAIN_SECONDS = 150         # the workloads have limits of their own, which are shorter
+CLOSE_SECONDS = 30
 COMPLAINTS = ("Assertion ", "Sanitizer: ", "runtime error: ")
 CALM_SECONDS = 2.0          # load without faults, before the first and after the last
 STATUS_FIELDS = ("role", "term", "leader", "ready", "applied_index", "commit_index", "state_hash", "sessions",
@@ -86,11 +88,11 @@ class Scenario:
             await schedule.mend()
             await schedule.healed()
             self.recorder.note("runner", "drain", {})
-            await load.drain()
+            await asyncio.wait_for(load.drain(), DRAIN_SECONDS)
         finally:
             observer.cancel()
             await asyncio.gather(observer, return_exceptions=True)
-            await load.close()
+            await asyncio.wait({asyncio.ensure_future(load.close())}, timeout=CLOSE_SECONDS)
         await self._after()
         self.recorder.note("runner", "crashes", {"crashes": self.cluster.crashes + self._complaints()})
 

@@ -38,6 +38,7 @@ class Device:
         self.subscribed = False
         self.ready = asyncio.Event()
         self.leaving = False        # for good: do not connect again
+        self.silence = SILENCE_SECONDS
         self.careless = 0.0         # how often it leaves with deliveries unacknowledged
         self.task = None
 
@@ -84,16 +85,16 @@ class Device:
         while not self.client.ended.is_set():
             now = loop.time()
             silent = now - self.client.last_heard
-            if silent > SILENCE_SECONDS:
+            if silent > self.silence:
                 self.client.drop(reset=True, why="silence")
                 return
             if now >= until and not self.workload.settling:
                 await self._leave()
                 return
-            if silent > 1.0:
+            if silent > self.silence / 3:
                 self.client.ping()
             try:
-                await asyncio.wait_for(self.client.ended.wait(), max(0.01, min(0.5, until - now)))
+                await asyncio.wait_for(self.client.ended.wait(), max(0.01, min(self.silence / 6, until - now)))
             except asyncio.TimeoutError:
                 pass
 

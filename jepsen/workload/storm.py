@@ -11,6 +11,7 @@ from client import Broken, Refused
 from .base import BaseWorkload, Device
 
 CONNECTING_MAX = 300        # at once, in setup
+SILENCE_SECONDS = 12.0
 
 
 class Member(Device):
@@ -38,6 +39,7 @@ class Workload(BaseWorkload):
         nodes = sorted(self.addresses)
         for number in range(self.options.get("clients", 500)):
             member = Member(self, f"storm-m{number}", filters=[(f"storm/{number}", 1)], home=nodes[number % len(nodes)])
+            member.silence = SILENCE_SECONDS    # so many pings would be a load of their own
             self.devices.append(member)
             self.subscribers.append(member)
             self.members.append(member)
