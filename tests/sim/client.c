@@ -841,7 +841,7 @@ static void work(void *world, uint64_t key, void *data)
     publish(client);
     for (unsigned more = random_chance(draw, 3) ? 50 : 0; more > 0; more--)   /* a flood */
         publish(client);
-    if (sim->config.resubscribe && random_chance(draw, 10))
+    if (sim->config.resubscribe && random_chance(draw, 40))
         toggle_subscription(client);
     flush(client);
     if (sim->config.fault[FAULT_CLIENT_CUT] && random_chance(draw, 5))

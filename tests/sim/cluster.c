@@ -52,6 +52,15 @@ void sim_note(struct sim *sim, const char *format, ...)
     va_end(arguments);
 }
 
+static void note_nodes(struct sim *sim)
+{
+    char text[300];
+    for (uint32_t id = 1; id <= sim->config.nodes && sim->verbose; id++) {
+        node_describe(sim->node[id], text, sizeof text);
+        sim_note(sim, "%s", text);
+    }
+}
+
 void sim_trace(struct sim *sim, uint64_t what, uint64_t value)
 {
     uint64_t words[4] = {sim->trace, what, value, sim_now_us(sim)};
@@ -203,6 +212,7 @@ static void liveness(struct sim *sim)
     char who[300];
     if (busy != NULL && sim->violation == NULL) {
         client_model_describe(busy, who, sizeof who);
+        note_nodes(sim);
         sim_violation(sim, "a client of the healed majority still waits: %s", who);
     }
 }
@@ -248,6 +258,7 @@ static void calm_down(struct sim *sim)
         node = unfinished_node(sim, who, sizeof who);
         if (sim_now_us(sim) < limit || (busy == NULL && node == NULL) || sim->violation != NULL)
             continue;
+        note_nodes(sim);
         if (busy != NULL)
             client_model_describe(busy, who, sizeof who);
         sim_violation(sim, "not everything is done %llu s after the last fault: %s", CALM_US / SIM_S, who);

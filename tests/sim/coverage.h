@@ -19,7 +19,7 @@ enum phase_met {
     PHASE_RECEIVED_2,      /* PUBREC of a delivery sent, no PUBREL yet */
     PHASE_WILL,            /* has a will */
     PHASE_ELECTION,        /* knows no leader */
-    PHASE_REPLAY,          /* applied less than is committed */
+    PHASE_REPLAY,          /* has not applied yet what was committed when it started */
     PHASE_UNFLUSHED,       /* entries are not on its disk yet */
     PHASE_SNAPSHOT,        /* writes one */
     PHASE_SENDING,         /* sends one to a peer */

@@ -17,6 +17,8 @@
 struct sim_faults {
     bool down[SIM_NODES_MAX + 1];        /* stays down until faults_heal() */
     bool bad_disk[SIM_NODES_MAX + 1];    /* has met a fault of its disk since it was started last */
+    bool begun;
+    uint32_t target;                     /* the next fault is for this node; 0: for any */
     uint32_t rotten;                     /* the one node on whose disk something may have rotted; 0: none */
     uint64_t rotten_generation;          /* a later start has read, and repaired, everything */
 };
@@ -28,7 +30,9 @@ static struct random *chance(struct sim *sim)
 
 static uint32_t any_node(struct sim *sim)
 {
-    return (uint32_t)random_between(chance(sim), 1, sim->config.nodes);
+    uint32_t target = sim->faults->target;
+    sim->faults->target = 0;
+    return target != 0 ? target : (uint32_t)random_between(chance(sim), 1, sim->config.nodes);
 }
 
 /* Mostly up to `usual_ms`, now and then up to `long_ms`. */
@@ -541,23 +545,46 @@ static void (*const kinds[FAULT_KINDS])(struct sim *sim) = {
     [FAULT_CLIENT_STALL] = fault_client_stall,
 };
 
-static void next_fault(void *world, uint64_t key, void *data)
+static bool strike(struct sim *sim)
 {
-    (void)data;
-    struct sim *sim = world;
     enum fault possible[FAULT_KINDS];
     uint32_t count = 0;
     for (int i = 0; i < FAULT_KINDS; i++)
         if (sim->config.fault[i] != 0)
             possible[count++] = (enum fault)i;
     if (sim->calm || count == 0)
-        return;
+        return false;
     kinds[possible[random_below(chance(sim), count)]](sim);
+    return true;
+}
+
+static void strike_there(void *world, uint64_t key, void *data)
+{
+    (void)data;
+    struct sim *sim = world;
+    sim->faults->target = (uint32_t)key;
+    strike(sim);
+    sim->faults->target = 0;
+}
+
+void faults_opportunity(struct sim *sim, uint32_t node, uint64_t within_us)
+{
+    if (sim->faults->begun && !sim->calm && random_chance(chance(sim), 100))
+        later(sim, random_below(chance(sim), within_us), strike_there, node);
+}
+
+static void next_fault(void *world, uint64_t key, void *data)
+{
+    (void)data;
+    struct sim *sim = world;
+    if (!strike(sim))
+        return;
     later(sim, random_between(chance(sim), 1, 2 * sim->config.fault_gap_ms * SIM_MS), next_fault, key);
 }
 
 void faults_start(struct sim *sim)
 {
+    sim->faults->begun = true;
     later(sim, 0, next_fault, 0);
 }
 
@@ -569,6 +596,7 @@ void faults_heal(struct sim *sim, uint64_t nodes)
         if (((nodes >> id) & 1) == 0)
             continue;
         heal_disk(sim, id, NULL);
+        node_pause(sim->node[id], 0);
         node_slow(sim->node[id], 0);
         node_doom(sim->node[id], 0);
         node_drift_clock(sim->node[id], 0);

@@ -103,6 +103,9 @@ static void on_link(void *world, uint64_t key, void *data)
     struct sim *sim = world;
     struct link_change *change = data;
     struct sim_node *node = sim->node[change->at];
+    const struct link *link = link_of(sim, change->at, change->peer, change->kind);
+    if (change->up && (!link->up || link->generation[change->at < change->peer ? 1 : 0] != change->in))
+        return; /* it has ended before its greeting came */
     if (node_running(node) && node_generation(node) == change->node_generation)
         node_link(node, change->peer, change->kind, change->up, change->in, change->out,
                   change->peer_life);

@@ -93,7 +93,7 @@ struct sim_node {
     struct snapshot *reading[SNAPSHOTS_OPEN];
     uint64_t reading_index[SNAPSHOTS_OPEN];
     struct snapshot_incoming *incoming;
-    bool taking_snapshot, installing;
+    bool taking_snapshot, verifying, installing;
 };
 
 static const uint8_t cluster_id[SNAPSHOT_CLUSTER_ID_SIZE] = {'s', 'i', 'm'};
@@ -248,6 +248,7 @@ static enum status on_snapshot_open(void *context, uint64_t index, uint64_t *siz
             return status;
         }
         node->reading_index[i] = index;
+        faults_opportunity(node->sim, node->id, 5 * SIM_MS);
         *size = snapshot_size(node->reading[i]);
         return STATUS_OK;
     }
@@ -285,6 +286,7 @@ static enum status on_incoming_open(void *context)
     if (node->incoming != NULL)
         snapshot_incoming_close(node->incoming);
     node->incoming = NULL;
+    faults_opportunity(node->sim, node->id, 5 * SIM_MS);
     return snapshot_incoming_open(node->snapshot_directory, &node->incoming);
 }
 
@@ -294,22 +296,49 @@ static enum status on_incoming_write(void *context, uint64_t offset, struct byte
     return snapshot_incoming_write(node->incoming, offset, chunk);
 }
 
+/* What a worker does takes a while: then the result goes into the inbox, if this is still the same life of the node. */
+struct errand {
+    uint64_t generation;
+    enum item_kind kind;
+    uint64_t in, out;
+};
+
+static void on_errand_done(void *world, uint64_t key, void *data)
+{
+    struct sim *sim = world;
+    struct sim_node *node = sim->node[key];
+    const struct errand *errand = data;
+    if (!node->running || node->generation != errand->generation)
+        return;
+    struct item *item = item_new(node, errand->kind, 0);
+    item->in = errand->in;
+    item->out = errand->out;
+}
+
+static void send_on_errand(struct sim_node *node, enum item_kind kind, uint64_t in, uint64_t out)
+{
+    struct errand *errand = memory_allocate(sizeof *errand);
+    *errand = (struct errand){node->generation, kind, in, out};
+    uint64_t takes_us = random_between(&node->sim->disk_random, SIM_MS, 300 * SIM_MS);
+    schedule_add(node->sim->schedule, sim_now_us(node->sim) + takes_us, on_errand_done, node->id, errand);
+    faults_opportunity(node->sim, node->id, takes_us);
+}
+
 static void on_incoming_finish(void *context)
 {
     struct sim_node *node = context;
     enum status status = snapshot_incoming_finish(node->incoming, cluster_id, NULL, NULL);
     snapshot_incoming_close(node->incoming);
     node->incoming = NULL;
-    item_new(node, ITEM_RECEIVED, 0)->in = (uint64_t)status;
+    node->verifying = true;
+    send_on_errand(node, ITEM_RECEIVED, (uint64_t)status, 0);
 }
 
 static void on_install(void *context, uint64_t index, uint64_t term)
 {
     struct sim_node *node = context;
-    struct item *item = item_new(node, ITEM_INSTALL, 0);
-    item->in = index;
-    item->out = term;
     node->installing = true;
+    send_on_errand(node, ITEM_INSTALL, index, term);
 }
 
 static void on_messages(void *context, uint32_t peer, struct bytes messages)
@@ -413,15 +442,6 @@ static void on_core_note(void *context, int level, const char *text)
 
 /* ---- snapshots ---- */
 
-static void on_snapshot_written(void *world, uint64_t key, void *data)
-{
-    struct sim *sim = world;
-    struct sim_node *node = sim->node[key];
-    struct item *waiting = data;
-    if (node->running && node->generation == waiting->out)
-        item_new(node, ITEM_SNAPSHOT_TAKEN, 0)->in = waiting->in;
-}
-
 static void take_snapshot(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -440,11 +460,7 @@ static void take_snapshot(struct sim_node *node)
         return;
     }
     node->taking_snapshot = true;
-    struct item *waiting = memory_zeroed(1, sizeof *waiting);
-    waiting->in = facts.index;
-    waiting->out = node->generation;
-    schedule_add(sim->schedule, sim_now_us(sim) + random_between(&sim->disk_random, SIM_MS, 300 * SIM_MS),
-                 on_snapshot_written, node->id, waiting);
+    send_on_errand(node, ITEM_SNAPSHOT_TAKEN, facts.index, 0);
 }
 
 static void snapshot_taken(struct sim_node *node, uint64_t index)
@@ -573,7 +589,10 @@ static void handle(struct sim_node *node, struct item *item)
             core_written(node->core, conn->core_connection, item->out, now_ms(node));
         break;
     case ITEM_SNAPSHOT_TAKEN: snapshot_taken(node, item->in); break;
-    case ITEM_RECEIVED: consensus_received(node->consensus, (enum status)item->in); break;
+    case ITEM_RECEIVED:
+        node->verifying = false;
+        consensus_received(node->consensus, (enum status)item->in);
+        break;
     case ITEM_INSTALL: install(node, item->in); break;
     }
 }
@@ -930,7 +949,7 @@ static void free_parts(struct sim_node *node)
     node->consensus = NULL;
     node->log = NULL;
     node->state = NULL;
-    node->taking_snapshot = node->installing = false;
+    node->taking_snapshot = node->verifying = node->installing = false;
     forget_closed_conns(node);
 }
 
@@ -1034,6 +1053,8 @@ struct node_life node_life(const struct sim_node *node)
 void node_pause(struct sim_node *node, uint64_t until_us)
 {
     node->paused_until_us = until_us;
+    if (until_us <= sim_now_us(node->sim))
+        node_wake(node);
 }
 
 bool node_running(const struct sim_node *node)
@@ -1094,9 +1115,9 @@ unsigned node_phases(const struct sim_node *node)
     bool sending = false;
     for (int i = 0; i < SNAPSHOTS_OPEN; i++)
         sending = sending || node->reading[i] != NULL;
-    phases |= (status.leader == 0) << PHASE_ELECTION | (status.applied < status.commit) << PHASE_REPLAY |
+    phases |= (status.leader == 0) << PHASE_ELECTION | !status.caught_up << PHASE_REPLAY |
               (status.durable < status.last) << PHASE_UNFLUSHED | node->taking_snapshot << PHASE_SNAPSHOT |
-              sending << PHASE_SENDING | (node->incoming != NULL) << PHASE_RECEIVING |
+              sending << PHASE_SENDING | (node->incoming != NULL || node->verifying) << PHASE_RECEIVING |
               node->installing << PHASE_INSTALLING | !node_is_member(node) << PHASE_REPLACEMENT |
               status.damaged << PHASE_DAMAGED;
     return node->dead ? phases | 1u << node->died_before : phases;
@@ -1112,6 +1133,22 @@ bool node_quiet(const struct sim_node *node)
 {
     return node->running && node->committed == NULL && core_takes_entries(node->core) &&
            !state_work_pending(node->state) && !is_overdue(node);
+}
+
+void node_describe(const struct sim_node *node, char *text, size_t size)
+{
+    struct consensus_status status;
+    if (!node->running || node->consensus == NULL) {
+        snprintf(text, size, "node %u does not run", node->id);
+        return;
+    }
+    consensus_status(node->consensus, &status);
+    snprintf(text, size,
+             "node %u: role %d, leader %u, term %llu, last %llu, durable %llu, commit %llu, applied %llu%s%s%s, linked %llx",
+             node->id, (int)status.role, status.leader, (unsigned long long)status.term, (unsigned long long)status.last,
+             (unsigned long long)status.durable, (unsigned long long)status.commit, (unsigned long long)status.applied,
+             status.majority ? ", majority" : "", status.caught_up ? ", caught up" : "", status.damaged ? ", damaged" : "",
+             (unsigned long long)status.linked);
 }
 
 const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended)

@@ -100,6 +100,8 @@ void faults_free(struct sim_faults *faults);
 void faults_start(struct sim *sim);                       /* from now on, until the end of time or faults_heal() */
 /* All is well again on and between the nodes in `nodes`; nothing new happens to the others, who stay as they are. */
 void faults_heal(struct sim *sim, uint64_t nodes);
+/* From a node: for so long it is in the middle of something rare. */
+void faults_opportunity(struct sim *sim, uint32_t node, uint64_t within_us);
 /* From a node: it has died in the middle of a step as it was told to, or has stopped because of its disk. */
 void faults_node_died(struct sim *sim, uint32_t node);
 void faults_node_stopped(struct sim *sim, uint32_t node);
@@ -151,6 +153,7 @@ uint64_t node_generation(const struct sim_node *node);   /* grows with each star
 uint64_t node_applied(const struct sim_node *node);
 unsigned node_phases(const struct sim_node *node);       /* bits of enum phase_met: what it is in the middle of */
 bool node_quiet(const struct sim_node *node);            /* nothing pending: all committed is applied, long work done */
+void node_describe(const struct sim_node *node, char *text, size_t size);
 /* What must hold inside its state: NULL, or what does not. Also: what its limits have dropped, and what went with the
  * sessions of members of groups. */
 const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended);
