@@ -14,6 +14,7 @@
 
 #define CHOICES_MAX 64       /* members with room that one choice compares */
 #define LOOKS_MAX 10000      /* groups that one refill may look at; the rest is work */
+#define OLDEST_MAX 64        /* of them, those that messages are taken from before all are looked at again */
 
 /* ---- groups by what they match ---- */
 
@@ -351,35 +352,77 @@ static bool give_first(struct state *state, struct group *group, const struct su
     return true;
 }
 
-/* Of the session's groups the one whose first message is oldest. */
-static const struct subscription *oldest_waiting(const struct session *session)
+/* Of the session's groups those whose first messages are oldest, in that order. As many messages can be taken from them,
+ * whichever of the groups they turn out to be in, until the others have to be looked at again. */
+struct oldest {
+    const struct subscription *members[OLDEST_MAX];
+    uint32_t count;
+};
+
+static uint64_t first_of(const struct subscription *member)
 {
-    const struct sharing *sharing = session->sharing;
-    const struct subscription *oldest = NULL;
-    for (uint32_t i = 0; i < sharing->count; i++) {
-        const struct group *group = sharing->subscriptions[i]->filter->group;
-        if (group->first != UINT64_MAX && (oldest == NULL || group->first < oldest->filter->group->first))
-            oldest = sharing->subscriptions[i];
-    }
-    return oldest;
+    return member->filter->group->first;
 }
 
-bool groups_refill(struct state *state, struct session *session)
+/* Puts it in its place; beyond the last place there is none. */
+static void oldest_add(struct oldest *oldest, const struct subscription *member)
 {
-    const struct subscription *member;
-    uint32_t looks = 0;
+    uint32_t at = oldest->count;
+    if (at == OLDEST_MAX && first_of(member) > first_of(oldest->members[at - 1]))
+        return;
+    at = at < OLDEST_MAX ? oldest->count++ : OLDEST_MAX - 1;
+    for (; at > 0 && first_of(oldest->members[at - 1]) > first_of(member); at--)
+        oldest->members[at] = oldest->members[at - 1];
+    oldest->members[at] = member;
+}
+
+static void oldest_find(struct state *state, const struct session *session, struct oldest *oldest)
+{
+    const struct sharing *sharing = session->sharing;
+    oldest->count = 0;
+    state_look(state, sharing->count);
+    for (uint32_t i = 0; i < sharing->count; i++) {
+        if (first_of(sharing->subscriptions[i]) != UINT64_MAX)
+            oldest_add(oldest, sharing->subscriptions[i]);
+    }
+}
+
+/* Gives the session as many of them as there is room for; true: it got something. */
+static bool give_oldest(struct state *state, struct session *session, struct oldest *oldest)
+{
     bool given = false;
-    if (session->sharing == NULL)
-        return false;
-    while (has_room(state, session) && (member = oldest_waiting(session)) != NULL) {
-        looks += session->sharing->count;
-        if (looks > LOOKS_MAX && looks > session->sharing->count) {
-            work_add(state, WORK_ADMIT_SESSION, session->id, 0);
-            break;
-        }
+    for (uint32_t i = 0; i < OLDEST_MAX && oldest->count > 0 && has_room(state, session); i++) {
+        const struct subscription *member = oldest->members[0];
         given |= give_first(state, member->filter->group, member);
+        oldest->count--;
+        memmove(oldest->members, oldest->members + 1, oldest->count * sizeof oldest->members[0]);
+        if (first_of(member) != UINT64_MAX)
+            oldest_add(oldest, member);
     }
     return given;
+}
+
+bool groups_refill(struct state *state, struct session *session, bool *given)
+{
+    struct oldest oldest;
+    uint32_t looks = 0;
+    bool some = false;
+    if (session->sharing == NULL)
+        return false;
+    while (has_room(state, session)) {
+        if (looks > LOOKS_MAX) {
+            work_add(state, WORK_ADMIT_SESSION, session->id, 0);
+            *given |= some;
+            return false;
+        }
+        looks += session->sharing->count;
+        oldest_find(state, session, &oldest);
+        if (oldest.count == 0)
+            break;
+        some |= give_oldest(state, session, &oldest);
+    }
+    *given |= some;
+    return some;
 }
 
 bool group_hand_on(struct state *state, uint64_t filter_id)

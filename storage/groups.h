@@ -58,8 +58,9 @@ struct subscription *group_publish(struct state *state, struct group *group, str
 /* Whose turn it is, for a QoS 0 message in the log (a will), which is not stored; NULL: none is connected. */
 struct subscription *group_turn(struct state *state, struct group *group);
 
-/* Gives the session what waits in its groups, as far as it has room; true: it got something. */
-bool groups_refill(struct state *state, struct session *session);
+/* Gives the session what waits in its groups, as far as it has room; *given: it got something. true: there may be more, if
+ * that leaves room. */
+bool groups_refill(struct state *state, struct session *session, bool *given);
 
 /* The session's connection has ended, it goes on: what it was given is offered to others, in steps. */
 void groups_offer(struct state *state, struct session *session);

@@ -183,10 +183,8 @@ void session_advance(struct state *state, struct session *session)
 {
     bool given = false;
     window_admit(state, session);
-    while (groups_refill(state, session)) {
-        given = true;
+    while (groups_refill(state, session, &given))
         window_admit(state, session); /* what expired on the way may have left room */
-    }
     if (given)
         session_tell_queued(state, session);
 }
