@@ -1,10 +1,9 @@
 """What the faults of a history meant: who was cut off, and when."""
 
-from .model import NEVER, SECOND
+from .model import SECOND
 
 NODE_TIMEOUT = 2 * SECOND           # of silence, until the others give a node up
 ELECTION = 1 * SECOND               # with room: measured 0.5 s
-STOPPERS = ("kill", "power", "pause", "wipe", "restart", "upgrade", "hang")     # words in the names of faults that stop a node
 
 
 def node_names(model):
@@ -27,13 +26,9 @@ def cut_off(cut, nodes):
 
 
 def overlaps(fault, begin, end):
-    return fault.start <= end and min(fault.stopped, NEVER) >= begin
+    return fault.start <= end and fault.stopped >= begin
 
 
 def any_fault(model, begin, end):
     """Whether a fault was, or may have been, in force between two times."""
     return any(overlaps(fault, begin, end) for fault in model.faults)
-
-
-def stops_nodes(fault):
-    return any(word in fault.name for word in STOPPERS)

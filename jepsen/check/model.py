@@ -6,7 +6,6 @@ A *session* is a client id. Its *generations* are the lives between two CONNECTs
 use one client id (a take-over): `devices` tells, and checkers that need the state of one device leave such sessions out.
 """
 
-from collections import defaultdict
 from functools import lru_cache
 
 NEVER = float("inf")
