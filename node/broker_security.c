@@ -33,6 +33,16 @@ struct security_files {
     char errors[3][FILE_ERROR_MAX]; /* "" = read, or not configured */
 };
 
+static bool everybody_may(const struct stat *facts)
+{
+    return (facts->st_mode & S_IRWXO) != 0;
+}
+
+static void refuse_readable(const char *path, char error[FILE_ERROR_MAX])
+{
+    snprintf(error, FILE_ERROR_MAX, "%.300s: everybody on this machine may read it; expected mode 0600 or 0640", path);
+}
+
 /* The whole file; false: `error` says why not. */
 static bool read_file(const char *path, size_t max, bool secret, struct buffer *out, char error[FILE_ERROR_MAX])
 {
@@ -45,9 +55,8 @@ static bool read_file(const char *path, size_t max, bool secret, struct buffer *
     }
     if (fstat(fileno(file), &facts) != 0 || !S_ISREG(facts.st_mode))
         snprintf(error, FILE_ERROR_MAX, "%.300s: expected a file", path);
-    else if (secret && (facts.st_mode & S_IRWXO) != 0)
-        snprintf(error, FILE_ERROR_MAX, "%.300s: everybody on this machine may read it; expected mode 0600 or 0640",
-                 path);
+    else if (secret && everybody_may(&facts))
+        refuse_readable(path, error);
     else if ((uintmax_t)facts.st_size > max)
         snprintf(error, FILE_ERROR_MAX, "%.300s: expected at most %zu bytes", path, max);
     else
@@ -89,6 +98,17 @@ static void read_passwords(const struct config *config, struct security_files *f
     release_secret(&text);
 }
 
+/* Public keys are for everybody; with secret ones whoever reads them makes tokens. */
+static void check_keys_file(const char *path, struct security_files *files)
+{
+    struct stat facts;
+    if (!token_keys_secret(files->keys) || (stat(path, &facts) == 0 && !everybody_may(&facts)))
+        return;
+    refuse_readable(path, files->errors[1]);
+    token_keys_release(files->keys);
+    files->keys = NULL;
+}
+
 static void read_keys(const struct config *config, struct security_files *files)
 {
     const struct token_settings settings = {.issuer = config->authentication.token_issuer,
@@ -102,6 +122,8 @@ static void read_keys(const struct config *config, struct security_files *files)
         return;
     if (token_keys_parse(buffer_bytes(&text), &settings, &files->keys, trouble, sizeof(trouble)) != STATUS_OK)
         name_file(path, trouble, files->errors[1]);
+    else
+        check_keys_file(path, files);
     release_secret(&text);
 }
 

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <yaml.h>
 
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
@@ -42,6 +43,9 @@ static const struct option options[] = {
     {"node",     "data_dir",              OPTION_TEXT, AT(node.data_dir),                    1,       3072,      "./coterie-data", "directory of everything this node remembers"},
     {"node",     "client_address",        OPTION_TEXT, AT(node.client_address),              0,       255,       "",         "host:port told to clients in a Server Reference"},
     {"node",     "io_threads",            OPTION_U32,  AT(node.io_threads),                  0,       0,         "0",        "threads for sockets; 0: they share the core's"},
+    {"node",     "user",                  OPTION_TEXT, AT(node.user),                        0,       255,       "",         "started as root, become this user"},
+    {"node",     "core_dumps",            OPTION_BOOL, AT(node.core_dumps),                  0,       1,         "false",    "true: core dumps and debuggers see keys and passwords"},
+    {"node",     "system_call_filter",    OPTION_CHOICE, AT(node.system_call_filter),        0,       0,         "off",      "off|log|on: the kernel refuses, or logs, what a node has no need to call"},
     {"cluster",  "name",                  OPTION_TEXT, AT(cluster.name),                     1,       64,        "coterie",  "nodes of another name are refused"},
     {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},
     {"cluster",  "replace",               OPTION_U64,  AT(cluster.replace),                  0,       ANY_U64,   "0",        "number of the replacement to make if this node lost its data; greater each time"},
@@ -671,12 +675,18 @@ static enum status load_users(struct config *config, const struct fault *fault)
     const char *path = config->authentication.users_file;
     char sentence[256], *text;
     size_t before = strlen(config->authentication.users), size;
+    struct stat facts;
     FILE *file;
     if (path[0] == '\0')
         return STATUS_OK;
     file = fopen(path, "r");
     if (file == NULL) {
         snprintf(sentence, sizeof(sentence), "%.150s: %s", path, strerror(errno));
+        return fault_at(fault, "authentication", "users_file", sentence);
+    }
+    if (fstat(fileno(file), &facts) != 0 || (facts.st_mode & S_IRWXO) != 0) {
+        fclose(file);
+        snprintf(sentence, sizeof(sentence), "%.150s: everybody on this machine may read it; expected mode 0600 or 0640", path);
         return fault_at(fault, "authentication", "users_file", sentence);
     }
     text = memory_zeroed(1, before + 1 + USERS_BYTES_MAX + 1);
@@ -880,6 +890,7 @@ enum status config_load(const char *path, const char *const *environment, struct
     error[0] = '\0';
     options_set_defaults(config);
     enum status status = path != NULL ? load_file(config, path, error) : STATUS_OK;
+    config->file_holds_secrets = config->authentication.users[0] != '\0' || config->admin.token[0] != '\0';
     if (status == STATUS_OK)
         status = load_environment(config, environment, error);
     if (status == STATUS_OK && config->listener_count == 0)

@@ -32,6 +32,7 @@ struct config_member {
 enum config_client_certificate { CLIENT_CERTIFICATE_NONE, CLIENT_CERTIFICATE_OPTIONAL, CLIENT_CERTIFICATE_REQUIRED };
 enum config_user_from { USER_FROM_CN, USER_FROM_DN, USER_FROM_SAN };
 enum config_tls_min { TLS_MIN_1_2, TLS_MIN_1_3 };
+enum config_system_call_filter { SYSTEM_CALL_FILTER_OFF, SYSTEM_CALL_FILTER_LOG, SYSTEM_CALL_FILTER_ON };
 
 /* Lists are texts with commas. What a kind of listener has no use for is at its default. */
 struct config_listener {
@@ -63,6 +64,9 @@ struct config {
         char *data_dir;
         char *client_address;      /* host:port told to clients in a Server Reference; "" = none */
         uint32_t io_threads;       /* 0: sockets share the thread of the core */
+        char *user;                /* whom root becomes; "" = nobody else. node/process.h */
+        bool core_dumps;           /* and debuggers: for whoever looks for a fault. Keys and passwords are in them */
+        uint32_t system_call_filter;   /* enum config_system_call_filter */
     } node;
     struct {
         char *name;                /* becomes the cluster id: nodes of another name are refused */
@@ -126,6 +130,7 @@ struct config {
         enum log_level level;
         enum log_format format;
     } log;
+    bool file_holds_secrets;       /* the file itself: passwords, or the admin's token */
 };
 
 #define CONFIG_ERROR_MAX 512

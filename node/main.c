@@ -3,6 +3,7 @@
 #include "base/logger.h"
 #include "broker.h"
 #include "config.h"
+#include "process.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -77,15 +78,18 @@ static int run(const struct config *config, char **values)
         uv_loop_close(&loop);
         return 1;
     }
+    status = process_filter(config);
+    if (status != STATUS_OK)
+        broker_stop(broker);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
     enum broker_end end = broker_free(broker);
     if (end == BROKER_END_RESTART) {
         log_event(LOG_WARNING, "restarting");
-        execv("/proc/self/exe", values);
+        process_restart(values);
     }
     log_event(LOG_INFO, "stopped");
-    return end == BROKER_END_STOPPED ? 0 : 1;
+    return end == BROKER_END_STOPPED && status == STATUS_OK ? 0 : 1;
 }
 
 static void say_single_node(const struct config *config)
@@ -124,6 +128,7 @@ int main(int count, char **values)
         return 0;
     }
     log_configure(config->log.level, config->log.format, config->node.id);
+    process_begin(config, arguments.config);
     if (arguments.config == NULL && config->cluster.member_count == 0) {
         config->cluster.bootstrap = true;
         say_single_node(config);
@@ -131,6 +136,11 @@ int main(int count, char **values)
     signal(SIGPIPE, SIG_IGN);
     draw_secret();
     setenv("UV_THREADPOOL_SIZE", "8", 0); /* flushes of the log must not wait for name look-ups and snapshots */
+    if (process_drop(config, error) != STATUS_OK) {
+        log_event(LOG_ERROR, "not-started", log_text("why", error));
+        config_free(config);
+        return 1;
+    }
     code = run(config, values);
     config_free(config);
     return code;

@@ -229,6 +229,15 @@ bool token_is_one(struct bytes password)
     return dots == 2 && password.size > 20 && password.size <= TOKEN_BYTES_MAX;
 }
 
+bool token_keys_secret(const struct token_keys *keys)
+{
+    cjose_err error;
+    for (uint32_t i = 0; i < keys->count; i++)
+        if (cjose_jwk_get_kty(keys->keys[i], &error) == CJOSE_JWK_KTY_OCT)
+            return true;
+    return false;
+}
+
 /* Which keys an algorithm may be used with: a public key must never serve as a secret. */
 static bool key_fits(const cjose_jwk_t *key, const char *algorithm)
 {

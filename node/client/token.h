@@ -14,6 +14,8 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
+#include <stdbool.h>
+
 struct token_keys;
 
 struct token_settings {
@@ -28,6 +30,8 @@ struct token_settings {
 /* STATUS_INVALID: `error` is a sentence that tells no secret. Settings are copied. */
 enum status token_keys_parse(struct bytes file, const struct token_settings *settings, struct token_keys **keys,
                              char *error, size_t error_size);
+/* Whether one of them is a secret, with which tokens can be made. */
+bool token_keys_secret(const struct token_keys *keys);
 struct token_keys *token_keys_retain(struct token_keys *keys);
 void token_keys_release(struct token_keys *keys);      /* NULL is allowed */
 

@@ -43,7 +43,7 @@ def token(user, seconds, key=SECRET, algorithm="HS256"):
 @pytest.fixture(scope="module")
 def guarded():
     keys = f"/tmp/coterie-test-{os.getpid()}-keys.json"
-    with open(keys, "w", encoding="utf-8") as file:
+    with open(keys, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         json.dump({"kty": "oct", "k": part(SECRET)}, file)
     made = Guarded(COTERIE_AUTHENTICATION_TOKEN_KEYS=keys, COTERIE_AUTHENTICATION_TOKEN_LEEWAY_S="0",
                    COTERIE_AUTHORIZATION_ACL_FILE="")

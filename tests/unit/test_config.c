@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -109,9 +110,24 @@ static void a_file_of_users_comes_behind_the_option(void **state)
     file = fopen(path, "w");
     fputs("# people\nbob:word\n", file);
     fclose(file);
+    chmod(path, 0600);
     snprintf(text, sizeof(text), "authentication: {users: 'alice:secret', users_file: %s}", path);
     assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
     assert_string_equal(w->config->authentication.users, "alice:secret\n# people\nbob:word\n");
+    unlink(path);
+}
+
+static void a_file_of_users_that_everybody_may_read_is_refused(void **state)
+{
+    struct world *w = *state;
+    char path[100], text[200];
+    snprintf(path, sizeof(path), "%s/users", w->directory);
+    FILE *file = fopen(path, "w");
+    fputs("bob:word\n", file);
+    fclose(file);
+    chmod(path, 0604);
+    snprintf(text, sizeof(text), "authentication: {users_file: %s}", path);
+    then_refused(w, text, ":1: authentication.users_file", "everybody on this machine may read it");
     unlink(path);
 }
 
@@ -361,6 +377,7 @@ int main(void)
         WITH_DIRECTORY(an_empty_file_means_the_defaults),
         WITH_DIRECTORY(users_are_checked_and_never_shown),
         WITH_DIRECTORY(a_file_of_users_comes_behind_the_option),
+        WITH_DIRECTORY(a_file_of_users_that_everybody_may_read_is_refused),
         WITH_DIRECTORY(what_is_offered_to_clients_is_an_option_each),
         WITH_DIRECTORY(a_full_file_is_taken_as_written),
         WITH_DIRECTORY(the_environment_wins_over_the_file),

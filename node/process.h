@@ -1,0 +1,31 @@
+/* process.h — what this process can do to the machine it runs on: as little as possible, in three steps.
+ *
+ *   process_begin(): files for nobody else, no core dumps --> process_drop(): no longer root, no capabilities
+ *   --> the node starts --> process_filter(): of the kernel only what a running node calls
+ *
+ * Nothing of this is ever taken back. A node that restarts itself (execv of the same program) goes through all of it again, so
+ * whatever a start needs is allowed afterwards, too. */
+#ifndef COTERIE_PROCESS_H
+#define COTERIE_PROCESS_H
+
+#include "base/status.h"
+#include "config.h"
+
+#define PROCESS_ERROR_MAX 512
+
+/* umask, core dumps; warns of a configuration with secrets and of a data directory that others may read. `file`: the
+ * configuration's, or NULL. */
+void process_begin(const struct config *config, const char *file);
+
+/* Before anything is opened or bound, and while there is one thread. Root becomes `node.user`, or stays root without
+ * capabilities, which is warned about; CAP_NET_BIND_SERVICE alone is kept, and only for a listener below port 1024.
+ * STATUS_INVALID: `error` is a sentence. */
+enum status process_drop(const struct config *config, char error[PROCESS_ERROR_MAX]);
+
+/* When the node runs: `node.system_call_filter`, for all threads. Returns STATUS_INVALID if the kernel does not take it. */
+enum status process_filter(const struct config *config);
+
+/* Runs this program anew, in place; returns only if that is not possible. The filter knows no other program. */
+void process_restart(char **arguments);
+
+#endif
