@@ -56,6 +56,7 @@ static inline size_t first_packet(struct device device, size_t *header)
     struct bytes in = line_received(device.line);
     size_t length = 0;
 
+    *header = 0;
     for (size_t i = 1; i < in.size && i < 5; i++) {
         length |= (size_t)(in.data[i] & 0x7f) << 7 * (i - 1);
         if (in.data[i] < 0x80) {
