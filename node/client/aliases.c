@@ -26,8 +26,10 @@ struct aliases {
 
 struct aliases *aliases_new(uint16_t max)
 {
-    struct aliases *aliases = memory_zeroed(1, sizeof(*aliases) + max * sizeof(aliases->entries[0]));
+    size_t bytes = sizeof(struct aliases) + max * sizeof(struct alias);
+    struct aliases *aliases = memory_zeroed(1, bytes);
 
+    aliases->bytes = bytes;
     aliases->max = max;
     return aliases;
 }

@@ -15,7 +15,7 @@ struct aliases;
 /* A table of aliases 1 to `max`. */
 struct aliases *aliases_new(uint16_t max);
 void aliases_free(struct aliases *aliases);          /* NULL is allowed */
-size_t aliases_bytes(const struct aliases *aliases); /* of the topics it holds; NULL: 0 */
+size_t aliases_bytes(const struct aliases *aliases); /* that it takes, with its topics; NULL: 0 */
 
 /* `alias` (1 to max) means a copy of `topic` from now on. */
 void aliases_set(struct aliases *aliases, uint16_t alias, struct bytes topic);

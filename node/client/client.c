@@ -50,7 +50,7 @@ static void extras_free(struct client *client)
 
     if (extras == NULL)
         return;
-    client->node->extras_bytes -= aliases_bytes(extras->aliases_received);
+    client->node->alias_bytes -= aliases_bytes(extras->aliases_received) + aliases_bytes(extras->aliases_sent);
     aliases_free(extras->aliases_received);
     aliases_free(extras->aliases_sent);
     authentication_free(extras->authentication);

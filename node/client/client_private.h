@@ -40,7 +40,8 @@ struct client_node {
     bool close_on_denied;           /* a PUBLISH that is not allowed ends the connection */
     uint64_t rules_revision;
     bool limit_reached;             /* since limits were told about */
-    uint64_t extras_bytes;          /* of aliases, and of CONNECTs that are being authenticated */
+    uint64_t alias_bytes;           /* of all clients' aliases */
+    uint64_t extras_bytes;          /* of CONNECTs that are being authenticated */
 };
 
 /* Whether there are any rules about what clients may do. */
@@ -51,6 +52,9 @@ static inline bool access_on(const struct client_node *node)
 
 /* The next number of the generator that the driver seeded. */
 uint64_t client_node_random(struct client_node *node);
+
+#define ALIASES_MEMORY_PART 8    /* of memory_bytes_max, for aliases in both directions; */
+#define ALIASES_BYTES_FREE  1024 /* of those a client gives may take so much even when others have used that up */
 
 /* A SUBSCRIBE or UNSUBSCRIBE that is not answered yet: codes for the filters that were not worth a command, until the
  * others are known. */

@@ -118,11 +118,13 @@ static struct frame *frame_now(struct core *core, struct forms *forms, struct cl
     size_t size;
 
     if (client->aliases_sent_max == 0 || !forms->single || topic.size < ALIASES_TOPIC_MIN ||
-        topic.size > ALIASES_TOPIC_MAX)
+        topic.size > ALIASES_TOPIC_MAX || core->node.alias_bytes > core->node.limits.memory_bytes_max / ALIASES_MEMORY_PART)
         return form_for(core, forms, client, target, duplicate);
     aliases = &client_extras(client)->aliases_sent;
-    if (*aliases == NULL)
+    if (*aliases == NULL) {
         *aliases = aliases_new(client->aliases_sent_max);
+        core->node.alias_bytes += aliases_bytes(*aliases);
+    }
     options = options_for(forms, target, duplicate);
     options.packet_id = packet_id_at(core->node.node, options.packet_id);
     options.topic_alias = aliases_choose(*aliases, topic, &options.topic_by_alias);
@@ -131,7 +133,9 @@ static struct frame *frame_now(struct core *core, struct forms *forms, struct cl
         return form_for(core, forms, client, target, duplicate);
     buffer_clear(&core->scratch);
     mqtt_encode_publish(client->peer.level, forms->message, &options, &core->scratch);
+    core->node.alias_bytes -= aliases_bytes(*aliases);
     aliases_set(*aliases, options.topic_alias, topic);
+    core->node.alias_bytes += aliases_bytes(*aliases);
     return frame_of(buffer_bytes(&core->scratch));
 }
 

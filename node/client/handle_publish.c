@@ -16,7 +16,6 @@
 
 #include <assert.h>
 
-#define ALIASES_MEMORY_PART 8 /* of memory_bytes_max, for the topics of aliases */
 
 /* False: the client has more unanswered than it was allowed. Clients of 3.x were told no limit and are not counted. */
 static bool receive_quota(struct client *client, const struct mqtt_publish *publish)
@@ -47,12 +46,13 @@ static bool resolve_alias(struct client *client, const struct mqtt_publish *publ
         return topic->size > 0;
     }
     extras = client_extras(client);
+    node->alias_bytes -= aliases_bytes(extras->aliases_received);
     if (extras->aliases_received == NULL)
         extras->aliases_received = aliases_new((uint16_t)node->capabilities.topic_alias_max);
-    node->extras_bytes -= aliases_bytes(extras->aliases_received);
     aliases_set(extras->aliases_received, alias, publish->topic);
-    node->extras_bytes += aliases_bytes(extras->aliases_received);
-    if (node->extras_bytes <= node->limits.memory_bytes_max / ALIASES_MEMORY_PART)
+    node->alias_bytes += aliases_bytes(extras->aliases_received);
+    if (node->alias_bytes <= node->limits.memory_bytes_max / ALIASES_MEMORY_PART ||
+        aliases_bytes(extras->aliases_received) <= ALIASES_BYTES_FREE)
         return true;
     client_end(client, CLIENT_END_QUOTA, out);
     return false;
