@@ -1,6 +1,6 @@
 /* client.c — connections: dialling, CONNECT and SUBSCRIBE, leaving, and starting again elsewhere.
  *
- *   CLOSED -> CONNECTING -> GREETING -> [SUBSCRIBING] -> READY -> LEAVING -> CLOSING -> CLOSED
+ *   CLOSED -> CONNECTING -> [SECURING] -> GREETING -> [SUBSCRIBING] -> READY -> LEAVING -> CLOSING -> CLOSED
  *
  * Any state goes to CLOSING when the connection breaks. client_advance() is called whenever a client comes to rest
  * (CLOSED or READY) or gets another goal, and takes the next step towards the goal; nothing else decides where to go.
@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    HANDSHAKE_MS = 5000, /* dialling, CONNACK and SUBACK together, unless there is an --ack-timeout */
+    HANDSHAKE_MS = 5000, /* dialling, TLS, CONNACK and SUBACK together, unless there is an --ack-timeout */
     LEAVE_MS = 1000,     /* a broker closes after DISCONNECT; if it does not, we do */
     RETRY_MS = 50,       /* after all addresses have been tried once */
     SESSION_EXPIRY_S = 3600,
@@ -51,6 +51,8 @@ static void on_closed(uv_handle_t *handle)
     client->state = CLIENT_CLOSED;
     client->sending.size = client->waiting.size = client->partial.size = 0;
     client->writing = false;
+    secure_free(client->tls);
+    client->tls = NULL;
     if (!client->worker->exiting)
         client_advance(client);
 }
@@ -85,7 +87,9 @@ static void on_too_late(uv_timer_t *timer)
         client_close(client);
     } else {
         worker_trouble(client->worker, "no answer to %s from %s",
-                       client->state == CLIENT_SUBSCRIBING ? "SUBSCRIBE" : "CONNECT",
+                       client->state == CLIENT_SUBSCRIBING ? "SUBSCRIBE"
+                       : client->state == CLIENT_SECURING  ? "ClientHello"
+                                                           : "CONNECT",
                        hosts_of(client)->list[client->host].text);
         client_break(client);
     }
@@ -113,31 +117,53 @@ static void on_written(uv_write_t *write, int status)
     }
 }
 
-void client_flush(struct client *client)
+static void send_wire(struct client *client, const uint8_t *data, size_t size)
 {
-    struct buffer *output = &client->worker->output;
     uv_stream_t *stream = (uv_stream_t *)&client->tcp;
-    size_t size = output->size;
-    output->size = 0;
-    if (size == 0 || client->state == CLIENT_CLOSED || client->state == CLIENT_CLOSING)
-        return;
     counter_add(client->worker, COUNTER_BYTES_OUT, size);
     if (client->writing) {
-        buffer_put(&client->waiting, output->data, size);
+        buffer_put(&client->waiting, data, size);
         return;
     }
-    uv_buf_t bytes = uv_buf_init((char *)output->data, (unsigned)size);
+    uv_buf_t bytes = uv_buf_init((char *)data, (unsigned)size);
     int written = uv_try_write(stream, &bytes, 1);
     if (written == UV_EAGAIN)
         written = 0;
     if (written >= 0 && (size_t)written < size) {
-        buffer_put(&client->sending, output->data + written, size - (size_t)written);
+        buffer_put(&client->sending, data + written, size - (size_t)written);
         bytes = uv_buf_init((char *)client->sending.data, (unsigned)client->sending.size);
         written = uv_write(&client->write, stream, &bytes, 1, on_written);
         client->writing = written == 0;
     }
     if (written < 0)
         client_break(client);
+}
+
+static void break_tls(struct client *client)
+{
+    worker_trouble(client->worker, "TLS with %s: %s", hosts_of(client)->list[client->host].text, secure_fault());
+    client_break(client);
+}
+
+void client_flush(struct client *client)
+{
+    struct buffer *wire = &client->worker->output;
+    size_t size = wire->size;
+    wire->size = 0;
+    if (client->state == CLIENT_CLOSED || client->state == CLIENT_CLOSING)
+        return;
+    if (client->tls != NULL) {
+        const uint8_t *plain = wire->data;
+        wire = &client->worker->sealed_output;
+        wire->size = 0;
+        if (!secure_send(client->tls, plain, size, wire)) {
+            break_tls(client);
+            return;
+        }
+        size = wire->size;
+    }
+    if (size > 0)
+        send_wire(client, wire->data, size);
 }
 
 static void send_connect(struct client *client)
@@ -282,14 +308,38 @@ static void receive_bytes(struct client *client, const uint8_t *data, size_t siz
 }
 
 /* All clients share one read buffer: it is used up before the next read. What a client has left over goes in front. */
+static void begin_input(struct client *client)
+{
+    struct buffer *input = &client->worker->input;
+    input->size = 0;
+    buffer_put(input, client->partial.data, client->partial.size);
+}
+
+/* The same from inside TLS. When the handshake ends, CONNECT goes out with its last message. */
+static void receive_sealed(struct client *client, const uint8_t *data, size_t size)
+{
+    struct buffer *input = &client->worker->input;
+    begin_input(client);
+    client->partial.size = 0;
+    enum secure_state state = secure_receive(client->tls, data, size, input);
+    if (state == SECURE_BROKEN) {
+        break_tls(client);
+        return;
+    }
+    if (client->state == CLIENT_SECURING && state == SECURE_OPEN)
+        send_connect(client);
+    receive_bytes(client, input->data, input->size);
+}
+
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
 {
     struct client *client = handle->data;
-    struct buffer *input = &client->worker->input;
+    struct worker *worker = client->worker;
+    struct buffer *input = client->tls != NULL ? &worker->sealed_input : &worker->input;
     (void)suggested;
-    input->size = 0;
-    buffer_put(input, client->partial.data, client->partial.size);
-    uint8_t *at = buffer_room(input, client->partial.size + 65536);
+    if (client->tls == NULL)
+        begin_input(client);
+    uint8_t *at = buffer_room(input, 65536);
     *room = uv_buf_init((char *)at, (unsigned)(input->capacity - input->size));
 }
 
@@ -297,7 +347,6 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *room)
 {
     struct client *client = stream->data;
     struct buffer *input = &client->worker->input;
-    (void)room;
     if (count == 0 || client->state == CLIENT_CLOSING)
         return;
     if (client->state == CLIENT_LEAVING) {
@@ -313,6 +362,10 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *room)
         return;
     }
     counter_add(client->worker, COUNTER_BYTES_IN, (uint64_t)count);
+    if (client->tls != NULL) {
+        receive_sealed(client, (const uint8_t *)room->base, (size_t)count);
+        return;
+    }
     client->partial.size = 0;
     receive_bytes(client, input->data, input->size + (size_t)count);
 }
@@ -330,7 +383,13 @@ static void on_connected(uv_connect_t *connecting, int status)
         client_break(client);
         return;
     }
-    send_connect(client);
+    if (client->worker->tls == NULL) {
+        send_connect(client);
+        return;
+    }
+    client->tls = secure_new(client->worker->tls);
+    client->state = CLIENT_SECURING;
+    receive_sealed(client, NULL, 0);
 }
 
 static void dial(struct client *client)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+struct ssl_st;
 struct worker;
 
 enum role { ROLE_PUBLISHER, ROLE_SUBSCRIBER, ROLE_OTHER, ROLE_COUNT };
@@ -28,6 +29,7 @@ enum goal {
 enum client_state {
     CLIENT_CLOSED,
     CLIENT_CONNECTING,
+    CLIENT_SECURING, /* --tls: the handshake */
     CLIENT_GREETING, /* CONNECT is sent, CONNACK is not here */
     CLIENT_SUBSCRIBING,
     CLIENT_READY,
@@ -81,6 +83,7 @@ struct client {
     unsigned host, attempts;
     uint64_t dialled_ns;
 
+    struct ssl_st *tls; /* --tls: from CLIENT_SECURING until it is closed */
     struct buffer sending, waiting;
     struct buffer partial; /* the beginning of a packet whose end has not been read */
     struct publisher *publisher;

@@ -57,6 +57,9 @@ static const struct option_row options[] = {
     {"subscriber-shift", "N", OPTION_COUNT, FIELD(subscriber_shift), 0, HOSTS_MAX, NULL,
      "start subscribers N addresses further: 1 makes every pair cross nodes (0)"},
     {"protocol", "3.1.1|5", OPTION_CHOICE, FIELD(protocol), 0, 0, protocols, "MQTT version (3.1.1)"},
+    {"tls", NULL, OPTION_FLAG, FIELD(tls), 0, 0, NULL,
+     "TLS 1.3 to all addresses: full handshakes, X25519, AES-256-GCM; the certificate is\n"
+     "not verified"},
     {"username", "NAME", OPTION_TEXT, FIELD(username), 0, 0, NULL, "for CONNECT (none)"},
     {"password", "TEXT", OPTION_TEXT, FIELD(password), 0, 0, NULL,
      "for CONNECT (none); visible to others in the list of processes"},

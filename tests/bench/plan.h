@@ -51,6 +51,7 @@ struct plan {
     uint64_t subscriber_shift;     /* subscriber j starts at address j + this */
     const char *username, *password;
     uint64_t protocol; /* enum protocol */
+    bool tls;          /* at all addresses */
 
     uint64_t publishers, subscribers, clients;
     uint64_t qos, payload_size, in_flight, receive_maximum;

@@ -224,6 +224,8 @@ void worker_start(struct worker *worker, const struct plan *plan, struct worker 
     worker->wake.data = worker->tick.data = worker->check.data = worker->prepare.data = worker;
     if (plan->coalesce_us > 0)
         uv_prepare_start(&worker->prepare, on_turn_begin);
+    if (plan->tls)
+        worker->tls = secure_context_new();
     make_template(worker);
     make_clients(worker);
     uv_thread_create(&worker->thread, run_loop, worker);
@@ -246,6 +248,9 @@ void worker_release(struct worker *worker)
     free(worker->ack_slots);
     buffer_release(&worker->input);
     buffer_release(&worker->output);
+    buffer_release(&worker->sealed_input);
+    buffer_release(&worker->sealed_output);
+    secure_context_free(worker->tls);
 }
 
 void worker_order(struct worker *worker, enum order order)

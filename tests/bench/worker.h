@@ -4,7 +4,7 @@
  *
  * The main thread gives orders and reads counters; nothing else crosses threads while the workers run. Histograms and
  * ledgers belong to their worker until worker_join(). A worker allocates nothing per message: it has one read buffer
- * and one write buffer, used by whichever client has the turn. */
+ * and one write buffer, and for TLS another pair, used by whichever client has the turn. */
 #ifndef BENCH_WORKER_H
 #define BENCH_WORKER_H
 
@@ -13,6 +13,7 @@
 #include "codec.h"
 #include "histogram.h"
 #include "plan.h"
+#include "secure.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -83,6 +84,8 @@ struct worker {
     uint64_t client_count, role_begin[ROLE_COUNT + 1];
 
     struct buffer input, output;
+    struct buffer sealed_input, sealed_output; /* the same inside TLS: what is on the wire */
+    struct ssl_ctx_st *tls;                    /* NULL without --tls */
     struct publish_template publish;
     _Atomic uint64_t *delivered_of; /* QoS 0: deliveries per publisher, shared by all workers */
     uint64_t wake_others;           /* bit per worker whose publishers got room */
