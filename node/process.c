@@ -82,6 +82,8 @@ static void bounding_set_limit(uint64_t kept)
 /* The ambient set carries what is kept through execv(); it is empty after a change of user. */
 static enum status capabilities_drop(uint64_t kept, char *error)
 {
+    if (capabilities_permitted() == 0) /* nothing to give up, nor perhaps a right to call what does */
+        return STATUS_OK;
     kept &= capabilities_permitted();
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (!capabilities_set(kept, kept) ||
