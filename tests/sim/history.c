@@ -225,10 +225,9 @@ void history_session_ended(struct history *history, uint32_t session, uint64_t n
     struct client_history *client = &history->client[session];
     for (size_t i = 0; i < client->interval_count; i++) {
         struct interval *interval = &client->intervals[i];
-        if (interval->unsuback_us != HISTORY_NEVER)
-            continue;
-        interval->suback_us = HISTORY_NEVER; /* what is owed to it is gone */
-        interval->unsubscribe_us = interval->unsuback_us = now_us;
+        interval->suback_us = HISTORY_NEVER; /* what is owed to it is gone, also of subscriptions that ended before */
+        if (interval->unsuback_us == HISTORY_NEVER)
+            interval->unsubscribe_us = interval->unsuback_us = now_us;
     }
 }
 
