@@ -51,6 +51,7 @@ enum table {
 };
 
 #define STORE_KEY_MAX 511   /* bytes; 1 at least */
+#define STORE_VALUE_MAX (320u << 20)   /* no log entry brings more; a larger one that is read is a broken page */
 
 struct store;
 
