@@ -717,7 +717,7 @@ void client_model_closed(struct sim_client *client, uint64_t connection)
         return;
     const struct sim_node *node = client->sim->node[client->node];
     bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation && node_serves(node) &&
-                    sim_now_us(client->sim) - client->left_us < HOLD_US;
+                    sim_now_us(client->sim) - client->left_us < HOLD_US && !client->stalled;
     if (client->phase == LEAVING)
         decide_will(client, answered ? FATE_NONE : FATE_OPEN);
     go_offline(client);

@@ -193,7 +193,8 @@ static const struct sim_client *busy_client(const struct sim *sim, bool of_core_
     return NULL;
 }
 
-/* Outsiders stay what they are: dead, cut off, slow, or well. Clients may be held by one of them. */
+/* Outsiders stay what they are: dead, paused, slow, or well; but one that leads, and is heard by a part of the majority only,
+ * would be in its way, so all are cut off. Clients may be held by one of them. */
 static void liveness(struct sim *sim)
 {
     uint64_t core = choose_core(sim);
@@ -203,6 +204,8 @@ static void liveness(struct sim *sim)
     sim_note(sim, "liveness: the core is %llx", (unsigned long long)core);
     sim->core = core;
     faults_heal(sim, core);
+    for (uint32_t id = 1; id <= sim->config.nodes; id++)
+        network_isolate(sim, id, ((core >> id) & 1) == 0);
     uint64_t limit = sim_now_us(sim) + LIVE_US + 10 * sim->config.election_ms * SIM_MS;
     const struct sim_client *busy;
     do {
