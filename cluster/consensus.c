@@ -268,6 +268,8 @@ static enum status start_replica(struct consensus *consensus)
                            consensus->start_applied_term);
     if (status == STATUS_OK && consensus->next < log_first(consensus->log))
         status = STATUS_DAMAGED;
+    if (bug(BUG_V21_STORE_BEHIND_LOG) && consensus->start_applied > consensus->start_last)
+        status = STATUS_DAMAGED;
     for (uint32_t node = 1; node < NODES; node++)
         consensus->peers[node].known |= (replica_members(consensus->replica) & NODE_BIT(node)) != 0;
     if (status != STATUS_OK)
