@@ -36,8 +36,11 @@ static void move_on(struct worker *worker)
            (worker->churning || (worker->wave && worker->wave_next < worker->wave_end))) {
         if (worker->wave_next == worker->wave_end)
             worker->wave_next = worker->wave_begin;
+        struct client *client = &worker->clients[worker->wave_next++];
+        if (worker->churning && client->goal != GOAL_NONE && !client->arrived)
+            continue; /* still on its way since the last round */
         worker->wave_moving++;
-        client_set_goal(&worker->clients[worker->wave_next++], worker->wave ? worker->wave_goal : GOAL_ONLINE);
+        client_set_goal(client, worker->wave ? worker->wave_goal : GOAL_ONLINE);
     }
     worker->launching = false;
     if (worker->wave_moving == 0) {
