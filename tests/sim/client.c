@@ -19,7 +19,6 @@
 
 #define GHOST_PACKET_ID 65535    /* used on a connection that has been taken over, and nowhere else */
 #define WINDOW_MAX 256
-#define HOLD_US (4 * SIM_S)      /* a node that cannot commit closes a little later, without having looked at what came */
 
 enum session_kind { SESSION_FOR_EVER, SESSION_BRIEF, SESSION_CLEAN };
 
@@ -71,7 +70,7 @@ struct sim_client {
     bool stalled;            /* does not read */
     bool unanswered;         /* a CONNECT was sent after the last CONNACK: it may have made a new session */
     bool begins_anew;        /* so the next ones ask for one */
-    uint64_t left_us;        /* DISCONNECT was sent */
+    uint32_t goodbyes;       /* in the log, when DISCONNECT was sent */
     uint64_t heard_us;       /* last acknowledgement: then this session was surely ours */
     struct buffer input, output;
     struct outgoing window[WINDOW_MAX];
@@ -716,8 +715,8 @@ void client_model_closed(struct sim_client *client, uint64_t connection)
     if (connection != client->connection || client->phase == OFFLINE)
         return;
     const struct sim_node *node = client->sim->node[client->node];
-    bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation && node_serves(node) &&
-                    sim_now_us(client->sim) - client->left_us < HOLD_US && !client->stalled;
+    bool answered = client->phase == LEAVING && node_generation(node) == client->node_generation &&
+                    ledger_goodbyes(client->sim->ledger, client->id) > client->goodbyes;
     if (client->phase == LEAVING)
         decide_will(client, answered ? FATE_NONE : FATE_OPEN);
     go_offline(client);
@@ -749,7 +748,7 @@ static void leave(struct sim_client *client)
     packet_put_empty(&client->output, PACKET_DISCONNECT);
     flush(client);
     client->phase = LEAVING;
-    client->left_us = sim_now_us(client->sim);
+    client->goodbyes = ledger_goodbyes(client->sim->ledger, client->id);
 }
 
 /* Connects anew while the present connection is open: the node has to find out which of them counts. */

@@ -455,6 +455,11 @@ static void fault_disk_misdirect(struct sim *sim)
     rot(sim, FAULT_DISK_MISDIRECT, disk_sim_misdirect_random);
 }
 
+uint32_t faults_rotten(const struct sim *sim)
+{
+    return sim->faults->rotten;
+}
+
 bool faults_disk_is_bad(const struct sim *sim, uint32_t node)
 {
     return sim->faults->bad_disk[node];

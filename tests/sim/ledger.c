@@ -2,6 +2,7 @@
  * term, the state hash at each index, and the clock of the cluster. Every node is measured by it, at every event. */
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@
 #include "sim.h"
 
 #define CLOCK_SLACK_MS 500
+#define CLIENTS_MAX 64
+#define EPOCHS 8   /* of a client, that are remembered: a batch may be in the log twice */
 #define BRIDGING_US (5 * SIM_S)   /* in which the first leader after a time without nodes may go by its wall clock */
 
 struct committed_entry {
@@ -23,7 +26,14 @@ struct hash_at {
     uint64_t hash[2];
 };
 
+/* The epoch of a connection is the place of its CONNECT: index of the entry, and number in it. */
+struct goodbyes {
+    uint64_t epochs[EPOCHS];
+    uint32_t next, count;
+};
+
 struct sim_ledger {
+    struct goodbyes goodbyes[CLIENTS_MAX];   /* by model client */
     struct committed_entry *entries;   /* by index */
     struct hash_at *hashes;
     size_t capacity;
@@ -130,6 +140,26 @@ static void note_command(struct sim *sim, uint64_t index, const struct batch_hea
         sim_note(sim, "@%" PRIu64 " stamp %" PRIu64 ": TICK", index, stamp_ms);
 }
 
+static void note_goodbye(struct sim_ledger *ledger, uint64_t epoch, const struct command *command)
+{
+    unsigned client = 0;
+    char name[16] = {0};
+    if (command->type == COMMAND_CONNECT && command->connect.client_id.size < sizeof name)
+        memcpy(name, command->connect.client_id.data, command->connect.client_id.size);
+    if (sscanf(name, "sim-%2u", &client) == 1 && client < CLIENTS_MAX) {
+        struct goodbyes *goodbyes = &ledger->goodbyes[client];
+        goodbyes->epochs[goodbyes->next++ % EPOCHS] = epoch;
+    }
+    for (; command->type == COMMAND_END && command->end.cause == END_CLEAN && client < CLIENTS_MAX; client++)
+        for (int i = 0; i < EPOCHS; i++)
+            ledger->goodbyes[client].count += ledger->goodbyes[client].epochs[i] == command->end.owner.client_epoch;
+}
+
+uint32_t ledger_goodbyes(const struct sim_ledger *ledger, uint32_t client)
+{
+    return client < CLIENTS_MAX ? ledger->goodbyes[client].count : 0;
+}
+
 /* The publishes of model clients, by the numbers in their payload: what is not here by then must not be acknowledged. */
 static void note_commands(struct sim *sim, uint64_t index, const struct batch_header *header, struct bytes content)
 {
@@ -137,6 +167,7 @@ static void note_commands(struct sim *sim, uint64_t index, const struct batch_he
     struct reader commands = reader_of(content);
     for (uint32_t i = 0; i < header->count && command_decode(&commands, &command) == STATUS_OK; i++) {
         note_command(sim, index, header, &command);
+        note_goodbye(sim->ledger, index << 16 | i, &command);
         if (command.type != COMMAND_PUBLISH || command.publish.message.payload.size < HISTORY_PAYLOAD)
             continue;
         struct reader payload = reader_of(command.publish.message.payload);

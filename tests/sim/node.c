@@ -838,11 +838,18 @@ static void remember_promises(struct sim_node *node)
     node->promised.term = log_term_of(node->log, index);
 }
 
+/* Rot that makes the last flush look as if it had never been made cannot be told from that (log_format.h): no more can be
+ * asked of the log, and the operator replaces the node. */
 static void check_promises(struct sim_node *node, uint64_t covered)
 {
     uint64_t index = node->promised.index;
     if (log_owed(node->log) != 0 || index <= covered)
         return;
+    if (log_last(node->log) < index && faults_rotten(node->sim) == node->id) {
+        sim_note(node->sim, "node %u has lost its last flush to rot", node->id);
+        node->failed = node->beyond_repair = true;
+        return;
+    }
     if (log_last(node->log) < index)
         sim_violation(node->sim, "node %u: its log ends at %llu, it had %llu and says nothing of it", node->id,
                       (unsigned long long)log_last(node->log), (unsigned long long)index);
@@ -901,7 +908,8 @@ void node_start(struct sim_node *node)
     node->doom = 0;
     if (open_log(node, newest.index) && open_state(node, newest.index)) {
         check_promises(node, newest.index);
-        start_parts(node, &newest);
+        if (!node->failed)
+            start_parts(node, &newest);
     }
     if (snapshot != NULL)
         snapshot_close(snapshot);
@@ -1034,15 +1042,6 @@ bool node_is_whole(const struct sim_node *node)
         return false;
     consensus_status(node->consensus, &status);
     return !status.damaged && status.caught_up;
-}
-
-bool node_serves(const struct sim_node *node)
-{
-    struct consensus_status status;
-    if (!node->running || node->consensus == NULL)
-        return false;
-    consensus_status(node->consensus, &status);
-    return status.majority;
 }
 
 struct node_life node_life(const struct sim_node *node)

@@ -92,6 +92,8 @@ void ledger_clock(struct sim *sim, uint32_t node, uint64_t cluster_ms);
 void ledger_hash(struct sim *sim, uint32_t node, uint64_t index, const uint64_t hash[2]);
 /* One leader per term. */
 void ledger_leader(struct sim *sim, uint32_t node, uint64_t term);
+/* How many connections of this model client have had a clean end committed. */
+uint32_t ledger_goodbyes(const struct sim_ledger *ledger, uint32_t client);
 uint64_t ledger_last(const struct sim_ledger *ledger);    /* the highest index that any node has committed */
 
 /* ---- faults.c ---- */
@@ -107,6 +109,7 @@ void faults_node_died(struct sim *sim, uint32_t node);
 void faults_node_stopped(struct sim *sim, uint32_t node);
 /* Whether this node may say that its disk or what is on it is bad. */
 bool faults_disk_is_bad(const struct sim *sim, uint32_t node);
+uint32_t faults_rotten(const struct sim *sim);            /* the node on whose disk something may have rotted; 0: none */
 
 /* ---- network.c ---- */
 struct sim_network *network_new(struct sim *sim);
@@ -140,7 +143,6 @@ void node_wipe(struct sim_node *node);
 bool node_is_beyond_repair(const struct sim_node *node); /* it has said that it must be replaced */
 bool node_is_member(const struct sim_node *node);        /* since it was wiped last, it has become a voter again */
 bool node_is_whole(const struct sim_node *node);         /* running, a voter, and owes nothing that it has lost */
-bool node_serves(const struct sim_node *node);           /* it hears a majority, and so turns nobody away */
 struct node_life node_life(const struct sim_node *node);
 void node_pause(struct sim_node *node, uint64_t until_us);
 void node_slow(struct sim_node *node, uint64_t turn_us);     /* 0: as fast as configured */
