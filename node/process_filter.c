@@ -106,7 +106,7 @@ static int allow_sockets(scmp_filter_ctx filter)
 {
     int result = 0;
     for (size_t i = 0; i < sizeof(socket_families) / sizeof(socket_families[0]) && result == 0; i++) {
-        const struct scmp_arg_cmp family = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)socket_families[i]);
+        const struct scmp_arg_cmp family = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)socket_families[i], 0);
         result = allow(filter, "socket", 1, &family);
     }
     return result;
@@ -114,7 +114,7 @@ static int allow_sockets(scmp_filter_ctx filter)
 
 static int allow_restart(scmp_filter_ctx filter)
 {
-    const struct scmp_arg_cmp path = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)(uintptr_t)RESTART_ADDRESS);
+    const struct scmp_arg_cmp path = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)(uintptr_t)RESTART_ADDRESS, 0);
     return allow(filter, "execve", 1, &path);
 }
 
