@@ -365,6 +365,15 @@ static enum status rebuild_store(struct data *data, const struct config *config,
     return status;
 }
 
+/* Where the entries begin that consensus will hand out. A snapshot that the log does not contain, because this node died
+ * between receiving and installing it, takes the place of all of the log (replica_start). */
+static uint64_t first_entry(const struct data *data)
+{
+    const struct snapshot_facts *newest = data->newest != NULL ? snapshot_facts(data->newest) : NULL;
+    bool replaces = newest != NULL && log_term_of(data->log, newest->index) != newest->term;
+    return replaces ? newest->index + 1 : log_first(data->log);
+}
+
 static enum status open_store(struct data *data, const struct config *config, char *error)
 {
     char marker[DISK_PATH_MAX], why[128];
@@ -374,9 +383,9 @@ static enum status open_store(struct data *data, const struct config *config, ch
     if (access(marker, F_OK) != 0) {
         status = try_store(data, config);
         snprintf(why, sizeof(why), "the store cannot be read: %s", status_text(status));
-        if (status == STATUS_OK && state_applied(data->state) + 1 < log_first(data->log)) {
+        if (status == STATUS_OK && state_applied(data->state) + 1 < first_entry(data)) {
             snprintf(why, sizeof(why), "the store is at %llu, the log begins at %llu",
-                     (unsigned long long)state_applied(data->state), (unsigned long long)log_first(data->log));
+                     (unsigned long long)state_applied(data->state), (unsigned long long)first_entry(data));
             close_store(data);
             status = STATUS_CORRUPT;
         }

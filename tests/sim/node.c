@@ -876,12 +876,15 @@ static void start_parts(struct sim_node *node, const struct consensus_snapshot *
 }
 
 /* A store that the log does not go on from is made anew from the snapshot (node/data.c). */
-static bool open_state(struct sim_node *node, uint64_t snapshot)
+static bool open_state(struct sim_node *node, const struct consensus_snapshot *newest)
 {
+    uint64_t snapshot = newest->index;
+    bool replaces = snapshot > 0 && log_term_of(node->log, snapshot) != newest->term;
+    uint64_t first = replaces ? snapshot + 1 : log_first(node->log);
     if (node->store == NULL)
         load_store(node, snapshot);
     bool open = state_open(node->store, node->id, &node->state) == STATUS_OK;
-    if (open && state_applied(node->state) + 1 < log_first(node->log)) {
+    if (open && state_applied(node->state) + 1 < first) {
         sim_note(node->sim, "node %u: its store is older than its log", node->id);
         state_close(node->state);
         load_store(node, snapshot);
@@ -906,7 +909,7 @@ void node_start(struct sim_node *node)
     }
     node->dead = node->failed = false;
     node->doom = 0;
-    if (open_log(node, newest.index) && open_state(node, newest.index)) {
+    if (open_log(node, newest.index) && open_state(node, &newest)) {
         check_promises(node, newest.index);
         if (!node->failed)
             start_parts(node, &newest);
