@@ -170,6 +170,39 @@ static void a_store_that_is_gone_is_rebuilt_from_the_log(void **state)
     when_closed(w);
 }
 
+/* As it is when a node dies after it has received a snapshot from the leader, and before it has installed it. */
+static void given_a_received_snapshot(struct world *w, uint64_t index)
+{
+    struct store_options in_memory = {0};
+    struct store *store;
+    struct state *state;
+    struct store_view *view;
+    struct effects *effects = effects_new();
+    struct snapshot_facts facts = {.index = index, .term = 3};
+    memcpy(facts.cluster_id, w->data.identity.cluster_id, sizeof(facts.cluster_id));
+    assert_int_equal(store_open(&in_memory, &store), STATUS_OK);
+    assert_int_equal(state_open(store, w->config->node.id, &state), STATUS_OK);
+    for (uint64_t i = 1; i <= index; i++)
+        assert_int_equal(state_apply(state, i, 3, bytes_of(NULL, 0), effects), STATUS_OK);
+    assert_int_equal(state_commit(state), STATUS_OK);
+    assert_int_equal(store_view_open(store, &view), STATUS_OK);
+    assert_int_equal(snapshot_write(w->data.snapshots_path, &facts, view, NULL), STATUS_OK);
+    store_view_close(view);
+    state_close(state);
+    store_close(store);
+    effects_free(effects);
+}
+
+static void a_snapshot_that_was_received_but_not_installed_is_installed_by_the_next_start(void **state)
+{
+    struct world *w = *state;
+    given_a_node(w);
+    given_a_received_snapshot(w, 40);
+    assert_int_equal(when_opened(w), STATUS_OK);
+    assert_int_equal(state_applied(w->data.state), 40);
+    when_closed(w);
+}
+
 static void a_peer_keeps_the_incarnation_it_was_first_met_with(void **state)
 {
     struct world *w = *state;
@@ -268,6 +301,7 @@ int main(void)
         WITH_DIRECTORY(a_wiped_directory_is_not_a_new_node),
         WITH_DIRECTORY(a_log_disk_that_was_emptied_is_noticed),
         WITH_DIRECTORY(a_store_that_is_gone_is_rebuilt_from_the_log),
+        WITH_DIRECTORY(a_snapshot_that_was_received_but_not_installed_is_installed_by_the_next_start),
         WITH_DIRECTORY(a_peer_keeps_the_incarnation_it_was_first_met_with),
         WITH_DIRECTORY(a_replacement_takes_the_place_of_a_peer_and_the_former_one_is_refused_for_ever),
         WITH_DIRECTORY(a_wiped_directory_becomes_a_replacement_if_the_operator_gives_a_number),
