@@ -13,9 +13,9 @@
  *
  * The rule needs nothing but K and the filter, which is why a cursor is all that a scan has to remember.
  *
- * A key of TOPIC_KEY_MAX bytes is the first TOPIC_KEY_PREFIX bytes of a topic and a hash. Such a K is taken for its
- * prefix, which is a place that was passed as well, and a longer target is cut to TOPIC_KEY_PREFIX, for below it hashed
- * keys are in no order of levels. A target that does not lie behind K then means: step. */
+ * A key of TOPIC_KEY_MAX bytes is the first TOPIC_KEY_PREFIX bytes of a topic and a hash, so below such a prefix keys are in
+ * no order of levels, those of shorter topics among them. A K that is longer is therefore taken for its prefix, which is
+ * a place that was passed as well, and a longer target is cut to it. A target that does not lie behind K then means: step. */
 #include "retained.h"
 
 #include "base/topic.h"
@@ -204,7 +204,7 @@ static void move_behind(struct move *move, struct bytes passed, bool has_plus)
 static void find_move(struct bytes filter, struct bytes key, struct move *move)
 {
     struct topic_levels levels = topic_levels_of(filter);
-    struct bytes whole = key.size == TOPIC_KEY_MAX ? bytes_of(key.data, TOPIC_KEY_PREFIX) : key;
+    struct bytes whole = key.size > TOPIC_KEY_PREFIX ? bytes_of(key.data, TOPIC_KEY_PREFIX) : key;
     struct bytes rest = whole, plus_end = {0}, wanted, level;
     bool done = false, has_plus = false;
 

@@ -115,6 +115,24 @@ static void long_topics_with_one_prefix_are_kept_apart(void **state)
     then_scan_finds(w, a, IDS(1));
 }
 
+/* The key of one is its text, that of the other begins alike and ends with a hash: so the one that comes first says
+ * nothing of where the other's levels would be. */
+static void a_long_topic_is_found_behind_a_shorter_one_of_its_prefix(void **state)
+{
+    struct world *w = *state;
+    char prefix[TOPIC_KEY_PREFIX + 1], whole[600], cut[600], filter[600];
+
+    memset(prefix, 'a', TOPIC_KEY_PREFIX);
+    memcpy(prefix, "x/", 2);
+    prefix[TOPIC_KEY_PREFIX] = '\0';
+    snprintf(whole, sizeof whole, "%s/zz", prefix);
+    snprintf(cut, sizeof cut, "%s/b%040d", prefix, 0);
+    snprintf(filter, sizeof filter, "+/%s", cut + 2);
+    given_topic(w, whole, 1);
+    given_topic(w, cut, 2);
+    then_scan_finds(w, filter, IDS(2));
+}
+
 /* ---- scans ---- */
 
 static void filters_find_their_topics_in_order_of_levels(void **state)
@@ -331,6 +349,7 @@ int main(void)
         TEST(a_topic_holds_what_was_set_last),
         TEST(totals_survive_in_their_row),
         TEST(long_topics_with_one_prefix_are_kept_apart),
+        TEST(a_long_topic_is_found_behind_a_shorter_one_of_its_prefix),
         TEST(filters_find_their_topics_in_order_of_levels),
         TEST(a_scan_seeks_past_what_cannot_match),
         TEST(a_budget_ends_a_call_and_the_cursor_goes_on),
