@@ -1,6 +1,7 @@
 """TLS of listeners, against OpenSSL's own client, mosquitto's, and Python's."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -249,7 +250,7 @@ def test_expiry_is_a_metric_and_a_warning(door, certificates):
     made = Door(f"tls:127.0.0.1:0 anonymous=true certificate={soon.path('clients', 'soon.pem')} "
                 f"key={soon.path('clients', 'soon.key')}")
     try:
-        assert "event=certificate-expires" in made.log() and "days_left=4" in made.log()
+        assert re.search(r"event=certificate-expires .*days_left=[45]\b", made.log())
     finally:
         made.down()
         soon.remove()
