@@ -83,7 +83,7 @@ struct consensus_calls {
 
     /* QoS 0 messages from a peer: read them with wire_message_next. */
     void (*messages)(void *context, uint32_t peer, struct bytes messages);
-    /* `peer` has applied up to `index` (for SUBACK, DESIGN 5). */
+    /* `peer` has applied up to `index` (a SUBACK waits for it). */
     void (*peer_applied)(void *context, uint32_t peer, uint64_t index);
     /* This node cannot go on. Say why and exit; call nothing here again but consensus_free. */
     void (*fatal)(void *context, enum status status, const char *reason);

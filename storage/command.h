@@ -129,7 +129,7 @@ enum end_cause {
 };
 
 struct command_end {
-    struct command_owner owner;       /* not fenced for the will's purpose: see DESIGN part 4, Wills */
+    struct command_owner owner;       /* not fenced for the will's purpose: see apply_end() */
     uint8_t cause;                    /* enum end_cause */
     bool has_session_expiry;          /* DISCONNECT of 5.0 may change it */
     uint32_t session_expiry_s;

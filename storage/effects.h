@@ -92,7 +92,7 @@ struct effect {
             const uint8_t *codes;    /* SUBSCRIBE: granted QoS or reason code >= 0x80; UNSUBSCRIBE: 0x00 or 0x11 */
             const uint8_t *existed;  /* SUBSCRIBE: 1 where the session had subscribed to the filter before; else NULL */
             uint32_t count;
-            uint64_t index;          /* log index, so that the answer can wait for the other nodes (DESIGN 5) */
+            uint64_t index;          /* log index, so that the answer can wait for the other nodes */
         } codes;
         struct {
             uint16_t packet_id;      /* PUBREL */

@@ -2,7 +2,7 @@
  *
  * The seam between the state machine and LMDB: nothing of LMDB shows. "Applied" is not "durably stored": writes go into
  * the open transaction and are seen by later reads at once; store_commit() makes them survive the process; what makes
- * them survive a power loss is the log and the snapshots (DESIGN part 7).
+ * them survive a power loss is the log and the snapshots.
  *
  * Trouble is sticky: the first write or read that fails (disk full, I/O error, corrupt page) poisons the store. From then
  * on reads find nothing and writes do nothing, and store_status() says what happened. The state machine checks it once

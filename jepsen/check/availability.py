@@ -1,4 +1,4 @@
-"""G15: how long clients had to wait, per fault, against the goals (RELIABILITY 3.2 f, 5.3, 5.4).
+"""G15: how long clients had to wait, per fault, against the goals.
 
 For each fault and its end:
 

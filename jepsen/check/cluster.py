@@ -1,4 +1,4 @@
-"""G8, G10 and what a run leaves behind: checks of the nodes rather than of the clients (RELIABILITY 3.2 d, f, h)."""
+"""G8, G10 and what a run leaves behind: checks of the nodes rather than of the clients."""
 
 from bisect import bisect_right
 from collections import defaultdict

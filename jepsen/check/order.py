@@ -1,4 +1,4 @@
-"""G5: one total order of all QoS 1 and 2 messages, which every session sees a part of (RELIABILITY 3.2 a).
+"""G5: one total order of all QoS 1 and 2 messages, which every session sees a part of.
 
 check_publisher_order  first deliveries of one publisher's messages come in the order in which it sent them
 check_total_order      the graph of "was delivered first" (in any session) and "was acknowledged before the other was sent"

@@ -1,4 +1,4 @@
-"""G1, G2, G4: what was acknowledged is delivered, nothing else is, and QoS 2 only once (RELIABILITY 3.2 a).
+"""G1, G2, G4: what was acknowledged is delivered, nothing else is, and QoS 2 only once.
 
 For a session s, with asked..granted the SUBSCRIBE and ending..over the UNSUBSCRIBE or the session's end:
 

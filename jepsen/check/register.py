@@ -1,6 +1,6 @@
 """G6: each topic's retained message is a linearizable register, and what follows a read has no gap and no overlap.
 
-Written values are unique, so linearizability takes O(n log n) (Gibbons and Korach; RELIABILITY 3.3). The cluster of a value
+Written values are unique, so linearizability takes O(n log n) (Gibbons and Korach). The cluster of a value
 is its write and all reads of it; f its earliest end, s its latest start. The zone (f, s) is *forward* if f < s: the value
 must have been there all that time; else *backward* (s, f): at some instant in it. There is an order iff
 

@@ -1,4 +1,4 @@
-"""G3: a client id's session is one object, and a connection that lost it has no effect any more (RELIABILITY 3.2 c, g).
+"""G3: a client id's session is one object, and a connection that lost it has no effect any more.
 
 check_session   per client id, the session is a sequential object (exists, owner, filters); CONNECT answers whether it
                 existed, SUBSCRIBE and UNSUBSCRIBE work on it while their connection owns it. By the general search.

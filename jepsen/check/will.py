@@ -1,4 +1,4 @@
-"""G7: a will is published exactly once if its connection ends badly, never if it ends well (RELIABILITY 3.2 e).
+"""G7: a will is published exactly once if its connection ends badly, never if it ends well.
 
 Per connection with a will: how often may a QoS 2 observer have seen it? {0} after a DISCONNECT that the node took, or if the
 session was resumed before the delay was over; {1} after any other end; {0, 1} where the two raced, where the end is too late

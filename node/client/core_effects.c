@@ -255,7 +255,7 @@ void core_committed(struct core *core, uint64_t index, uint64_t term, struct byt
         core_apply_more(core, APPLY_LOOKS);
 }
 
-/* ---- SUBACKs that wait for the other nodes (DESIGN part 5) ---- */
+/* ---- SUBACKs that wait for the other nodes ---- */
 
 static bool all_applied(const struct core *core, uint64_t index)
 {

@@ -1,4 +1,4 @@
-/* history.h — what the simulated clients did and saw, and whether the guarantees held (RELIABILITY 3.2 a).
+/* history.h — what the simulated clients did and saw, and whether the guarantees held.
  *
  * Every payload is unique: a publish is named by its publisher and a number that grows with each. A delivery is what a
  * client's application gets, after the client's own QoS 2 state.

@@ -1,5 +1,5 @@
 /* register.c — retained topics as registers (G6): some clients write them with QoS 1 and read them by subscribing, and in
- * the end each topic's history must be linearizable (RELIABILITY 3.2 b, 3.3).
+ * the end each topic's history must be linearizable.
  *
  *   write   PUBLISH with retain … PUBACK             its outcome is unknown if the connection ends before the PUBACK
  *   read    SUBSCRIBE … the retained PUBLISH         or none, if nothing has come for a while after the SUBACK, nor before
