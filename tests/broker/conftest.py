@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from cluster import Cluster
+from doors import Certificates
 from mqtt import Client
 
 _numbers = itertools.count(1)
@@ -25,6 +26,14 @@ def cluster(shared_cluster):
     for node in shared_cluster.status():
         if not node["pid"]:
             shared_cluster.start(node["id"])
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    """A CA, and what it makes for clients and nodes."""
+    made = Certificates()
+    yield made
+    made.remove()
 
 
 @pytest.fixture

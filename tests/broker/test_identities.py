@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 
 from cluster import wait_until
-from doors import Certificates, Door, mosquitto_pub
+from doors import Door, mosquitto_pub
 from identities import PENCIL, Guarded
 from mqtt import Client
 
@@ -249,13 +249,6 @@ def test_a_listener_asks_its_own_methods(alone, connect, tmp_path):
     port = alone("authentication=users", COTERIE_AUTHENTICATION_PASSWORD_FILE=str(path), COTERIE_AUTHENTICATION_USERS="ann:word")
     connect(port, "ann", "word")
     connect(port, "bob", expect=BAD_PASSWORD)
-
-
-@pytest.fixture
-def certificates():
-    made = Certificates()
-    yield made
-    made.remove()
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ PSK = "00112233445566778899aabbccddeeff"
 
 
 @pytest.fixture(scope="module")
-def certificates():
-    made = Certificates()
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
 def door(certificates):
     """Listeners: 0 certificate only, 1 client certificate required, 2 optional, 3 PSK, 4 TLS 1.3 alone, 5 wss."""
     server = f"certificate={certificates.path('clients', 'server.pem')} key={certificates.path('clients', 'server.key')}"

@@ -12,17 +12,10 @@ import urllib.parse
 
 import pytest
 
-from doors import Certificates, Door
+from doors import Door
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    made = Certificates()
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="module")
