@@ -63,12 +63,40 @@ static const char *add_key(struct token_keys *keys, cjose_jwk_t *key)
     return trouble;
 }
 
+static bool is_base64url_digit(char c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+
+/* The numbers of a key are base64url without padding (RFC 7518, 2 and 6). cjose ends the process at a '=' among them. */
+static bool numbers_are_base64url(const json_t *key)
+{
+    static const char *const numbers[] = {"k", "n", "e", "d", "p", "q", "dp", "dq", "qi", "x", "y"};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        const json_t *number = json_object_get(key, numbers[i]);
+        const char *digits = json_string_value(number);
+        size_t size = json_string_length(number);
+
+        if (size % 4 == 1)
+            return false;
+        for (size_t at = 0; at < size; at++)
+            if (!is_base64url_digit(digits[at]))
+                return false;
+    }
+    return true;
+}
+
 static const char *add_json(struct token_keys *keys, const json_t *json)
 {
-    char *text = json_dumps(json, JSON_COMPACT);
+    char *text;
+    const char *trouble;
     cjose_err error;
-    const char *trouble = add_key(keys, text != NULL ? cjose_jwk_import(text, strlen(text), &error) : NULL);
 
+    if (!numbers_are_base64url(json))
+        return "a key has a number that is not base64url without padding";
+    text = json_dumps(json, JSON_COMPACT);
+    trouble = add_key(keys, text != NULL ? cjose_jwk_import(text, strlen(text), &error) : NULL);
     free(text);
     return trouble;
 }
@@ -218,12 +246,10 @@ bool token_is_one(struct bytes password)
     uint32_t dots = 0;
 
     for (size_t i = 0; i < password.size; i++) {
-        uint8_t byte = password.data[i];
-        bool digit = (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') ||
-                     byte == '-' || byte == '_';
+        char byte = (char)password.data[i];
 
         dots += byte == '.';
-        if (!digit && byte != '.')
+        if (!is_base64url_digit(byte) && byte != '.')
             return false;
     }
     return dots == 2 && password.size > 20 && password.size <= TOKEN_BYTES_MAX;

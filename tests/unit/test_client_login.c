@@ -287,7 +287,9 @@ static void keys_that_are_weak_or_none_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {"", "{}", "{\"keys\":[]}", "{\"keys\":7}", "nonsense",
-                                      "{\"kty\":\"oct\",\"k\":\"c2hvcnQ\"}", "{\"keys\":[{\"kty\":\"oct\"}]}"};
+                                      "{\"kty\":\"oct\",\"k\":\"c2hvcnQ\"}", "{\"keys\":[{\"kty\":\"oct\"}]}",
+                                      "{\"kty\":\"oct\",\"k\":\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlh=mNkZWY\"}",
+                                      "{\"kty\":\"oct\",\"k\":\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYAA\"}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct token_keys *keys = NULL;
         char error[128];
