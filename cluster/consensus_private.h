@@ -1,4 +1,4 @@
-/* consensus_private.h — the insides of consensus, shared by consensus.c and transfer.c only. */
+/* consensus_private.h — the insides of consensus, shared by consensus.c, consensus_*.c and transfer.c only. */
 #ifndef COTERIE_CONSENSUS_PRIVATE_H
 #define COTERIE_CONSENSUS_PRIVATE_H
 
@@ -8,7 +8,6 @@
 #include "wire_raft.h"
 
 #define NODES REPLICA_NODES_MAX
-#define NODE_BIT(node) ((uint64_t)1 << (node))
 #define AHEAD_ENTRIES 1024                    /* committed entries handed to core and not applied yet */
 #define AHEAD_BYTES (32u * 1024 * 1024)
 
@@ -111,13 +110,46 @@ struct consensus {
     struct consensus_counts counts;
 };
 
+/* ---- consensus.c ---- */
+/* This node cannot go on; says so once. Whoever calls this returns, and every entry point does nothing from then on. */
+void consensus_fail(struct consensus *consensus, enum status status, const char *reason);
+/* A line for the log file, at most 255 bytes. */
+void consensus_note(struct consensus *consensus, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- consensus_batches.c ---- */
+/* As leader: a batch (copied) waits for the end of the turn. Dropped if too many do, or after resigning. */
+void batches_append(struct consensus *consensus, struct bytes batch);
+void batches_drop(struct consensus *consensus);                /* all that wait */
+bool batches_may_submit(const struct consensus *consensus);
+void batches_flush(struct consensus *consensus);               /* stamps and submits what waits, as far as there is room */
+bool batches_may_deliver(const struct consensus *consensus);
+
+/* ---- consensus_clock.c ---- */
+uint64_t clock_reckon(const struct consensus *consensus);      /* cluster time now, by this node's reckoning */
+void clock_set(struct consensus *consensus, uint64_t clock_ms);
+uint64_t clock_next_stamp(struct consensus *consensus);        /* for the next batch; never falls */
+/* As leader: makes the clock live, or waits for peers to tell the time: then call again. */
+void clock_take_over(struct consensus *consensus);
+/* Stamps never run backwards: what these entries, or the end of the log, hold is the floor. */
+void clock_raise_floor(struct consensus *consensus, struct log_entry *const *entries, uint32_t count);
+enum status clock_raise_floor_from_log(struct consensus *consensus);
+
+/* ---- consensus_frames.c ---- */
 /* Starts a frame to `peer`; NULL: its link is down. Append the body, then consensus_frame_send. */
 struct buffer *consensus_frame(struct consensus *consensus, uint32_t peer, enum wire_type type);
 void consensus_frame_send(struct consensus *consensus, uint32_t peer, enum wire_type type);
-void consensus_fail(struct consensus *consensus, enum status status, const char *reason);
-void consensus_note(struct consensus *consensus, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The peer has broken the rules of the link. */
+/* The peer has broken the rules of the link: nothing more is taken from it, and it is closed. */
 void consensus_break(struct consensus *consensus, uint32_t peer, enum link_kind kind, const char *reason);
+/* Sends to message->server_id, or drops it: raft sends again. `entries`: those of an AppendEntries. */
+void frames_send_raft(struct consensus *consensus, enum wire_type type, const struct raft_message *message,
+                      struct log_entry *const *entries, uint32_t count);
+void frames_tell_applied(struct consensus *consensus);         /* to peers that wait for it, or have not heard for long */
+
+/* ---- consensus_health.c ---- */
+/* `peer` speaks as leader of `term`, and has committed up to `commit`. */
+void health_heard_leader(struct consensus *consensus, uint32_t peer, uint64_t term, uint64_t commit);
+void health_update(struct consensus *consensus);               /* role, route, majority, caught up */
+void health_tell(struct consensus *consensus);                 /* calls `changed` if anything but counters has */
 
 /* ---- transfer.c ---- */
 void transfer_wanted(struct consensus *consensus, uint32_t peer);                 /* raft: this peer needs one */

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define NODE_BIT(node) ((uint64_t)1 << (node))
+#include "members.h"
 
 /* The row of `index`, or the oldest one, emptied for it; NULL: `index` is older than all that are kept. */
 static struct hashes_row *row_of(struct hashes *hashes, uint64_t index)

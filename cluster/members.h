@@ -52,6 +52,7 @@
 
 #define MEMBERS_NAME_SIZE 64
 #define MEMBERS_NODE_MAX 63   /* ids are 1 to this; as NODES_MAX in state.h */
+#define NODE_BIT(node) ((uint64_t)1 << (node))   /* in sets of nodes */
 
 enum member_role {
     MEMBER_NONE,        /* not in the configuration */
