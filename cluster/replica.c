@@ -828,10 +828,14 @@ enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_ro
 
 /* ---- time, disk ---- */
 
-/* S11: a leader whose disk hangs would lead for ever, because the others make the majority. */
-static void watch_flush(struct replica *replica)
+/* S11: a leader whose disk hangs would lead for ever, because the others make the majority. `passed_ms`: since the turn
+ * before this one. A turn that comes late says that the node stood still, and nothing of its disk: the flush may be done,
+ * and would be heard of next. */
+static void watch_flush(struct replica *replica, uint64_t passed_ms)
 {
     uint64_t durable = log_durable(replica->log);
+    if (replica->flush_since != 0 && passed_ms > REPLICA_FLUSH_WATCH_MS)
+        replica->flush_since += passed_ms - REPLICA_FLUSH_WATCH_MS;
     if (durable >= log_last(replica->log)) {
         replica->flush_since = 0;
         return;
@@ -863,10 +867,11 @@ static bool timer_is_off(const struct replica *replica)
 void replica_advance(struct replica *replica, uint64_t now_ms)
 {
     assert(now_ms >= replica->now); /* S8: unsigned arithmetic inside */
+    uint64_t passed_ms = now_ms - replica->now;
     replica->now = now_ms;
     if (!replica->started || replica->failed)
         return;
-    watch_flush(replica);
+    watch_flush(replica, passed_ms);
     if (now_ms >= raft_timeout(&replica->raft) && !timer_is_off(replica)) {
         struct raft_event event = {.type = RAFT_TIMEOUT};
         step(replica, &event, NULL, 0);
@@ -877,7 +882,7 @@ uint64_t replica_deadline(const struct replica *replica)
 {
     if (!replica->started || replica->failed)
         return UINT64_MAX;
-    uint64_t deadline = replica->now + 1000; /* for watch_flush */
+    uint64_t deadline = replica->now + REPLICA_FLUSH_WATCH_MS;
     uint64_t timeout = raft_timeout(&replica->raft);
     if (!timer_is_off(replica) && timeout < deadline)
         deadline = timeout;

@@ -117,11 +117,12 @@ uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as le
 uint64_t replica_voters(const struct replica *replica);       /* bit per node */
 uint64_t replica_members(const struct replica *replica);
 uint64_t replica_pushes(const struct replica *replica);
-/* How long the log has owed us a flush. */
+/* How long the log has owed us a flush, without the time in which this node stood still. */
 uint64_t replica_flush_lag_ms(const struct replica *replica);
 /* Members as of `index`: raft's encoding, borrowed until the next call that changes something. */
 struct bytes replica_configuration(const struct replica *replica, uint64_t index, uint64_t *configuration_index);
 
+#define REPLICA_FLUSH_WATCH_MS 1000    /* S11: looks at the log's flush at least so often, if it runs */
 #define REPLICA_FLUSH_SLOW_MS 2000     /* S11: hand leadership over */
 #define REPLICA_FLUSH_DEAD_MS 10000    /* S11: exit */
 

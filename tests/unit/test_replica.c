@@ -725,6 +725,26 @@ static void s11_a_leader_whose_disk_hangs_hands_over_then_stops(void **state)
     assert_int_equal(w->fatal, STATUS_IO_ERROR);
 }
 
+/* A process that is stopped, or a machine that sleeps, in the middle of a flush. */
+static void s11_what_a_node_has_slept_is_no_hang_of_its_disk(void **state)
+{
+    struct world *w = *state;
+    given_replica(w, 0, 0);
+    given_leader(w);
+    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
+    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
+    log_entry_release(entry);
+    replica_flush(w->replica);                    /* on its way to the disk ... */
+    replica_advance(w->replica, w->now += 50);
+    replica_advance(w->replica, w->now += 60000);
+    assert_int_equal(w->fatals, 0);
+    assert_true(replica_flush_lag_ms(w->replica) <= REPLICA_FLUSH_WATCH_MS);
+    when_flushed(w);                              /* ... and there, only nobody was awake to hear it */
+    replica_advance(w->replica, w->now += 50);
+    assert_int_equal(w->fatals, 0);
+    assert_int_equal(replica_flush_lag_ms(w->replica), 0);
+}
+
 /* ---- and what is not numbered ---- */
 
 /* ---- S12 ---- */
@@ -1189,6 +1209,7 @@ int main(void)
         TEST(s9_a_pushed_commit_is_taken_without_an_answer),
         TEST(s10_a_leader_alone_still_believes_that_it_leads),
         TEST(s11_a_leader_whose_disk_hangs_hands_over_then_stops),
+        TEST(s11_what_a_node_has_slept_is_no_hang_of_its_disk),
         TEST(s12_nobody_else_leads_in_our_term),
         TEST(s12_a_vote_counts_only_for_the_term_that_was_asked_for),
         TEST(s12_a_term_that_cannot_have_come_is_not_believed),
