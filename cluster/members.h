@@ -13,8 +13,8 @@
  * WHY THIS IS SAFE. All that is known of raft's membership changes holds as it stands, if lives are never mixed up:
  *
  *   R1  nobody asks a life that is not in its own newest configuration for anything, and nobody counts an answer of one:
- *       neither a vote nor an acknowledgement (replica.c, on sending and on receiving);
- *   R2  a life that its own newest configuration does not name as a voter neither votes nor stands (replica.c);
+ *       neither a vote nor an acknowledgement (replica_send.c, replica_receive.c);
+ *   R2  a life that its own newest configuration does not name as a voter neither votes nor stands (replica_may_vote);
  *   R3  one that was never told of a configuration (an empty log) is such a life.
  *
  * What a wiped node can have forgotten, and why it is not missed, for three nodes A, B and R as for five:
