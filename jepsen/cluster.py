@@ -154,13 +154,13 @@ class Node:
                        f"listeners:\n  - {{kind: tcp, address: {self.mqtt[0]}, port: {MQTT_PORT}, anonymous: true}}\n"
                        f"admin:\n  address: 127.0.0.1\n  port: {ADMIN_PORT}\n{self.cluster.extra_config}")
 
-    def environment(self, bootstrap):
+    def environment(self, bootstrap, replacement=0):
         """Nothing of the caller's own COTERIE_* settings: two runs of one seed are to be alike."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("COTERIE_")}
         environment.update(self.cluster.settings)
         environment["COTERIE_CLUSTER_BOOTSTRAP"] = "true" if bootstrap else "false"
-        if self.replacement:
-            environment["COTERIE_CLUSTER_REPLACE"] = str(self.replacement)
+        if replacement:
+            environment["COTERIE_CLUSTER_REPLACE"] = str(replacement)
         if self.cluster.clocks:
             environment.update(LD_PRELOAD=self.cluster.clocks, FAKETIME_TIMESTAMP_FILE=self.clock, FAKETIME_NO_CACHE="1",
                                FAKETIME_DONT_FAKE_MONOTONIC="1")
@@ -183,8 +183,8 @@ class Node:
             return argv
         return ["unshare", "--mount", "sh", "-c", f'mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
 
-    def spawn(self, bootstrap=False):
-        """A new process; returns at once."""
+    def spawn(self, bootstrap=False, replacement=0):
+        """A new process; returns at once. `replacement`: the number to begin anew with, for a node without data."""
         with self.lock:
             if self.running:
                 return
@@ -192,7 +192,7 @@ class Node:
             if self.cluster.clocks and not os.path.exists(self.clock):
                 self.set_clock("+0")
             with open(self.log, "ab") as log, inside(self.namespace):
-                self.process = subprocess.Popen(self.command(), cwd=self.directory, env=self.environment(bootstrap),
+                self.process = subprocess.Popen(self.command(), cwd=self.directory, env=self.environment(bootstrap, replacement),
                                                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             self.cluster.undo.process(self.process.pid)
             self.paused = False
@@ -204,8 +204,8 @@ class Node:
             return self.get("/livez")[0] != 0
         wait_until(f"{self.name} answers", answers)
 
-    def start(self, bootstrap=False):
-        self.spawn(bootstrap)
+    def start(self, bootstrap=False, replacement=0):
+        self.spawn(bootstrap, replacement)
         self.wait_alive()
 
     def signal(self, number):
@@ -410,7 +410,7 @@ class Cluster:
         node = self.node(which)
         node.wipe()
         node.replacement = max(node.replacement + 1, int(time.time() * 1000))
-        node.start()
+        node.start(replacement=node.replacement)
 
     # ---- what the nodes say
 

@@ -9,7 +9,7 @@ A row is data. `do` lists its faults with how long they are in force and their g
     ready         from the fault's end until all nodes serve and are full members
     accepts       from the fault's end until the node that was hit answers a new client
 
-`holds` names functions of this file: (events of the row, facts of its faults) -> complaints.
+`holds` names functions of this file: (events of the run, facts of the row's faults) -> complaints.
 
 Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly)."""
 
@@ -44,16 +44,30 @@ class Row:
 # ---- what else must hold
 
 
-def one_election(events, facts):
-    """The cluster changed its leader once for each fault, and not again when it was healed."""
-    terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
-    many = terms and terms[-1] - terms[0] > len(facts)
-    return [f"terms {terms}: more elections than the {len(facts)} of the faults"] if many else []
+def largest_term(events, begin, end):
+    """That any node told of within these times; 0: none did."""
+    return max((event["value"].get("term") or 0 for event in events if event["f"] == "status" and begin <= event["time"] <= end),
+               default=0)
 
 
-def no_election(events, _facts):
-    terms = sorted({event["value"]["term"] for event in events if event["f"] == "status" and event["value"].get("term")})
-    return [f"terms {terms}: an election"] if len(terms) > 1 else []
+def no_election_when_healed(events, facts):
+    """When a fault ended, the leader of that moment was left alone."""
+    return elections(events, facts, lambda fact: fact["stop"], "an election when it was healed")
+
+
+def no_election(events, facts):
+    return elections(events, facts, lambda fact: fact["began"], "an election")
+
+
+def elections(events, facts, since, what):
+    """Of each fault: the largest term until the moment `since(fact)`, against the largest until all was well again."""
+    told = []
+    for fact in facts:
+        before = largest_term(events, 0, since(fact))
+        after = largest_term(events, since(fact), fact["whole"])
+        if before and after > before:
+            told.append(f"{fact['name']} at {fact['began'] / 1e9:.1f} s: term {before}, then {after}: {what}")
+    return told
 
 
 def refused_and_replaced(_events, facts):
@@ -89,7 +103,7 @@ ROWS = (
         holds=(nobody_was_replaced,)),
     Row(2, "follower killed, back after ten seconds", "P", [("kill-follower", 6, {"gap": 0.1, "ready": 2.0})],
         holds=(no_election, nobody_was_replaced)),
-    Row(3, "leader isolated", "P", [("isolate-leader", 4, {"interruption": 1.0, "ready": 2.0})], holds=(one_election,)),
+    Row(3, "leader isolated", "P", [("isolate-leader", 4, {"interruption": 1.0, "ready": 2.0})], holds=(no_election_when_healed,)),
     Row(4, "clients on a node that is cut off", "P", [("isolate-follower", 5, {"gap": 0.1, "moved": NODE_TIMEOUT + 1.0,
                                                                                "ready": 2.0})], holds=(no_election,)),
     Row(5, "leader deaf, leader mute", "P", [("leader-deaf", 3, {"interruption": 1.6, "ready": 2.0}),
@@ -176,14 +190,14 @@ def judge_row(one, events, verdicts):
         return [], []
     if not own:
         return [], ["its faults were not played"]
-    begin, end = own[0]["time"], own[-1]["time"]
-    facts = [dict(merged) for merged in merge(own)]
+    facts = merge(own)
     healed = [event for event in events if event["f"] == "healed" and event["value"]["row"] == one.number]
-    window = [event for event in events if begin <= event["time"] <= (healed[-1]["time"] if healed else end)]
+    for place, fact in enumerate(facts):
+        fact["whole"] = healed[place]["time"] if place < len(healed) else fact["ended"]
     measured = recovery(one, facts, healed, events, verdicts)
     complaints = [f"{what} {value} s, the goal is {goal:g} s" for what, value, goal in measured if value is None or value > goal]
     for check in one.holds:
-        complaints += check(window, facts)
+        complaints += check(events, facts)
     return measured, complaints
 
 
@@ -202,12 +216,13 @@ def one_span(one, events):
 
 
 def merge(fault_events):
-    """One dict per fault, of all that its phases said."""
+    """One dict per fault, of all that its phases said, and when: began, started, stop, ended."""
     facts = []
     for event in fault_events:
         if event["value"]["phase"] == "start":
             facts.append({"index": event["index"], "began": event["time"]})
         facts[-1].update(event["value"], ended=event["time"])
+        facts[-1].setdefault(event["value"]["phase"], event["time"])
     return facts
 
 

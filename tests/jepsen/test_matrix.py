@@ -70,7 +70,7 @@ class Story:
         moments = [(time, "fault", dict(value, name="kill-follower", phase=phase), "nemesis", "info") for time, phase, value in marks]
         moments += [(tenth / 10 + 0.05, "publish", {"mid": f"m{tenth}"}, 1, "ok") for tenth in range(90, 140)
                     if not quiet[0] <= tenth / 10 < quiet[1]]
-        moments += [(11 + number / 10, "status", {"term": term}, "observer", "info") for number, term in enumerate(terms)]
+        moments += [(9.5 + number, "status", {"term": term}, "observer", "info") for number, term in enumerate(terms)]
         moments.append((12.1 + ready, "healed", {"row": "2", "ready_s": ready, "fault": "kill-follower"}, "observer", "info"))
         for time, f, value, process, kind in sorted(moments, key=lambda moment: moment[0]):
             self.events.append({"index": len(self.events), "time": round(time * SECOND), "process": process, "type": kind, "f": f,
@@ -96,7 +96,22 @@ def test_a_slow_return_is_told():
 
 
 def test_an_election_that_ought_not_to_be_is_told():
-    assert Story(terms=(1, 2)).judge()[1] == ["terms [1, 2]: an election"]
+    assert Story(terms=(1, 2)).judge()[1] == ["kill-follower at 10.0 s: term 1, then 2: an election"]
+
+
+def elections_when_healed(*terms):
+    """(second, term) told by a node, with a fault from second 10 to 12 and all well at 13."""
+    events = [{"f": "status", "time": round(time * SECOND), "value": {"term": term}} for time, term in terms]
+    fact = {"name": "isolate-leader", "began": 10 * SECOND, "stop": 12 * SECOND, "whole": 13 * SECOND}
+    return matrix.no_election_when_healed(events, [fact])
+
+
+def test_an_election_by_a_fault_is_none_by_its_end():
+    assert elections_when_healed((9, 4), (11, 6), (12.5, 6), (14, 7)) == []
+
+
+def test_an_election_by_the_end_of_a_fault_is_told():
+    assert elections_when_healed((9, 4), (11, 5), (12.5, 6)) == ["isolate-leader at 10.0 s: term 5, then 6: an election when it was healed"]
 
 
 def test_a_node_that_refused_to_start_is_told():
