@@ -1,0 +1,233 @@
+/* test_consensus_replace.c — nodes that come back without what they had: they get a snapshot, then entries; or they
+ * are replaced, in another life. See consensus_world.h. */
+#include "consensus_world.h"
+
+/* ---- snapshots ---- */
+
+static void given_a_trimmed_log(struct world *world)
+{
+    uint32_t leader = leader_of(world);
+    for (int i = 0; i < 180; i++) {
+        for (int k = 0; k < 60; k++)
+            submit(world, leader);
+        run_ms(world, 3);
+        if (i % 60 == 59)
+            for (uint32_t id = 1; id < NODES; id++)
+                if (world->nodes[id].running)
+                    take_snapshot(world, id);
+    }
+    submit(world, leader);
+    run_ms(world, 100);
+    assert_int_equal(leader_of(world), leader);
+    assert_true(log_first(world->nodes[leader].log) > 1000);
+}
+
+static void an_empty_node_gets_a_snapshot_and_then_entries(void **state)
+{
+    struct world *world = *state;
+    uint32_t lost = follower_of(world);
+    stop_node(world, lost, false);
+    given_a_trimmed_log(world);
+    given_an_empty_disk(world, lost);
+
+    start_node(world, lost, false);
+    connect_all(world);
+    run_ms(world, 3000); /* its old leader remembers more than it has, and hands over first */
+    submit(world, leader_of(world));
+    run_ms(world, 200);
+
+    struct node *node = &world->nodes[lost];
+    assert_int_equal(node->installs, 1);
+    assert_int_equal(world->offers, 1); /* S6: although raft asks at every heartbeat */
+    assert_int_equal(node->snapshot_file.size, SNAPSHOT_BYTES);
+    assert_int_equal(node->snapshot_file.data[300001], (uint8_t)300001);
+    then_all_agree_up_to(world, last_applied(world));
+
+    stop_node(world, lost, true); /* and comes back by itself */
+    start_node(world, lost, false);
+    connect_all(world);
+    run_ms(world, 500);
+    assert_int_equal(node->installs, 1);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void a_snapshot_goes_on_after_the_connection_broke(void **state)
+{
+    struct world *world = *state;
+    uint32_t lost = follower_of(world);
+    stop_node(world, lost, false);
+    given_a_trimmed_log(world);
+    given_an_empty_disk(world, lost);
+
+    start_node(world, lost, false);
+    struct node *node = &world->nodes[lost];
+    connect_all(world);
+    for (int i = 0; i < 4000 && node->incoming.size == 0; i++)
+        run_ms(world, 1);
+    assert_in_range(node->incoming.size, 1, SNAPSHOT_BYTES - 1);
+    set_link(world, leader_of(world), lost, false);
+    run_ms(world, 20);
+    connect_all(world);
+    run_ms(world, 2000);
+    assert_int_equal(node->installs, 1);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+/* ---- replacements (members.h) ---- */
+
+static bool outside(struct world *world, uint32_t id)
+{
+    struct consensus_status status;
+    consensus_status(world->nodes[id].consensus, &status);
+    return status.outside;
+}
+
+/* All that the node had is gone; a replacement starts from nothing, with its links. */
+static void replace_node(struct world *world, uint32_t id)
+{
+    struct node *node = &world->nodes[id];
+    if (node->running)
+        stop_node(world, id, true);
+    given_an_empty_disk(world, id);
+    node->life = (struct node_life){node->life.number + 1, 1000 * id + node->life.number};
+    start_node(world, id, false);
+    connect_all(world);
+}
+
+static void submit_some(struct world *world, uint32_t id, int count)
+{
+    for (int i = 0; i < count; i++) {
+        submit_size(world, id, 100);
+        run_ms(world, 5);
+    }
+}
+
+static void a_wiped_node_is_replaced_while_the_others_serve(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    submit_some(world, leader, 50);
+    replace_node(world, follower);
+    assert_true(outside(world, follower));
+    submit_some(world, leader, 50);
+    run_ms(world, 1000);
+    assert_int_equal(leader_of(world), leader); /* nobody had to be elected for it */
+    assert_false(outside(world, follower));
+    then_all_agree_up_to(world, last_applied(world));
+
+    stop_node(world, 6 - leader - follower, false); /* now its vote and its acknowledgements count like any other's */
+    uint64_t before = last_applied(world);
+    submit_some(world, leader, 5);
+    assert_true(world->nodes[follower].applied > before);
+    stop_node(world, leader, false);
+    start_node(world, 6 - leader - follower, false);
+    connect_all(world);
+    run_ms(world, 2000);
+    assert_int_not_equal(leader_of(world), 0);
+}
+
+static void each_node_can_be_replaced_one_after_the_other_the_leader_too(void **state)
+{
+    struct world *world = *state;
+    for (int round = 0; round < 6; round++) {
+        uint32_t wiped = 1 + (uint32_t)round % 3;
+        submit_some(world, leader_of(world), 20);
+        replace_node(world, wiped);
+        run_ms(world, 3000);
+        assert_false(outside(world, wiped));
+        assert_int_not_equal(leader_of(world), 0);
+    }
+    submit_some(world, leader_of(world), 20);
+    run_ms(world, 500);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    for (int round = 0; round < 40; round++) {
+        submit_size(world, leader, 20000);
+        run_ms(world, 20);
+        if (round % 10 == 9)
+            take_snapshot(world, leader);
+    }
+    replace_node(world, follower);
+    submit_some(world, leader, 20);
+    run_ms(world, 5000);
+    assert_false(outside(world, follower));
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void the_next_leader_goes_on_with_a_replacement(void **state)
+{
+    for (uint64_t after_ms = 0; after_ms < 400; after_ms += 23) {
+        struct world *world = *state;
+        uint32_t leader = leader_of(world), follower = follower_of(world);
+        submit_some(world, leader, 10);
+        replace_node(world, follower);
+        run_ms(world, after_ms);
+        stop_node(world, leader, true);
+        run_ms(world, 1000);
+        start_node(world, leader, false);
+        connect_all(world);
+        run_ms(world, 4000);
+        assert_false(outside(world, follower));
+        submit_some(world, leader_of(world), 10);
+        run_ms(world, 500);
+        then_all_agree_up_to(world, last_applied(world));
+    }
+}
+
+static void with_another_node_down_a_replacement_is_no_majority(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world), other = 6 - leader - follower;
+    submit_some(world, leader, 10);
+    stop_node(world, other, false);
+    uint64_t before = last_applied(world);
+    replace_node(world, follower);
+    submit_some(world, leader, 10);
+    run_ms(world, 3000);
+    assert_int_equal(last_applied(world), before);
+    assert_true(outside(world, follower));
+    start_node(world, other, false);
+    connect_all(world);
+    run_ms(world, 3000);
+    assert_false(outside(world, follower));
+    submit_some(world, leader_of(world), 10);
+    run_ms(world, 500);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
+static void of_three_nodes_two_are_not_replaced_at_once(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world);
+    submit_some(world, leader, 10);
+    uint64_t before = last_applied(world);
+    for (uint32_t id = 1; id < NODES; id++)
+        if (id != leader)
+            replace_node(world, id);
+    submit_some(world, leader, 10);
+    run_ms(world, 5000);
+    assert_int_equal(last_applied(world), before);
+    assert_int_equal(leader_of(world), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_SMALL_LOG(name) cmocka_unit_test_setup_teardown(name, setup_small_log, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_wiped_node_is_replaced_while_the_others_serve),
+        TEST(each_node_can_be_replaced_one_after_the_other_the_leader_too),
+        TEST_SMALL_LOG(a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning),
+        TEST(the_next_leader_goes_on_with_a_replacement),
+        TEST(with_another_node_down_a_replacement_is_no_majority),
+        TEST(of_three_nodes_two_are_not_replaced_at_once),
+        TEST_SMALL_LOG(an_empty_node_gets_a_snapshot_and_then_entries),
+        TEST_SMALL_LOG(a_snapshot_goes_on_after_the_connection_broke),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
