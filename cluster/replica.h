@@ -7,7 +7,7 @@
  * The library decides; everything it leaves to its user is here: entries and votes go to the log before any message
  * that speaks of them; AppendEntries are filled from the log and sent at the pace of the peer (below 4 MiB or one
  * entry unacknowledged); commits are pushed; and what the library mishandles is caught before it gets there. These
- * obligations are numbered S1 to S13; each has its place in replica*.c and its test in test_replica.c.
+ * obligations are numbered S1 to S13; each has its place in replica*.c and its test in test_replica*.c.
  *
  * Internal to cluster/: others see consensus.h. */
 #ifndef COTERIE_REPLICA_H
