@@ -79,6 +79,7 @@ static void start_core(struct broker *broker)
                 .commands_bytes_max = config->limits.hold_bytes_max,
                 .memory_bytes_max = config->limits.memory_bytes_max,
                 .hold_ms = config->timeouts.hold_ms,
+                .take_over_ms = config->timeouts.take_over_ms,
                 .logins_max = config->authentication.waiting_max,
                 .node_timeout_ms = config->timeouts.node_timeout_ms,
                 .node_margin_ms = config->timeouts.node_timeout_ms / 4,

@@ -99,6 +99,7 @@ static const struct option options[] = {
     {"timeouts", "handshake_ms",          OPTION_U32,  AT(timeouts.handshake_ms),            100,     600000,    "10000",    "time for a new connection to finish TLS and WebSocket handshakes"},
     {"timeouts", "close_ms",              OPTION_U32,  AT(timeouts.close_ms),                10,      600000,    "5000",     "time to flush a connection that is being closed"},
     {"timeouts", "hold_ms",               OPTION_U32,  AT(timeouts.hold_ms),                 0,       600000,    "10000",    "how long clients wait for a leader"},
+    {"timeouts", "take_over_ms",          OPTION_U32,  AT(timeouts.take_over_ms),            1,       60000,     "1000",      "take-overs of one client id that follow each other faster are slowed down"},
     {"timeouts", "keep_alive_max_s",      OPTION_U32,  AT(timeouts.keep_alive_max_s),        0,       65535,     "0",        "longer keep-alives are lowered (MQTT 5.0); 0: no limit"},
     {"authentication", "users",           OPTION_SECRET, AT(authentication.users),           0,       MIB,       "",         "name:password,... of this node; also for SCRAM-SHA-256"},
     {"authentication", "users_file",      OPTION_TEXT, AT(authentication.users_file),        0,       3072,      "",         "a file of more users, one on each line"},

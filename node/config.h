@@ -109,6 +109,7 @@ struct config {
         uint32_t handshake_ms;           /* from accept until all filters are open */
         uint32_t close_ms;               /* to flush what is left to a connection that is being closed */
         uint32_t hold_ms;                /* how long clients wait for a leader before they are turned away */
+        uint32_t take_over_ms;           /* take-overs of one client id that follow each other faster are slowed down */
         uint32_t keep_alive_max_s;       /* longer ones are lowered (5.0); 0 = no limit */
     } timeouts;
     struct {

@@ -15,6 +15,8 @@
 #include "sessions.h"
 #include "wills.h"
 
+#include <string.h>
+
 static void tell_old_owner(struct state *state, const struct session *session)
 {
     if (!session_held(state, session))
@@ -24,10 +26,19 @@ static void tell_old_owner(struct state *state, const struct session *session)
     effect->connection = session->owner.connection;
 }
 
+static void tell_all(struct state *state, const struct session *session)
+{
+    struct bytes client_id = session_client_id(session);
+    uint8_t *copy = effects_allocate(state->effects, client_id.size);
+    memcpy(copy, client_id.data, client_id.size);
+    effects_add(state->effects, EFFECT_CONTESTED)->contested.client_id = bytes_of(copy, client_id.size);
+}
+
 /* The owner loses the session; true: the session goes on. */
 static bool take_over(struct state *state, struct session *session, bool clean_start)
 {
     tell_old_owner(state, session);
+    tell_all(state, session);
     bool goes_on = !clean_start && session->expiry_s != 0;
     struct owner owner = session->owner;
     if (!will_detach(state, session, goes_on))

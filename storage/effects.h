@@ -50,6 +50,7 @@ enum effect_type {
     EFFECT_DELIVERY_DONE,      /* outcome of PUBCOMP or ACK: the packet ids may be used again */
     EFFECT_ADMINISTERED, /* outcome of what an operator asked for: USER_..., ROLE_..., BAN */
     EFFECT_TAKEN_OVER,   /* a connection that this node holds is no longer the owner of its session: close it (0x8E) */
+    EFFECT_CONTESTED,    /* a client id was taken over, wherever that is */
     EFFECT_MESSAGE,      /* a message, and the sessions here that are to get it */
     EFFECT_QUEUED,       /* rows were added to the own queue of a session held here, not through EFFECT_MESSAGE
                           * (retained at SUBSCRIBE, values overwritten before a scan passed): read the queue. Also
@@ -109,6 +110,9 @@ struct effect {
             uint64_t node_epoch;
             bool up;
         } node;
+        struct {
+            struct bytes client_id;
+        } contested;
         struct {
             uint64_t position;       /* of the change in the audit log */
             bool rules;              /* somebody may do other things than before */

@@ -13,6 +13,7 @@ void actions_clear(struct actions *actions)
     actions->command_count = 0;
     actions->publish = false;
     actions->guessed = false;
+    actions->rest_ms = 0;
     actions->login = false;
     actions->delivered = false;
     actions->refused = false;

@@ -34,6 +34,7 @@ struct actions {
     struct message message;
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
     bool guessed;                                    /* an exchange of AUTH was refused: count it */
+    uint32_t rest_ms;                                /* CONNECT waits so long: its id is contested; or 0 */
     bool login;                                      /* run the client's login, then client_logged_in() */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */
     bool refused;                                    /* one of them for good: that is not to wait for others */

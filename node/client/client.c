@@ -394,6 +394,7 @@ void client_outcome(struct client *client, const struct effect *effect, uint32_t
     case EFFECT_CONNECTED:
     case EFFECT_ENDED:
     case EFFECT_TAKEN_OVER:
+    case EFFECT_CONTESTED:
     case EFFECT_MESSAGE:
     case EFFECT_QUEUED:
     case EFFECT_ADMITTED:
@@ -446,6 +447,12 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Its CONNECT waits, because its client id is contested. */
+static bool rests(const struct client *client)
+{
+    return client->extras != NULL && client->extras->rest.until_ms != 0;
+}
+
 uint64_t client_deadline(const struct client *client)
 {
     switch ((enum client_phase)client->phase) {
@@ -453,8 +460,11 @@ uint64_t client_deadline(const struct client *client)
         if (client->stalled) /* its CONNECT is here and has to wait */
             return client->packet_ms + client->node->limits.hold_ms;
         return client->opened_ms + client->node->limits.connect_timeout_ms;
-    case CLIENT_AUTHENTICATING:
-    case CLIENT_CHECKING: return client->opened_ms + client->node->limits.connect_timeout_ms;
+    case CLIENT_CHECKING:
+        if (rests(client))
+            return client->extras->rest.until_ms;
+        return client->opened_ms + client->node->limits.connect_timeout_ms;
+    case CLIENT_AUTHENTICATING: return client->opened_ms + client->node->limits.connect_timeout_ms;
     case CLIENT_CONNECTING:
     case CLIENT_ENDING: return hold_deadline(client);
     case CLIENT_CONNECTED:
@@ -469,6 +479,10 @@ void client_timeout(struct client *client, uint64_t now_ms, struct actions *out)
 {
     if (client_deadline(client) > now_ms)
         return;
+    if (client->phase == CLIENT_CHECKING && rests(client)) {
+        connect_rested(client, now_ms, out);
+        return;
+    }
     switch ((enum client_phase)client->phase) {
     case CLIENT_AUTHENTICATING:
     case CLIENT_CHECKING:

@@ -20,7 +20,8 @@ struct mqtt_packet;
 enum client_phase {
     CLIENT_NEW,          /* waits for CONNECT */
     CLIENT_AUTHENTICATING, /* CONNECT named a method: AUTH goes to and fro before it is proposed */
-    CLIENT_CHECKING,     /* a password or token is being checked; what the client sends meanwhile is not looked at yet */
+    CLIENT_CHECKING,     /* a password or token is being checked, or its client id rests (takeovers.h); what the client
+                          * sends meanwhile is not looked at yet */
     CLIENT_CONNECTING,   /* CONNECT was proposed; what the client sends meanwhile is not looked at yet */
     CLIENT_CONNECTED,
     CLIENT_ENDING,       /* the client said DISCONNECT; the socket is closed when END is applied */

@@ -32,6 +32,7 @@ struct client_node {
     const struct security *security;   /* of `state`, for auth */
     struct logins *logins;
     struct failures *failures;
+    struct takeovers *takeovers;
     struct usages *usages;
     struct acl_file *acl;           /* NULL: none */
     bool rules_on;                  /* see access.h */
@@ -73,6 +74,12 @@ struct authentication;
 struct login;
 struct usage;
 
+/* A CONNECT whose client id rests; see takeovers.h. */
+struct client_rest {
+    uint64_t since_ms, until_ms;    /* until 0: it does not */
+    uint64_t valid_s;               /* as of `since`, who it comes from; UINT64_MAX: for ever */
+};
+
 struct client_extras {
     struct aliases *aliases_received, *aliases_sent;
     struct authentication *authentication;
@@ -80,6 +87,7 @@ struct client_extras {
     char *certificate_user, *psk_identity;   /* that the transport has found; until then */
     struct login *login;            /* CHECKING */
     bool login_running;             /* another thread has it: it outlives the client */
+    struct client_rest rest;        /* CHECKING */
     struct client_rights *rights;   /* NULL: there are no rules, or nothing was asked yet */
     struct usage *usage;            /* what its user uses of its quota; NULL: anonymous */
 };
@@ -198,6 +206,8 @@ void handle_connected(struct client *client, const struct effect *effect, uint64
 void connect_wait(struct client *client, const struct command *connect);
 void connect_go_on(struct client *client, struct bytes user, uint64_t credential_epoch, uint64_t valid_s,
                    uint64_t now_ms, struct actions *out);
+/* Its client id has rested for long enough. */
+void connect_rested(struct client *client, uint64_t now_ms, struct actions *out);
 void connect_refuse(struct client *client, uint8_t reason, struct actions *out);
 bool topic_is_reserved(struct bytes topic);   /* it begins with $: not for clients to publish to */
 void handle_publish(struct client *client, const struct mqtt_publish *publish, struct actions *out);

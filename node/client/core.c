@@ -11,6 +11,7 @@
 #include "doorstep.h"
 #include "failures.h"
 #include "login.h"
+#include "takeovers.h"
 #include "usages.h"
 
 #include "base/bug.h"
@@ -60,6 +61,7 @@ static void fill_limits(struct core_limits *limits)
     default_u32(&limits->subscribe_wait_ms, 20);
     default_u32(&limits->logins_max, 1000);
     default_u32(&limits->collision_ms, 30000);
+    default_u32(&limits->take_over_ms, 1000);
     default_u32(&limits->commit_ms, 10);
     default_u32(&limits->commit_commands, 1000);
 }
@@ -78,6 +80,7 @@ static void init_security(struct client_node *node, const struct core_options *o
     node->auth = auth_new(entropy, options->users);
     node->logins = logins_new(entropy, &settings, node->auth);
     node->failures = failures_new(options->seed);
+    node->takeovers = takeovers_new(node->limits.take_over_ms, options->seed);
     node->usages = usages_new();
     node->sys_readable = !options->security.sys_hidden;
     node->close_on_denied = options->security.close_on_denied;
@@ -93,6 +96,7 @@ static void release_security(struct client_node *node)
     acl_file_free(node->acl);
     usages_free(node->usages);
     failures_free(node->failures);
+    takeovers_free(node->takeovers);
     logins_free(node->logins);
     auth_free(node->auth);
 }
@@ -365,6 +369,8 @@ void core_carry_out(struct core *core, struct client *client)
         core_send_bytes(core, client, buffer_bytes(&actions->out));
     if (actions->guessed)
         core_note_guess(core, client);
+    if (actions->rest_ms != 0)
+        core_tell_contested(core, client, actions->rest_ms);
     if (actions->delivered) {
         deliver_note_acks(core, client);
         core->acks_urgent |= actions->refused && client->in_acks;

@@ -51,6 +51,7 @@ struct core_limits {
     uint32_t subscribe_wait_ms;      /* SUBACK waits at most so long for the other nodes [20] */
     uint32_t logins_max;             /* passwords that wait to be checked; then 0x89 [1,000] */
     uint32_t collision_ms;           /* a packet id that is not free for so long closes the connection [30,000] */
+    uint32_t take_over_ms;           /* take-overs of one client id that follow each other faster are slowed down [1,000] */
     uint32_t commit_ms;              /* the store's transaction is committed after so long [10] */
     uint32_t commit_commands;        /* or after so many commands [1,000] */
 };
@@ -252,6 +253,7 @@ enum core_limit {              /* what a client ran into */
     LIMIT_CONNECTIONS,
     LIMIT_PENDING,             /* connections that are not let in yet, in all or from one address: closed */
     LIMIT_CONNECT_RATE,        /* of all, or of one address: 0x9F */
+    LIMIT_TAKE_OVERS,          /* of one client id, too many too fast: CONNECT waits, or 0x9F */
     LIMIT_SESSIONS,            /* of the cluster: 0x97 */
     LIMIT_PACKET_BYTES,        /* 0x95 */
     LIMIT_USER_PROPERTIES,     /* of one packet: 0x97 */

@@ -8,6 +8,8 @@
  * ahead of the effect at hand, never behind it. */
 #include "core_private.h"
 
+#include "takeovers.h"
+
 #include "base/memory.h"
 
 #include <assert.h>
@@ -127,6 +129,7 @@ static void carry_out(struct core *core, const struct effect *effect)
     case EFFECT_QUEUED:
     case EFFECT_ADMITTED: read_queue(core, effect); return;
     case EFFECT_TAKEN_OVER: taken_over(core, effect); return;
+    case EFFECT_CONTESTED: takeovers_note(core->node.takeovers, effect->contested.client_id, core->now_ms); return;
     case EFFECT_NODE: note_node(core, effect); return;
     case EFFECT_CHECKPOINT: note_checkpoint(core, effect); return;
     case EFFECT_SECURITY: core_security_changed(core, effect); return;

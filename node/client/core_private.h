@@ -243,6 +243,8 @@ void core_hold(struct core *core, struct client *client, uint64_t index);
 
 /* ---- limits.c ---- */
 void core_tell_limits(struct core *core);
+/* Its CONNECT waits so long, because its id is taken over too often. */
+void core_tell_contested(struct core *core, const struct client *client, uint32_t rest_ms);
 void core_forget_queues(struct core *core);        /* what a state counted before it was ours is not told */
 
 /* ---- core_sys.c ---- */

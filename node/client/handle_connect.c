@@ -11,6 +11,7 @@
 
 #include "login.h"
 #include "security.h"
+#include "takeovers.h"
 #include "usages.h"
 
 #include "base/memory.h"
@@ -145,8 +146,8 @@ static uint8_t check_user(struct client *client, struct command_connect *connect
     return REASON_SUCCESS;
 }
 
-static void propose(struct client *client, struct command *connect, uint64_t valid_s, uint64_t now_ms,
-                    struct actions *out)
+static void propose_now(struct client *client, struct command *connect, uint64_t valid_s, uint64_t now_ms,
+                        struct actions *out)
 {
     uint8_t refused = check_user(client, &connect->connect);
 
@@ -162,6 +163,36 @@ static void propose(struct client *client, struct command *connect, uint64_t val
     client->connect_pending = true;
     client->phase = CLIENT_CONNECTING;
     client->waiting_ms = now_ms;
+}
+
+/* Whether another connection has the id, and would have to go. */
+static bool takes_over(const struct client_node *node, const struct command_connect *connect)
+{
+    struct session_facts facts;
+
+    return state_session_by_client_id(node->state, connect->client_id, &facts) && facts.connected &&
+           (bytes_equal(facts.user_name, connect->user_name) || (node->adopt_anonymous && facts.user_name.size == 0));
+}
+
+/* It is known who it comes from. */
+static void propose(struct client *client, struct command *connect, uint64_t valid_s, uint64_t now_ms,
+                    struct actions *out)
+{
+    struct client_node *node = client->node;
+    bool contends = takes_over(node, &connect->connect);
+    uint32_t rest_ms = contends ? takeovers_wait_ms(node->takeovers, connect->connect.client_id, now_ms) : 0;
+
+    if (rest_ms == 0) {
+        propose_now(client, connect, valid_s, now_ms, out);
+        return;
+    }
+    client_count_limit(node, LIMIT_TAKE_OVERS);
+    connect_wait(client, connect);
+    client->extras->rest = (struct client_rest){now_ms, now_ms + rest_ms, valid_s};
+    client->phase = CLIENT_CHECKING;
+    out->rest_ms = rest_ms;
+    if (node->extras_bytes > node->limits.memory_bytes_max / EXTRAS_MEMORY_PART)
+        connect_refuse(client, REASON_QUOTA_EXCEEDED, out);
 }
 
 /* What the transport found has been used. */
@@ -180,27 +211,52 @@ void connect_wait(struct client *client, const struct command *connect)
     client->node->extras_bytes += waiting->size;
 }
 
-void connect_go_on(struct client *client, struct bytes user, uint64_t credential_epoch, uint64_t valid_s,
-                   uint64_t now_ms, struct actions *out)
+/* The CONNECT that has waited; it borrows from out->text, and is the last that is put there. */
+static struct command take_waiting(struct client *client, struct actions *out)
 {
     struct buffer *waiting = &client->extras->connect;
-    size_t start = out->text.size;
+    size_t size = waiting->size;
     struct command connect;
     struct reader reader;
     enum status status;
 
-    buffer_put_bytes(&out->text, user);
     buffer_put_bytes(&out->text, buffer_bytes(waiting));
-    reader = reader_of(bytes_of(out->text.data + start + user.size, waiting->size));
+    client->node->extras_bytes -= size;
+    buffer_release(waiting);
+    reader = reader_of(bytes_of(out->text.data + out->text.size - size, size));
     status = command_decode(&reader, &connect);
     assert(status == STATUS_OK);
     (void)status;
+    return connect;
+}
+
+void connect_go_on(struct client *client, struct bytes user, uint64_t credential_epoch, uint64_t valid_s,
+                   uint64_t now_ms, struct actions *out)
+{
+    size_t start = out->text.size;
+    struct command connect;
+
+    buffer_put_bytes(&out->text, user);
+    connect = take_waiting(client, out);
     connect.connect.user_name = bytes_of(out->text.data + start, user.size);
     connect.connect.credential_epoch = credential_epoch;
-    client->node->extras_bytes -= waiting->size;
-    buffer_release(waiting);
     forget_facts(client->extras);
     propose(client, &connect, valid_s, now_ms, out);
+}
+
+void connect_rested(struct client *client, uint64_t now_ms, struct actions *out)
+{
+    struct client_rest rest = client->extras->rest;
+    struct command connect = take_waiting(client, out);
+    uint64_t rested_s = (now_ms - rest.since_ms) / 1000;
+
+    client->extras->rest = (struct client_rest){0};
+    if (rest.valid_s != UINT64_MAX)
+        rest.valid_s = rest.valid_s > rested_s ? rest.valid_s - rested_s : 0;
+    if (takeovers_since(client->node->takeovers, connect.connect.client_id, rest.since_ms))
+        connect_refuse(client, REASON_CONNECTION_RATE_EXCEEDED, out); /* another one was faster */
+    else
+        propose_now(client, &connect, rest.valid_s, now_ms, out);
 }
 
 void client_logged_in(struct client *client, uint64_t now_ms, struct actions *out)

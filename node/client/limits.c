@@ -2,16 +2,20 @@
  * about here. Reaching one costs nobody but the client that did. */
 #include "core_private.h"
 
+#include "takeovers.h"
+
 #include "node/mqtt/property.h"
 
 #include <stdio.h>
 
-#define TELL_MS 60000 /* a line per limit at most so often */
+#define TELL_MS     60000 /* a line per limit at most so often */
+#define ID_TOLD_MAX 128   /* of a client id, in a line */
 
 static const char *const names[LIMIT_COUNT] = {
     [LIMIT_CONNECTIONS] = "connections",
     [LIMIT_PENDING] = "pending-connections",
     [LIMIT_CONNECT_RATE] = "connect-rate",
+    [LIMIT_TAKE_OVERS] = "take-overs",
     [LIMIT_SESSIONS] = "sessions",
     [LIMIT_PACKET_BYTES] = "packet-bytes",
     [LIMIT_USER_PROPERTIES] = "user-properties",
@@ -106,6 +110,18 @@ void core_forget_queues(struct core *core)
 
     state_counts(core->state, &counts);
     core->queues_dropped = counts.dropped_queue_full;
+}
+
+void core_tell_contested(struct core *core, const struct client *client, uint32_t rest_ms)
+{
+    struct bytes id = client_id_of(client);
+    char text[256];
+
+    if (!takeovers_tell(core->node.takeovers, id, core->now_ms))
+        return;
+    snprintf(text, sizeof(text), "several clients contend for the client id %.*s: it rests for %u ms before the next has it",
+             (int)(id.size < ID_TOLD_MAX ? id.size : ID_TOLD_MAX), (const char *)id.data, rest_ms);
+    core_note(core, 2, text);
 }
 
 void core_tell_limits(struct core *core)
