@@ -46,13 +46,15 @@ def check_availability(model):
 
 
 def by_publisher(model):
-    """client -> its acknowledged publishes, in the order of their sending; those left out that the client delayed itself."""
+    """client -> its acknowledged publishes, in the order of their sending; those left out that the client delayed itself, or
+    another device that took its session over."""
     found = defaultdict(list)
     for publish in model.publishes.values():
         connection = model.by_conn.get(publish.conn)
         if publish.outcome != "ok" or connection is None:
             continue
-        if publish.end_conn == publish.conn or connection.cause == "closed":
+        alone = len(model.sessions[connection.id].devices) == 1
+        if publish.end_conn == publish.conn or (connection.cause == "closed" and alone):
             found[publish.publisher].append(publish)
     return found
 
@@ -102,10 +104,9 @@ def moves(model, hit, fault, until):
             held = connection.outcome == "ok" and connection.returned < fault.start < connection.ended <= until
             if not held or connection.node not in hit or connection.cause not in ("closed", "silence"):
                 continue
-            attempts = session.connections[place + 1:]
-            following = [one.returned for one in attempts
-                         if one.outcome == "ok" and (one.node not in hit or one.returned > fault.stop)]
-            if following:    # what the client took its time for before it tried is not the cluster's
+            attempts = [one for one in session.connections[place + 1:] if one.node not in hit or one.returned > fault.stop]
+            following = [one.returned for one in attempts if one.outcome == "ok"]
+            if following:    # what the client took its time for, or tried at the node that was hit, is not the cluster's
                 found.append(connection.ended - fault.start + following[0] - attempts[0].invoked)
     return found
 
