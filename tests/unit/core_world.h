@@ -23,6 +23,34 @@ struct device {
     uint8_t level;
 };
 
+/* ---- nodes: set-up and tear-down of a test ---- */
+
+static inline int world_of_one(void **state)
+{
+    *state = cores_new(1, NULL, NULL);
+    return 0;
+}
+
+static inline int world_of_three(void **state)
+{
+    *state = cores_new(3, NULL, NULL);
+    return 0;
+}
+
+static inline int world_free(void **state)
+{
+    cores_free(*state);
+    return 0;
+}
+
+static inline struct core_stats node_stats(struct cores *cores, uint32_t node)
+{
+    struct core_stats stats;
+
+    core_stats(cores_core(cores, node), &stats);
+    return stats;
+}
+
 /* ---- bytes ---- */
 
 static inline void when_sends_bytes(struct device device, struct buffer bytes)
@@ -126,6 +154,23 @@ static inline void then_connack(struct device device, bool session_present, uint
     assert_int_equal(in[header], session_present);
     assert_int_equal(in[header + 1], reason);
     line_take(device.line, size);
+}
+
+static inline void then_turned_away(struct device device, uint8_t reason)
+{
+    then_connack(device, false, reason);
+    then_closed(device);
+}
+
+/* DISCONNECT is the first packet that waits, and the end. */
+static inline void then_disconnected(struct device device, uint8_t reason)
+{
+    size_t at = 0;
+
+    first_packet(device, &at);
+    assert_int_equal(line_received(device.line).data[0], 0xe0);
+    assert_int_equal(line_received(device.line).data[at], reason);
+    assert_true(line_closed(device.line));
 }
 
 /* CONNECT without a will; 5.0 with this session expiry, 3.1.1 with Clean Session if it is 0. */

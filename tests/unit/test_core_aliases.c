@@ -1,18 +1,6 @@
 /* test_core_aliases.c — topic aliases: those that clients give, and those that we give them. */
 #include "core_world.h"
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 /* A 5.0 client that takes so many aliases from us. */
 static struct device given_alias_client(struct cores *cores, const char *client_id, bool clean, unsigned max)
 {
@@ -255,7 +243,7 @@ static void resumed_sessions_start_without_aliases(void **state)
     then_receives(bob, "30 '' (23 0001) <23>");
 }
 
-#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
+#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, world_of_one, world_free)
 
 int main(void)
 {

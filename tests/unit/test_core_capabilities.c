@@ -39,22 +39,6 @@ static struct device given_told(const char *before, const char *behind)
     return device;
 }
 
-static void then_ended(struct device device, uint8_t reason)
-{
-    size_t at;
-
-    first_packet(device, &at);
-    assert_int_equal(line_received(device.line).data[0], 0xe0);
-    assert_int_equal(line_received(device.line).data[at], reason);
-    assert_true(line_closed(device.line));
-}
-
-static void then_refused(struct device device, uint8_t reason)
-{
-    then_connack(device, false, reason);
-    then_closed(device);
-}
-
 /* ---- maximum QoS ---- */
 
 static void a_publish_above_the_maximum_qos_ends_the_connection(void **state)
@@ -68,7 +52,7 @@ static void a_publish_above_the_maximum_qos_ends_the_connection(void **state)
     when_sends(device, "32 'a' 0001 () <fine>");
     then_receives(device, "40 0001 10");
     when_sends(device, "34 'a' 0001 () <too much>");
-    then_ended(device, 0x9b);
+    then_disconnected(device, 0x9b);
     old = given_client(cores, 1, 4, "old");
     when_sends(old, "34 'a' 0001 <too much>");
     then_closed(old);
@@ -95,7 +79,7 @@ static void a_will_above_the_maximum_qos_is_refused(void **state)
     given_node();
     device = when_dials(cores, 1);
     when_sends(device, "10 'MQTT' 05 16 0000 () 'id' () 'will' 'gone'");
-    then_refused(device, 0x9b);
+    then_turned_away(device, 0x9b);
     device = when_dials(cores, 1);
     when_sends(device, "10 'MQTT' 04 16 0000 'id' 'will' 'gone'");
     then_closed(device); /* 3.1.1 has no word for it */
@@ -115,10 +99,10 @@ static void what_is_to_be_retained_is_refused_where_nothing_is(void **state)
     given_node();
     device = given_told("25 00", "");
     when_sends(device, "31 'a' () <kept>");
-    then_ended(device, 0x9a);
+    then_disconnected(device, 0x9a);
     device = when_dials(cores, 1);
     when_sends(device, "10 'MQTT' 05 26 0000 () 'id' () 'will' 'gone'");
-    then_refused(device, 0x9a);
+    then_turned_away(device, 0x9a);
 }
 
 /* ---- subscriptions ---- */
@@ -133,7 +117,7 @@ static void wildcards_are_refused_where_they_are_not_offered(void **state)
     device = given_told("", "28 00");
     when_subscribes(cores, device, "a/b", 0);
     when_sends(device, "82 0002 () 'c' 00 'a/+' 00");
-    then_ended(device, 0xa2);
+    then_disconnected(device, 0xa2);
     old = given_client(cores, 1, 4, "old");
     when_sends(old, "82 0002 'c' 00 'a/+' 00");
     then_receives(old, "90 0002 00 80");
@@ -148,7 +132,7 @@ static void subscription_ids_are_refused_where_they_are_not_offered(void **state
     given_node();
     device = given_told("", "29 00");
     when_sends(device, "82 0002 (0b 01) 'a' 00");
-    then_ended(device, 0xa1);
+    then_disconnected(device, 0xa1);
 }
 
 static void a_packet_id_in_use_is_not_taken_for_another_request(void **state)
@@ -197,7 +181,7 @@ static void payloads_are_checked_only_if_asked_to(void **state)
     when_sends(device, "30 'a' () c3");
     then_receives_nothing(device);
     when_sends(device, "30 'a' (01 01) c3");
-    then_ended(device, 0x99);
+    then_disconnected(device, 0x99);
 }
 
 static void response_information_is_for_those_who_ask(void **state)

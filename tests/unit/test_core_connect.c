@@ -1,26 +1,6 @@
 /* test_core_connect.c — from the first byte to CONNACK, and the ends of connections that the protocol knows. */
 #include "core_world.h"
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
-static const struct core_stats *stats_of(struct cores *cores)
-{
-    static struct core_stats stats;
-
-    core_stats(cores_core(cores, 1), &stats);
-    return &stats;
-}
-
 /* ---- CONNACK ---- */
 
 static void connack_of_5_0_tells_our_limits(void **state)
@@ -29,8 +9,8 @@ static void connack_of_5_0_tells_our_limits(void **state)
 
     when_sends(device, "10 'MQTT' 05 02 0000 () 'id'");
     then_receives(device, "20 00 00 (21 03e8 22 0020 27 00100400)");
-    assert_int_equal(stats_of(*state)->clients, 1);
-    assert_int_equal(stats_of(*state)->connects[CONNECT_ACCEPTED], 1);
+    assert_int_equal(node_stats(*state, 1).clients, 1);
+    assert_int_equal(node_stats(*state, 1).connects[CONNECT_ACCEPTED], 1);
 }
 
 static void connack_of_3_1_1_and_3_1_is_two_bytes(void **state)
@@ -70,7 +50,7 @@ static void an_empty_client_id_of_3_1_1_with_a_session_is_refused(void **state)
     when_sends(device, "10 'MQTT' 04 00 0000 ''");
     then_receives(device, "20 00 02");
     then_closed(device);
-    assert_int_equal(stats_of(*state)->connects[CONNECT_REFUSED_IDENTIFIER], 1);
+    assert_int_equal(node_stats(*state, 1).connects[CONNECT_REFUSED_IDENTIFIER], 1);
 }
 
 static void other_versions_are_told_so(void **state)
@@ -79,7 +59,7 @@ static void other_versions_are_told_so(void **state)
 
     when_sends(device, "10 'MQTT' 06 02 0000 () 'id'");
     assert_true(line_closed(device.line));
-    assert_int_equal(stats_of(*state)->connects[CONNECT_REFUSED_VERSION], 1);
+    assert_int_equal(node_stats(*state, 1).connects[CONNECT_REFUSED_VERSION], 1);
 }
 
 static void enhanced_authentication_is_refused_and_leaves_no_session_and_no_will(void **state)
@@ -121,7 +101,7 @@ static void packets_may_be_cut_at_every_byte(void **state)
     for (size_t i = 0; i < ping.size; i++)
         line_send(device.line, bytes_of(ping.data + i, 1));
     then_receives(device, "d0");
-    assert_int_equal(stats_of(*state)->input_bytes, 0);
+    assert_int_equal(node_stats(*state, 1).input_bytes, 0);
     buffer_release(&connect);
     buffer_release(&ping);
 }
@@ -192,7 +172,7 @@ static void malformed_packets_are_named_and_nothing_behind_them_is_looked_at(voi
     then_receives(alice, "e0 81 (1f 'QoS 3')");
     then_closed(alice);
     then_receives_nothing(bob);
-    assert_int_equal(stats_of(*state)->protocol_errors, 1);
+    assert_int_equal(node_stats(*state, 1).protocol_errors, 1);
 }
 
 static void a_packet_beyond_our_maximum_is_refused_by_its_header(void **state)
@@ -232,7 +212,7 @@ static void silence_of_one_and_a_half_keep_alives_ends_the_connection(void **sta
     cores_pass(cores, 100);
     then_receives(device, "e0 8d");
     then_closed(device);
-    assert_int_equal(stats_of(cores)->keep_alive_timeouts, 1);
+    assert_int_equal(node_stats(cores, 1).keep_alive_timeouts, 1);
 }
 
 static void bytes_of_an_unfinished_packet_are_no_sign_of_life(void **state)
@@ -337,7 +317,7 @@ static void an_operator_can_close_a_client(void **state)
     then_closed(bob);
 }
 
-#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
+#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, world_of_one, world_free)
 
 int main(void)
 {

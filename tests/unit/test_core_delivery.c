@@ -1,32 +1,6 @@
 /* test_core_delivery.c — subscriptions, and what a subscriber gets: windows, slow readers, sizes, expiry, retained. */
 #include "core_world.h"
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
-static struct core_stats stats_of(struct cores *cores, uint32_t node)
-{
-    struct core_stats stats;
-
-    core_stats(cores_core(cores, node), &stats);
-    return stats;
-}
-
 /* CONNECT of 5.0 with these properties. */
 static struct device given_client_with(struct cores *cores, uint32_t node, const char *client_id,
                                        const char *properties)
@@ -215,7 +189,7 @@ static void a_subscriber_that_does_not_answer_gets_all_once_it_does(void **state
     }
     then_receives_nothing(bob);
     cores_pass(cores, 50);
-    assert_int_equal(stats_of(cores, 2).messages_out[1], 1500);
+    assert_int_equal(node_stats(cores, 2).messages_out[1], 1500);
 }
 
 static void only_admitted_qos2_messages_are_sent_and_what_is_behind_them_waits(void **state)
@@ -325,8 +299,8 @@ static void a_reader_that_stands_still_loses_qos0_and_keeps_the_rest(void **stat
         if (i <= 50)
             when_published(alice, "a", payload, i);
     }
-    assert_true(stats_of(cores, 1).drops[DROP_SLOW_CONSUMER] > 100);
-    assert_true(stats_of(cores, 1).output_bytes < 21000);
+    assert_true(node_stats(cores, 1).drops[DROP_SLOW_CONSUMER] > 100);
+    assert_true(node_stats(cores, 1).output_bytes < 21000);
     line_stop(bob.line, false);
     while (line_received(bob.line).size > 0) {
         uint8_t qos = line_received(bob.line).data[0] >> 1 & 3;
@@ -338,7 +312,7 @@ static void a_reader_that_stands_still_loses_qos0_and_keeps_the_rest(void **stat
         }
     }
     assert_int_equal(got, 50);
-    assert_int_equal(stats_of(cores, 1).output_bytes, 0);
+    assert_int_equal(node_stats(cores, 1).output_bytes, 0);
     cores_free(cores);
 }
 
@@ -361,7 +335,7 @@ static void a_message_beyond_the_clients_maximum_is_skipped_and_done(void **stat
     cores_pass(cores, 50);
     state_counts(core_state(cores_core(cores, 1)), &counts);
     assert_int_equal(counts.messages, 0);
-    assert_int_equal(stats_of(cores, 1).drops[DROP_TOO_LARGE], 2);
+    assert_int_equal(node_stats(cores, 1).drops[DROP_TOO_LARGE], 2);
 }
 
 static void expiry_counts_down_while_a_message_waits_and_then_drops_it(void **state)
@@ -382,7 +356,7 @@ static void expiry_counts_down_while_a_message_waits_and_then_drops_it(void **st
     bob = when_resumes(cores, 2, 5, "bob");
     then_receives(bob, "32 'a' 0004 (02 00000046) <long>");
     then_receives_nothing(bob);
-    assert_int_equal(stats_of(cores, 2).drops[DROP_EXPIRED], 1);
+    assert_int_equal(node_stats(cores, 2).drops[DROP_EXPIRED], 1);
 }
 
 /* ---- retained ---- */
@@ -449,8 +423,8 @@ static void a_large_retained_set_comes_at_the_readers_pace_and_complete(void **s
     assert_int_equal(count, 1000);
 }
 
-#define ON_ONE_NODE(test)    cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
-#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
+#define ON_ONE_NODE(test)    cmocka_unit_test_setup_teardown(test, world_of_one, world_free)
+#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, world_of_three, world_free)
 
 int main(void)
 {

@@ -38,16 +38,6 @@ static uint64_t times(enum core_limit limit)
     return stats.limits[limit];
 }
 
-static void then_ended(struct device device, uint8_t reason)
-{
-    size_t at;
-
-    first_packet(device, &at);
-    assert_int_equal(line_received(device.line).data[0], 0xe0);
-    assert_int_equal(line_received(device.line).data[at], reason);
-    assert_true(line_closed(device.line));
-}
-
 static void a_packet_may_have_so_many_user_properties(void **state)
 {
     struct device device, refused;
@@ -61,7 +51,7 @@ static void a_packet_may_have_so_many_user_properties(void **state)
     when_sends(device, "32 't' 0001 (26 'a' 'b' 26 'a' 'b') <x>");
     then_receives(device, "40 0001 10");
     when_sends(device, "32 't' 0001 (26 'a' 'b' 26 'a' 'b' 26 'c' 'd') <x>");
-    then_ended(device, 0x97);
+    then_disconnected(device, 0x97);
     refused = when_dials(cores, 1);
     when_sends(refused, "10 'MQTT' 05 06 0000 (26 'a' 'b') 'id' (26 'a' 'b' 26 'a' 'b') 'will' 'gone'");
     then_connack(refused, false, 0x97);
@@ -82,7 +72,7 @@ static void a_topic_may_have_so_many_levels(void **state)
     when_sends(device, "32 'x/b/c' 0001 () <x>");
     then_receives(device, "40 0001 10");
     when_sends(device, "32 'x/b/c/d' 0001 () <x>");
-    then_ended(device, 0x90);
+    then_disconnected(device, 0x90);
     assert_int_equal(times(LIMIT_TOPIC_LEVELS), 2);
 }
 
@@ -102,7 +92,7 @@ static void a_request_may_have_so_many_filters(void **state)
     when_sends(old, "82 0001 'a' 00 'b' 00 'c' 00");
     then_receives(old, "90 0001 80 80 80");
     when_sends(device, "a2 0001 () 'a' 'b' 'c'");
-    then_ended(device, 0x97);
+    then_disconnected(device, 0x97);
     assert_int_equal(times(LIMIT_FILTERS), 3);
 }
 
@@ -187,7 +177,7 @@ static void limits_that_exist_elsewhere_are_counted_too(void **state)
     given_node();
     device = given_client(cores, 1, 5, "id");
     line_send(device.line, bytes_of(header, sizeof(header)));
-    then_ended(device, 0x95);
+    then_disconnected(device, 0x95);
     assert_int_equal(times(LIMIT_PACKET_BYTES), 1);
     for (int i = 0; i < LIMIT_COUNT; i++)
         assert_non_null(core_limit_name((enum core_limit)i));
@@ -265,11 +255,11 @@ static void a_packet_that_has_begun_has_to_go_on(void **state)
     }
     then_open(slow);
     cores_pass(cores, 1200);
-    then_ended(slow, 0x8d);
+    then_disconnected(slow, 0x8d);
     cores_pass(cores, 9000);
     then_open(steady); /* 19.2 s; it has time for 20.03 */
     cores_pass(cores, 1000);
-    then_ended(steady, 0x8d);
+    then_disconnected(steady, 0x8d);
 }
 
 #define WITH_A_NODE(test) cmocka_unit_test_setup_teardown(test, defaults, free_node)

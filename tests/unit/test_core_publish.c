@@ -1,24 +1,6 @@
 /* test_core_publish.c — publishing: from PUBLISH on one connection to the answers, and to PUBLISH on others. */
 #include "core_world.h"
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 /* ---- QoS 0 ---- */
 
 static void qos0_publish_reaches_a_subscriber_of_the_same_node(void **state)
@@ -251,22 +233,22 @@ static void retained_qos0_goes_live_at_once_and_sets_the_register(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(qos0_publish_reaches_a_subscriber_of_the_same_node, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(qos0_publish_reaches_subscribers_of_other_nodes, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(qos1_publish_is_acknowledged_and_delivered, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(qos1_publish_that_nobody_wants_says_so_to_5_0, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(answers_come_in_the_order_of_the_publishes, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(messages_of_one_publisher_arrive_in_order_at_every_node, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(qos2_goes_once_through_all_four_packets_on_both_sides, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(qos2_publish_repeated_before_pubrel_is_delivered_once, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(pubrel_of_an_unknown_packet_id_is_completed_all_the_same, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(qos2_of_a_publisher_that_moves_to_another_node_is_delivered_once, three_nodes,
-                                        free_nodes),
+        cmocka_unit_test_setup_teardown(qos0_publish_reaches_a_subscriber_of_the_same_node, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(qos0_publish_reaches_subscribers_of_other_nodes, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(qos1_publish_is_acknowledged_and_delivered, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(qos1_publish_that_nobody_wants_says_so_to_5_0, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(answers_come_in_the_order_of_the_publishes, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(messages_of_one_publisher_arrive_in_order_at_every_node, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(qos2_goes_once_through_all_four_packets_on_both_sides, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(qos2_publish_repeated_before_pubrel_is_delivered_once, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(pubrel_of_an_unknown_packet_id_is_completed_all_the_same, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(qos2_of_a_publisher_that_moves_to_another_node_is_delivered_once, world_of_three,
+                                        world_free),
         cmocka_unit_test(more_unanswered_publishes_than_receive_maximum_end_the_connection),
         cmocka_unit_test(pubcomp_makes_room_for_another_publish),
         cmocka_unit_test(a_full_store_refuses_5_0_with_quota_and_closes_3_1_1),
-        cmocka_unit_test_setup_teardown(retained_qos0_goes_live_at_once_and_sets_the_register, three_nodes, free_nodes),
+        cmocka_unit_test_setup_teardown(retained_qos0_goes_live_at_once_and_sets_the_register, world_of_three, world_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

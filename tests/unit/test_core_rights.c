@@ -15,20 +15,6 @@ static int three_nodes(void **state)
     return 0;
 }
 
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
-static const struct core_stats *stats_of(struct cores *cores, uint32_t node)
-{
-    static struct core_stats stats;
-
-    core_stats(cores_core(cores, node), &stats);
-    return &stats;
-}
-
 /* ---- given ---- */
 
 static void note_outcome(void *context, enum outcome outcome)
@@ -190,7 +176,7 @@ static void guessing_gets_slower(void **state)
     then_receives_nothing(device);
     cores_pass(*state, 100);
     then_connack(device, false, 0);
-    assert_int_equal(stats_of(*state, 1)->logins_slowed, 1);
+    assert_int_equal(node_stats(*state, 1).logins_slowed, 1);
 }
 
 /* Whoever waits costs memory; and a queue that is long is of no use to those at its end. */
@@ -361,7 +347,7 @@ static void what_may_not_be_published_is_answered_no_and_goes_nowhere(void **sta
     when_publishes(old, "no/x", "1", 1, 9);
     then_receives(old, "40 0009");
     then_receives_nothing(watcher);
-    assert_int_equal(stats_of(*state, 1)->publishes_denied, 6);
+    assert_int_equal(node_stats(*state, 1).publishes_denied, 6);
     when_published(device, "yes/x", "1", 3);
     then_message(watcher, "yes/x", "1", 1, 0);
 }
@@ -453,7 +439,7 @@ static void a_filter_has_to_be_allowed_as_a_whole(void **state)
     then_suback(*state, device, "$share/g/#", 0x87);
     then_suback(*state, device, "$share/a/secret", 0x87); /* not the filter a/secret, but "secret" of group "a" */
     then_suback(*state, device, "$SYS/#", 0x87);
-    assert_int_equal(stats_of(*state, 1)->subscribes_denied, 6);
+    assert_int_equal(node_stats(*state, 1).subscribes_denied, 6);
 }
 
 /* ---- receiving: every path ---- */
@@ -499,7 +485,7 @@ static void live_messages_are_judged(void **state)
     cores_pass(*state, 50); /* what was skipped is acknowledged: nothing is left for a later connection */
     line_drop(paths.watcher.line);
     paths.watcher = when_resumes_as(*state, 2, "ann", "watcher");
-    assert_int_equal(stats_of(*state, 3)->drops[DROP_NOT_PERMITTED], 2);
+    assert_int_equal(node_stats(*state, 3).drops[DROP_NOT_PERMITTED], 2);
 }
 
 static void queued_messages_are_judged_when_they_are_sent(void **state)
@@ -696,7 +682,7 @@ static void sys_may_be_hidden_while_there_are_no_rules(void **state)
     cores_free(cores);
 }
 
-#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
+#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, world_free)
 
 int main(void)
 {

@@ -1,24 +1,6 @@
 /* test_core_session.c — sessions that outlive connections: queues, redelivery, take-over, wills, expiry. */
 #include "core_world.h"
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 /* ---- queues ---- */
 
 static void messages_for_an_offline_session_wait_and_come_in_order(void **state)
@@ -388,37 +370,37 @@ static void a_refusing_puback_is_committed_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(messages_for_an_offline_session_wait_and_come_in_order, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(what_was_acknowledged_is_not_delivered_again, three_nodes, free_nodes),
+        cmocka_unit_test_setup_teardown(messages_for_an_offline_session_wait_and_come_in_order, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(what_was_acknowledged_is_not_delivered_again, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(unacknowledged_messages_come_again_with_dup_and_the_same_ids_in_order,
-                                        three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_released_qos2_delivery_goes_on_with_pubrel_at_another_node, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(pubrec_again_after_pubrel_gets_pubrel_again, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(a_refusing_pubrec_ends_the_delivery, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(a_refusing_puback_is_committed_at_once, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(clean_start_forgets_subscriptions_and_queue, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_session_ends_when_its_expiry_has_passed, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(disconnect_may_shorten_the_expiry_but_not_raise_it_from_zero, one_node,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(a_take_over_from_another_node_closes_the_old_connection, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(of_many_connects_at_once_with_one_client_id_one_survives, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(nothing_of_the_old_connection_counts_after_a_take_over, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(a_will_is_published_when_the_connection_breaks, three_nodes, free_nodes),
+                                        world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_released_qos2_delivery_goes_on_with_pubrel_at_another_node, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(pubrec_again_after_pubrel_gets_pubrel_again, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(a_refusing_pubrec_ends_the_delivery, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(a_refusing_puback_is_committed_at_once, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(clean_start_forgets_subscriptions_and_queue, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_session_ends_when_its_expiry_has_passed, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(disconnect_may_shorten_the_expiry_but_not_raise_it_from_zero, world_of_one,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(a_take_over_from_another_node_closes_the_old_connection, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(of_many_connects_at_once_with_one_client_id_one_survives, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(nothing_of_the_old_connection_counts_after_a_take_over, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(a_will_is_published_when_the_connection_breaks, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(no_will_after_disconnect_and_the_socket_closes_only_when_that_is_certain,
-                                        three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(disconnect_with_will_publishes_it, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_delayed_will_waits_and_is_forgotten_if_the_session_resumes, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(a_delayed_will_is_published_when_its_time_has_come, three_nodes, free_nodes),
+                                        world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(disconnect_with_will_publishes_it, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_delayed_will_waits_and_is_forgotten_if_the_session_resumes, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(a_delayed_will_is_published_when_its_time_has_come, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(when_a_node_dies_its_wills_are_published_and_its_sessions_go_on_elsewhere,
-                                        three_nodes, free_nodes),
+                                        world_of_three, world_free),
         cmocka_unit_test_setup_teardown(a_node_that_was_declared_down_closes_its_clients_and_begins_a_new_life,
-                                        three_nodes, free_nodes),
+                                        world_of_three, world_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

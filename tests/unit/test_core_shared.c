@@ -1,18 +1,6 @@
 /* test_core_shared.c — shared subscriptions as clients see them: members at several nodes, coming and going. */
 #include "core_world.h"
 
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 static void qos1_messages_go_round_the_members_at_all_nodes(void **state)
 {
     struct cores *cores = *state;
@@ -134,7 +122,7 @@ static void no_local_on_a_shared_subscription_is_a_protocol_error(void **state)
     assert_true(line_closed(bob.line));
 }
 
-#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
+#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, world_of_three, world_free)
 
 int main(void)
 {

@@ -1,18 +1,6 @@
 /* test_core_sys.c — $SYS: told at an interval, answered at SUBSCRIBE, and not for clients to write. */
 #include "core_world.h"
 
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 static unsigned count_packets(struct device device)
 {
     unsigned count = 0;
@@ -223,7 +211,7 @@ static void other_topics_with_a_dollar_are_nobodys_to_publish(void **state)
     then_receives(bob, "40 0001 87");
 }
 
-#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
+#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, world_of_three, world_free)
 
 int main(void)
 {
