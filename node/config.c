@@ -45,7 +45,7 @@ static const struct option options[] = {
     {"node",     "io_threads",            OPTION_U32,  AT(node.io_threads),                  0,       0,         "0",        "threads for sockets; 0: they share the core's"},
     {"node",     "user",                  OPTION_TEXT, AT(node.user),                        0,       255,       "",         "started as root, become this user"},
     {"node",     "core_dumps",            OPTION_BOOL, AT(node.core_dumps),                  0,       1,         "false",    "true: core dumps and debuggers see keys and passwords"},
-    {"node",     "system_call_filter",    OPTION_CHOICE, AT(node.system_call_filter),        0,       0,         "off",      "off|log|on: the kernel refuses, or logs, what a node has no need to call"},
+    {"node",     "system_call_filter",    OPTION_CHOICE, AT(node.system_call_filter),        0,       0,         "auto",     "off|log|on|auto: the kernel refuses, or logs, what a node has no need to call; auto: on where it can be"},
     {"cluster",  "name",                  OPTION_TEXT, AT(cluster.name),                     1,       64,        "coterie",  "nodes of another name are refused"},
     {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},
     {"cluster",  "replace",               OPTION_U64,  AT(cluster.replace),                  0,       ANY_U64,   "0",        "number of the replacement to make if this node lost its data; greater each time"},

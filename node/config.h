@@ -32,7 +32,7 @@ struct config_member {
 enum config_client_certificate { CLIENT_CERTIFICATE_NONE, CLIENT_CERTIFICATE_OPTIONAL, CLIENT_CERTIFICATE_REQUIRED };
 enum config_user_from { USER_FROM_CN, USER_FROM_DN, USER_FROM_SAN };
 enum config_tls_min { TLS_MIN_1_2, TLS_MIN_1_3 };
-enum config_system_call_filter { SYSTEM_CALL_FILTER_OFF, SYSTEM_CALL_FILTER_LOG, SYSTEM_CALL_FILTER_ON };
+enum config_system_call_filter { SYSTEM_CALL_FILTER_OFF, SYSTEM_CALL_FILTER_LOG, SYSTEM_CALL_FILTER_ON, SYSTEM_CALL_FILTER_AUTO };
 
 /* Lists are texts with commas. What a kind of listener has no use for is at its default. */
 struct config_listener {

@@ -22,7 +22,8 @@ void process_begin(const struct config *config, const char *file);
  * STATUS_INVALID: `error` is a sentence. */
 enum status process_drop(const struct config *config, char error[PROCESS_ERROR_MAX]);
 
-/* When the node runs: `node.system_call_filter`, for all threads. Returns STATUS_INVALID if the kernel does not take it. */
+/* When the node runs: `node.system_call_filter`, for all threads. STATUS_INVALID: the kernel does not take it, and it was
+ * asked for by name (`auto` warns and goes on). */
 enum status process_filter(const struct config *config);
 
 /* Runs this program anew, in place; returns only if that is not possible. The filter knows no other program. */

@@ -1,6 +1,8 @@
 /* process_filter.c — the system calls of a running node; the kernel refuses all others (seccomp, by libseccomp).
  *
- * What is not in the table ends with ENOSYS, as on a kernel that does not know it: libraries try newer calls and fall back.
+ * What is not in the table ends with ENOSYS, as on a kernel that does not know it: libraries try newer calls and fall back. It is
+ * not killed: a call that we forgot (a newer libc, a rare path) costs that call, and not a node of the cluster; whoever attacks
+ * gains nothing from going on without it.
  * Whoever has taken over the process finds no fork without threads' flags, no other program to execute, no ptrace, mounts,
  * modules, keys, namespaces, raw or packet sockets, and no memory both writable and executable.
  *
@@ -158,10 +160,12 @@ static int load(scmp_filter_ctx filter)
 enum status process_filter(const struct config *config)
 {
     bool only_log = config->node.system_call_filter == SYSTEM_CALL_FILTER_LOG;
+    bool only_if_possible = config->node.system_call_filter == SYSTEM_CALL_FILTER_AUTO;
     if (config->node.system_call_filter == SYSTEM_CALL_FILTER_OFF)
         return STATUS_OK;
     if (SANITIZED) {
-        log_event(LOG_WARNING, "system-calls-not-filtered", log_text("why", "this program was built with sanitizers"));
+        log_event(only_if_possible ? LOG_INFO : LOG_WARNING, "system-calls-not-filtered",
+                  log_text("why", "this program was built with sanitizers"));
         return STATUS_OK;
     }
     path_placed = place_path();
@@ -169,9 +173,9 @@ enum status process_filter(const struct config *config)
     int result = filter == NULL ? -ENOMEM : load(filter);
     seccomp_release(filter);
     if (result != 0) {
-        log_event(LOG_ERROR, "system-calls-not-filtered", log_errno(-result),
+        log_event(only_if_possible ? LOG_WARNING : LOG_ERROR, "system-calls-not-filtered", log_errno(-result),
                   log_text("advice", "node.system_call_filter: off starts without"));
-        return STATUS_INVALID;
+        return only_if_possible ? STATUS_OK : STATUS_INVALID;
     }
     log_event(LOG_INFO, "system-calls-filtered", log_bool("only-logged", only_log));
     return STATUS_OK;

@@ -19,8 +19,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def own_cluster():
-    made = Cluster(3, environment={"COTERIE_NODE_CORE_DUMPS": "true",    # else only root may trace a node
-                                   "COTERIE_NODE_SYSTEM_CALL_FILTER": "on"})    # restarts and repairs pass it, too
+    made = Cluster(3, environment={"COTERIE_NODE_CORE_DUMPS": "true"})    # else only root may trace a node
     yield made
     made.down()
 
