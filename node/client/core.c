@@ -513,6 +513,26 @@ static void resume_stalled(struct core *core)
     later_list_drop(&core->stalled, count);
 }
 
+/* CONNECTs that are held, when it is clear that nothing can be committed. */
+static void refuse_stalled(struct core *core)
+{
+    uint32_t count = core->stalled.count < WAKES_MAX ? core->stalled.count : WAKES_MAX;
+
+    if (count == 0 || !core_turns_away(core))
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        struct client *client = registry_find(&core->registry, core->stalled.numbers[i]);
+
+        if (client == NULL)
+            continue;
+        client->in_stalled = false;
+        if (client->stalled && client->phase == CLIENT_NEW)
+            core_refuse_stalled(core, client);
+    }
+    core->other_looks += (uint64_t)count * PACKET_LOOKS;
+    later_list_drop(&core->stalled, count);
+}
+
 static void work_for(struct core *core, struct client *client)
 {
     uint64_t number = client->number;
@@ -668,6 +688,7 @@ void core_turn(struct core *core, uint64_t now_ms)
     expire_timers(core);
     go_on(core);
     resume_stalled(core);
+    refuse_stalled(core);
     core_logins_turn(core);
     do_work(core);
     propose(core);
@@ -700,6 +721,8 @@ uint64_t core_deadline(const struct core *core)
         at = earlier(at, core->limits_told_ms);
     if (core->held_first != NULL)
         at = earlier(at, core->held_first->until_ms);
+    if (core->cut_off && core->stalled.count > 0)
+        at = earlier(at, core->cut_off_ms + core->node.limits.node_margin_ms);
     if (core->uncommitted_ms != UINT64_MAX)
         at = earlier(at, core->uncommitted_ms + core->node.limits.commit_ms);
     at = earlier(at, core_logins_deadline(core));

@@ -4,7 +4,8 @@
  *   not         new CONNECTs are held for `hold`, then refused; commands on the way are waited for as long, then their
  *               clients are told to go elsewhere. Nothing is ever denied whose outcome is unknown
  *   cut off     no leader was heard for node_timeout less a margin: all clients are dropped before the other nodes may
- *               declare this one down and give their sessions to others
+ *               declare this one down and give their sessions to others. Another margin later (a process that stood still
+ *               needs only a moment to hear its leader again) no CONNECT is held any more: it is refused at once
  *   life over   the others did declare it down, or a snapshot came between: whatever this node had proposed is fenced.
  *               All clients are closed, and a new NODE_UP is proposed.
  *
@@ -25,6 +26,11 @@ static bool is_cut_off(const struct core *core)
 
     return !bug(BUG_V26_CUT_OFF_KEEPS_CLIENTS) && core->now_ms > core->health.leader_heard_ms &&
             core->now_ms - core->health.leader_heard_ms >= patience_ms;
+}
+
+bool core_turns_away(const struct core *core)
+{
+    return core->cut_off && core->now_ms >= core->cut_off_ms + core->node.limits.node_margin_ms;
 }
 
 /* The addresses of the other nodes that are up, separated by spaces (5.0, 4.11). */
@@ -87,6 +93,8 @@ void core_check_health(struct core *core)
         core_note(core, 2, "no leader heard: clients are sent elsewhere");
         end_all(core, CLIENT_END_UNAVAILABLE);
     }
+    if (cut_off && !core->cut_off)
+        core->cut_off_ms = core->now_ms;
     core->cut_off = cut_off;
 }
 

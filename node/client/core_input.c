@@ -3,7 +3,8 @@
  * Packets are decoded where the bytes lie, in the driver's read buffer; only what is incomplete, or has to wait, is
  * copied to client->input. A client has to wait (is not looked at)
  *   - from CONNECT to its outcome: everything behind CONNECT comes after CONNACK, in order
- *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`
+ *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`, or once the node knows that it is
+ *     cut off
  *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure)
  *   - while it does not take what we answer
  *   - until the next turn, if this one has done enough. */
@@ -98,6 +99,8 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     if (status != STATUS_OK) {
         client_receive_bad(client, &fault, &core->actions);
         size = in->size;
+    } else if (fresh && packet.type == MQTT_CONNECT && core_turns_away(core)) {
+        client_refuse(client, &packet, &core->actions);
     } else if (fresh && packet.type == MQTT_CONNECT && (!core->node.available || core_pressed(core))) {
         stall(core, client);
         return false;

@@ -164,6 +164,7 @@ struct core {
 
     struct consensus_status health;
     bool cut_off;                        /* no leader heard for so long that clients were dropped */
+    uint64_t cut_off_ms;                 /* since when */
     bool life_over;                      /* this life of the node has ended: begin another */
     struct command_node_up up;
     char *client_address;
@@ -234,6 +235,7 @@ void core_forget_administrations(struct core *core);
 
 /* ---- core_health.c ---- */
 void core_check_health(struct core *core);
+bool core_turns_away(const struct core *core);     /* CONNECTs are not even held */
 void core_new_life(struct core *core);
 void core_end_more(struct core *core);             /* goes on with ending all clients */
 

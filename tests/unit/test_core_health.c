@@ -55,14 +55,60 @@ static void a_connect_is_held_and_then_refused(void **state)
     cores_cut(cores, 2, true);
     when_sends(bob, "10 'MQTT' 05 02 0000 () 'bob'");
     when_sends(old, "10 'MQTT' 04 02 0000 'old'");
-    cores_pass(cores, 4900);
+    cores_pass(cores, 1900);
     then_receives_nothing(bob);
-    cores_pass(cores, 200);
+    cores_pass(cores, 200); /* cut off, and it has had time to hear otherwise */
     then_receives(bob, "20 00 9c (1c 'node1:1883 node3:1883')");
     then_closed(bob);
     then_receives(old, "20 00 03");
     then_closed(old);
     assert_int_equal(stats_of(cores, 2).connects[CONNECT_REFUSED_UNAVAILABLE], 2);
+}
+
+static void a_node_that_knows_that_it_is_cut_off_refuses_at_once(void **state)
+{
+    struct cores *cores = *state;
+    struct device bob, old;
+
+    cores_cut(cores, 2, true);
+    cores_pass(cores, 2100);
+    bob = when_connects(cores, 2, 5, "bob", true, 0);
+    then_receives(bob, "20 00 9c (1c 'node1:1883 node3:1883')");
+    then_closed(bob);
+    old = when_connects(cores, 2, 4, "old", true, 0);
+    then_receives(old, "20 00 03");
+    then_closed(old);
+    cores_cut(cores, 2, false);
+    given_client(cores, 2, 5, "bob");
+}
+
+static void a_node_that_stood_still_holds_a_connect_until_it_has_heard_its_leader(void **state)
+{
+    struct cores *cores = *state;
+    struct device bob;
+
+    cores_cut(cores, 2, true);
+    cores_pass(cores, 1600); /* cut off, as far as it can tell for now */
+    bob = when_connects(cores, 2, 5, "bob", true, 0);
+    cores_pass(cores, 100);
+    then_receives_nothing(bob);
+    cores_cut(cores, 2, false);
+    then_connack(bob, false, 0);
+}
+
+static void a_node_that_only_lags_holds_a_connect_for_as_long_as_configured(void **state)
+{
+    struct cores *cores = *state;
+    struct device bob = given_client(cores, 2, 5, "other"), held;
+
+    cores_lag(cores, 2, true); /* the leader is heard */
+    when_publishes(bob, "a", "x", 1, 1);
+    held = when_connects(cores, 2, 4, "held", true, 0);
+    cores_pass(cores, 4900);
+    then_receives_nothing(held);
+    then_open(held);
+    cores_lag(cores, 2, false);
+    then_connack(held, false, 0);
 }
 
 static void alone_it_says_unavailable(void **state)
@@ -87,7 +133,7 @@ static void a_held_connect_goes_on_when_the_node_is_back(void **state)
     cores_cut(cores, 2, true);
     when_sends(bob, "10 'MQTT' 05 02 0000 () 'bob'");
     when_sends(bob, "c0");
-    cores_pass(cores, 3000);
+    cores_pass(cores, 1900);
     then_receives_nothing(bob);
     cores_cut(cores, 2, false);
     then_connack(bob, false, 0);
@@ -433,6 +479,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_THREE_NODES(a_node_that_is_cut_off_sends_its_clients_elsewhere_before_it_is_declared_down),
         ON_THREE_NODES(a_connect_is_held_and_then_refused),
+        cmocka_unit_test_setup_teardown(a_node_that_knows_that_it_is_cut_off_refuses_at_once, three_nodes,
+                                        free_nodes),
+        cmocka_unit_test_setup_teardown(a_node_that_stood_still_holds_a_connect_until_it_has_heard_its_leader, three_nodes,
+                                        free_nodes),
+        cmocka_unit_test_setup_teardown(a_node_that_only_lags_holds_a_connect_for_as_long_as_configured, three_nodes,
+                                        free_nodes),
         cmocka_unit_test(alone_it_says_unavailable),
         ON_THREE_NODES(a_held_connect_goes_on_when_the_node_is_back),
         ON_THREE_NODES(a_connect_on_its_way_is_not_told_no_and_leaves_no_will_behind),
