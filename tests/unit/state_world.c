@@ -497,3 +497,35 @@ struct state_counts world_counts(const struct world *w)
     state_counts(w->states[0], &counts);
     return counts;
 }
+
+/* ---- chance ---- */
+
+static uint64_t random_state;
+
+uint64_t draw(uint64_t below)
+{
+    random_state ^= random_state << 13; /* xorshift */
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state % below;
+}
+
+static void run_seed(void (*run)(unsigned steps), uint64_t seed, unsigned steps)
+{
+    random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    run(steps);
+}
+
+void world_run_seeds(void (*run)(unsigned steps), unsigned seeds)
+{
+    const char *seed = getenv("STATE_SEED"), *steps = getenv("STATE_STEPS");
+    unsigned count = steps != NULL ? (unsigned)atoi(steps) : 600;
+    if (seed != NULL) {
+        run_seed(run, strtoull(seed, NULL, 10), count);
+        return;
+    }
+    for (unsigned i = 1; i <= seeds; i++) {
+        print_message("seed %u\n", i);
+        run_seed(run, i, count);
+    }
+}

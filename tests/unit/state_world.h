@@ -124,4 +124,9 @@ const char *world_targets(const struct world *w, uint32_t node);
 
 struct state_counts world_counts(const struct world *w);
 
+/* ---- chance ---- */
+/* Runs `run` for seeds 1 to `seeds` with 600 steps each, or as STATE_SEED and STATE_STEPS say. */
+void world_run_seeds(void (*run)(unsigned steps), unsigned seeds);
+uint64_t draw(uint64_t below);     /* of the seed at hand */
+
 #endif

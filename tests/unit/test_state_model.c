@@ -7,7 +7,6 @@
 #include "state_private.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define CLIENTS 20
@@ -30,16 +29,6 @@ struct model_session {
 };
 
 static struct model_session model[CLIENTS];
-static uint64_t random_state;
-
-static uint64_t draw(uint64_t below)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % below;
-}
-
 static const char *const topics[] = {"a", "a/b", "a/b/c", "all", "all/x", "b//c", "$x/a"};
 static const char *const filters[] = {"all/#", "all/#", "all/#", "all", "a/#", "+/b", "#", "a/+/c", "+", "b/+/#", "$x/#"};
 
@@ -185,10 +174,9 @@ static void connect(struct world *w, struct model_session *session)
     world_connect(w, session->name, options);
 }
 
-static void run_seed(uint64_t seed, unsigned steps)
+static void run(unsigned steps)
 {
     void *state;
-    random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
     world_setup(&state);
     struct world *w = state;
     memset(model, 0, sizeof model);
@@ -229,16 +217,7 @@ static void run_seed(uint64_t seed, unsigned steps)
 static void every_queue_holds_what_a_naive_model_says(void **state)
 {
     (void)state;
-    const char *seed = getenv("STATE_SEED"), *steps = getenv("STATE_STEPS");
-    unsigned count = steps != NULL ? (unsigned)atoi(steps) : 600;
-    if (seed != NULL) {
-        run_seed(strtoull(seed, NULL, 10), count);
-        return;
-    }
-    for (uint64_t i = 1; i <= SEEDS; i++) {
-        print_message("seed %u\n", (unsigned)i);
-        run_seed(i, count);
-    }
+    world_run_seeds(run, SEEDS);
 }
 
 int main(void)

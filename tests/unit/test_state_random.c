@@ -5,21 +5,9 @@
 #include "state_world.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define CLIENTS 24
 #define SEEDS 12
-
-static uint64_t random_state;
-
-static uint64_t draw(uint64_t below)
-{
-    random_state ^= random_state << 13; /* xorshift */
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return random_state % below;
-}
 
 static const char *const topics[] = {"a", "a/b", "a/b/c", "b", "b/c", "a/c", "all", "all/x"};
 static const char *const filters[] = {"a",   "a/#", "a/+",   "+/b",          "#",           "r/#",          "all/#",
@@ -217,10 +205,9 @@ static void everything_ends(struct world *w)
     assert_int_equal(state_due_ms(w->states[0]), UINT64_MAX);
 }
 
-static void run_seed(uint64_t seed, unsigned steps)
+static void run(unsigned steps)
 {
     void *state;
-    random_state = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
     world_setup(&state);
     struct world *w = state;
     if (draw(2) == 0) {
@@ -244,16 +231,7 @@ static void run_seed(uint64_t seed, unsigned steps)
 static void any_sequence_keeps_replicas_equal_and_leaves_nothing_behind(void **state)
 {
     (void)state;
-    const char *seed = getenv("STATE_SEED"), *steps = getenv("STATE_STEPS");
-    unsigned count = steps != NULL ? (unsigned)atoi(steps) : 600;
-    if (seed != NULL) {
-        run_seed(strtoull(seed, NULL, 10), count);
-        return;
-    }
-    for (uint64_t i = 1; i <= SEEDS; i++) {
-        print_message("seed %u\n", (unsigned)i);
-        run_seed(i, count);
-    }
+    world_run_seeds(run, SEEDS);
 }
 
 int main(void)
