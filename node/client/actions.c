@@ -12,7 +12,7 @@ void actions_clear(struct actions *actions)
     actions->packets_out = 0;
     actions->command_count = 0;
     actions->publish = false;
-    actions->guessed = false;
+    actions->proof = PROOF_NONE;
     actions->rest_ms = 0;
     actions->login = false;
     actions->delivered = false;

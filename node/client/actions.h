@@ -24,6 +24,13 @@ enum close_how {
     CLOSE_NOW,
 };
 
+enum actions_proof {
+    PROOF_NONE = 0,
+    PROOF_ASKED,         /* the client, which is not connected yet, has said who it is and has to prove it */
+    PROOF_WRONG,
+    PROOF_RIGHT,
+};
+
 struct actions {
     struct buffer out;                               /* encoded packets for this client, in order */
     uint32_t packets_out;                            /* how many */
@@ -33,7 +40,7 @@ struct actions {
     bool publish;                                    /* route `message` (QoS 0) at once */
     struct message message;
     uint32_t message_expiry_s;                       /* of `message`; UINT32_MAX = none */
-    bool guessed;                                    /* an exchange of AUTH was refused: count it */
+    enum actions_proof proof;                        /* of an exchange of AUTH */
     uint32_t rest_ms;                                /* CONNECT waits so long: its id is contested; or 0 */
     bool login;                                      /* run the client's login, then client_logged_in() */
     bool delivered;                                  /* deliveries were acknowledged, or room was made for more */

@@ -40,7 +40,7 @@ struct auth_exchange *auth_begin(struct auth *auth, struct bytes method);
 /* Takes what the client said (may be empty at first); writes the answer to `out`. Not to be called after the last step.
  */
 enum auth_step auth_continue(struct auth_exchange *exchange, struct bytes in, struct buffer *out);
-/* After AUTH_DONE; borrowed from the exchange. */
+/* As it has said, and after AUTH_DONE proved; empty: not yet. Borrowed from the exchange. */
 struct bytes auth_user(const struct auth_exchange *exchange);
 /* Which credential of the replicated state it has proved to know; 0: none of that. */
 uint64_t auth_credential_epoch(const struct auth_exchange *exchange);

@@ -83,6 +83,7 @@ struct client_rest {
 struct client_extras {
     struct aliases *aliases_received, *aliases_sent;
     struct authentication *authentication;
+    uint64_t proof_ms;              /* AUTHENTICATING: what it sends is not looked at before */
     struct buffer connect;          /* the command, until it is known who it comes from */
     char *certificate_user, *psk_identity;   /* that the transport has found; until then */
     struct login *login;            /* CHECKING */
@@ -232,6 +233,7 @@ void handle_authenticating(struct client *client, const struct mqtt_packet *pack
 void authentication_begin(struct client *client, const struct mqtt_properties *properties, uint64_t now_ms,
                           struct actions *out);
 void authentication_in_connack(struct client *client, struct mqtt_properties *properties);
+struct bytes authentication_user(const struct client *client);   /* as it says, or has proved; empty: not said */
 void authentication_free(struct authentication *authentication);
 
 #endif

@@ -367,8 +367,8 @@ void core_carry_out(struct core *core, struct client *client)
         core_hold(core, client, actions->subscribed_index);
     else
         core_send_bytes(core, client, buffer_bytes(&actions->out));
-    if (actions->guessed)
-        core_note_guess(core, client);
+    if (actions->proof == PROOF_RIGHT || actions->proof == PROOF_WRONG)
+        core_note_proof(core, client, actions->proof == PROOF_RIGHT);
     if (actions->rest_ms != 0)
         core_tell_contested(core, client, actions->rest_ms);
     if (actions->delivered) {
@@ -386,7 +386,7 @@ void core_carry_out(struct core *core, struct client *client)
     if (actions->publish)
         core_route_qos0(core, &actions->message, actions->message_expiry_s);
     core_arm(core, client);
-    if (actions->login)
+    if (actions->login || actions->proof == PROOF_ASKED)
         core_login(core, client);
     else
         core_forget_if_over(core, client);

@@ -5,6 +5,7 @@
  *   - from CONNECT to its outcome: everything behind CONNECT comes after CONNACK, in order
  *   - before CONNECT, while nothing can be committed (G8): it is refused after `hold`, or once the node knows that it is
  *     cut off
+ *   - between AUTH and AUTH, if somebody guesses at its user's password
  *   - while it, or all together, have too many commands on the way: then it is not read either (back-pressure)
  *   - while it does not take what we answer
  *   - until the next turn, if this one has done enough. */
@@ -27,8 +28,8 @@ bool core_pressed(const struct core *core)
 static bool may_take(const struct core *core, const struct client *client)
 {
     switch ((enum client_phase)client->phase) {
-    case CLIENT_NEW:
-    case CLIENT_AUTHENTICATING: return core_takes_input(core);
+    case CLIENT_NEW: return core_takes_input(core);
+    case CLIENT_AUTHENTICATING: return core_takes_input(core) && !core_holds_proof(core, client);
     case CLIENT_CONNECTED:
         return core_takes_input(core) && client->commands_pending < core->node.limits.client_commands_max && !core_pressed(core) &&
                client_output(client) <= core->node.limits.output_bytes_max;

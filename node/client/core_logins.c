@@ -4,7 +4,8 @@
  *                                                                                  core_login_done ──▶ CONNECT goes on
  *
  * A hash costs tens of milliseconds on purpose; so no more than LOGINS_AT_ONCE run together, which leaves the thread
- * pool to the log. Who leaves while waiting costs nothing; who leaves while its hash is made is found gone when it is
+ * pool to the log. An exchange of AUTH, which costs none, waits here too if somebody guesses at its user's password: between
+ * challenge and proof. Who leaves while waiting costs nothing; who leaves while its hash is made is found gone when it is
  * done. */
 #include "core_private.h"
 
@@ -46,14 +47,25 @@ static void tell_guessing(struct core *core, struct bytes address, uint32_t wait
     core_note(core, 2, text);
 }
 
+/* How long it has to wait. Who proves something by AUTH has been turned away if it guesses itself (core_guesses_too_soon);
+ * as the user at whom others guess it cannot be, which would lock out that user. */
+static uint32_t wait_of(struct core *core, const struct client *client, struct bytes address)
+{
+    if (client->phase == CLIENT_AUTHENTICATING)
+        return failures_wait_ms(core->node.failures, bytes_of(NULL, 0), authentication_user(client), core->now_ms);
+    return failures_wait_ms(core->node.failures, address, login_user_name(client->extras->login), core->now_ms);
+}
+
 void core_login(struct core *core, struct client *client)
 {
     struct login_queue *queue = &core->logins;
-    struct login *login = client->extras->login;
+    bool proof = client->phase == CLIENT_AUTHENTICATING;
     char text[CORE_ADDRESS_MAX];
     struct bytes address = core_address(core, client, text);
-    uint32_t wait_ms = failures_wait_ms(core->node.failures, address, login_user_name(login), core->now_ms);
+    uint32_t wait_ms = wait_of(core, client, address);
 
+    if (proof && wait_ms == 0)
+        return;
     if (queue->count >= core->node.limits.logins_max) {
         actions_clear(&core->actions);
         client_count_limit(&core->node, LIMIT_LOGINS);
@@ -65,16 +77,23 @@ void core_login(struct core *core, struct client *client)
         queue->capacity = queue->capacity == 0 ? 64 : queue->capacity * 2;
         queue->waiting = memory_resize(queue->waiting, queue->capacity * sizeof(*queue->waiting));
     }
-    queue->waiting[queue->count++] = (struct waiting_login){client->number, core->now_ms + wait_ms};
+    queue->waiting[queue->count++] = (struct waiting_login){client->number, core->now_ms + wait_ms, proof};
+    client->extras->proof_ms = proof ? core->now_ms + wait_ms : 0;
     core->node.stats.logins_slowed += wait_ms > 0;
     tell_guessing(core, address, wait_ms);
 }
 
-void core_note_guess(struct core *core, const struct client *client)
+void core_note_proof(struct core *core, const struct client *client, bool right)
 {
     char text[CORE_ADDRESS_MAX];
 
-    failures_note(core->node.failures, core_address(core, client, text), bytes_of(NULL, 0), false, core->now_ms);
+    failures_note(core->node.failures, core_address(core, client, text), authentication_user(client), right,
+                  core->now_ms);
+}
+
+bool core_holds_proof(const struct core *core, const struct client *client)
+{
+    return client->extras != NULL && client->extras->proof_ms > core->now_ms;
 }
 
 bool core_guesses_too_soon(struct core *core, const struct client *client)
@@ -84,18 +103,29 @@ bool core_guesses_too_soon(struct core *core, const struct client *client)
     return failures_too_soon(core->node.failures, core_address(core, client, text), core->now_ms);
 }
 
-/* The client whose CONNECT still waits for this; NULL: it has gone. */
-static struct client *client_of(const struct core *core, uint64_t number)
+/* The client whose CONNECT still waits for this; NULL: it has gone, or gone on. */
+static struct client *client_of(const struct core *core, struct waiting_login waiting)
 {
-    struct client *client = registry_find(&core->registry, number);
+    struct client *client = registry_find(&core->registry, waiting.number);
+    enum client_phase phase = waiting.proof ? CLIENT_AUTHENTICATING : CLIENT_CHECKING;
 
-    return client != NULL && client->phase == CLIENT_CHECKING ? client : NULL;
+    return client != NULL && client->phase == phase ? client : NULL;
+}
+
+/* Whether it is its turn. What is proved by AUTH costs no hash. */
+static bool may_start(const struct core *core, struct waiting_login waiting)
+{
+    return waiting.due_ms <= core->now_ms && (waiting.proof || core->logins.running < LOGINS_AT_ONCE);
 }
 
 static void start(struct core *core, struct client *client)
 {
     struct login *login = client->extras->login;
 
+    if (client->phase == CLIENT_AUTHENTICATING) {
+        core_want_work(core, client); /* its proof may have come meanwhile */
+        return;
+    }
     core->logins.running++;
     client->extras->login_running = true;
     core->node.stats.logins++;
@@ -114,11 +144,11 @@ void core_logins_turn(struct core *core)
 
     for (uint32_t i = 0; i < count; i++) {
         struct waiting_login waiting = queue->waiting[i];
-        struct client *client = client_of(core, waiting.number);
+        struct client *client = client_of(core, waiting);
 
         if (client == NULL)
             continue;
-        if (waiting.due_ms <= core->now_ms && queue->running < LOGINS_AT_ONCE)
+        if (may_start(core, waiting))
             start(core, client);
         else
             queue->waiting[kept++] = waiting;
@@ -131,9 +161,11 @@ uint64_t core_logins_deadline(const struct core *core)
     const struct login_queue *queue = &core->logins;
     uint64_t next_ms = UINT64_MAX;
 
-    for (uint32_t i = 0; i < queue->count && queue->running < LOGINS_AT_ONCE; i++) {
-        if (queue->waiting[i].due_ms < next_ms)
-            next_ms = queue->waiting[i].due_ms;
+    for (uint32_t i = 0; i < queue->count; i++) {
+        const struct waiting_login *waiting = &queue->waiting[i];
+
+        if (waiting->due_ms < next_ms && (waiting->proof || queue->running < LOGINS_AT_ONCE))
+            next_ms = waiting->due_ms;
     }
     return next_ms;
 }

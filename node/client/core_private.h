@@ -63,6 +63,7 @@ struct checkpoint {
 struct waiting_login {
     uint64_t number;             /* of the connection */
     uint64_t due_ms;
+    bool proof;                  /* not a login: AUTH goes on then */
 };
 struct login_queue {
     struct waiting_login *waiting;
@@ -215,10 +216,12 @@ void core_refuse_stalled(struct core *core, struct client *client);
 bool core_pressed(const struct core *core);        /* nothing new is to be taken from any client */
 
 /* ---- core_logins.c ---- */
-void core_login(struct core *core, struct client *client);     /* runs its login, when it is its turn */
-/* Authentication by AUTH: refused; and whether another try comes too soon. */
-void core_note_guess(struct core *core, const struct client *client);
+/* Runs its login, or goes on with its AUTH, when it is its turn. */
+void core_login(struct core *core, struct client *client);
+/* Authentication by AUTH: how it went; whether another try comes too soon; whether its proof is not looked at yet. */
+void core_note_proof(struct core *core, const struct client *client, bool right);
 bool core_guesses_too_soon(struct core *core, const struct client *client);
+bool core_holds_proof(const struct core *core, const struct client *client);
 void core_logins_turn(struct core *core);
 uint64_t core_logins_deadline(const struct core *core);
 /* Where the client comes from, without a port; empty: not known. */

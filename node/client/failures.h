@@ -5,7 +5,7 @@
  *   wait               0     250 ms 500 ms 1 s    2 s   4 s
  *
  * Where waiting is not possible (an exchange of AUTH), who would have to wait longer than since its last failure is
- * turned away instead.
+ * turned away instead. As a user at whom others guess nobody is turned away: what it proves is looked at later.
  *
  * A count halves with each minute that passes; a login that was granted forgets its user's. Waiting answers nothing: the
  * right password waits like a wrong one. Of this node alone; tables of fixed size, where the quietest makes room. */

@@ -5,7 +5,8 @@
  *   CONNECTED ──AUTH 0x19, AUTH 0x18 ⇄ AUTH 0x18──▶ done: AUTH 0x00      └────▶ refused: DISCONNECT 0x87, close
  *
  * Until the first one is done nothing but AUTH and DISCONNECT is taken, and the CONNECT waits as the command that it is
- * going to be. While a client authenticates again it is served as before; it has to be the same user. */
+ * going to be. Who says to be a user at whom somebody guesses is challenged at once, but its proof is looked at later
+ * (core_logins.c). While a client authenticates again it is served as before; it has to be the same user. */
 #include "client_private.h"
 
 #include "auth.h"
@@ -31,6 +32,16 @@ void authentication_free(struct authentication *authentication)
     buffer_release(&authentication->user);
     buffer_release(&authentication->answer);
     free(authentication);
+}
+
+struct bytes authentication_user(const struct client *client)
+{
+    const struct authentication *authentication = client->extras == NULL ? NULL : client->extras->authentication;
+
+    if (authentication == NULL)
+        return bytes_of(NULL, 0);
+    return authentication->exchange != NULL ? auth_user(authentication->exchange)
+                                            : buffer_bytes(&authentication->user);
 }
 
 static void fail(struct client *client, uint8_t reason, const char *why, struct actions *out)
@@ -71,6 +82,7 @@ static void succeed(struct client *client, struct authentication *authentication
     bool same = bytes_equal(user, buffer_bytes(&authentication->user));
     uint64_t credential_epoch = auth_credential_epoch(authentication->exchange);
 
+    out->proof = PROOF_RIGHT;
     if (first)
         buffer_put_bytes(&authentication->user, user);
     auth_end(authentication->exchange);
@@ -89,10 +101,14 @@ static void step(struct client *client, struct authentication *authentication, c
 {
     buffer_clear(&authentication->answer);
     switch (auth_continue(authentication->exchange, properties->authentication_data, &authentication->answer)) {
-    case AUTH_CHALLENGE: send_auth(client, authentication, REASON_CONTINUE_AUTHENTICATION, out); return;
+    case AUTH_CHALLENGE:
+        send_auth(client, authentication, REASON_CONTINUE_AUTHENTICATION, out);
+        if (client->phase == CLIENT_AUTHENTICATING)
+            out->proof = PROOF_ASKED;
+        return;
     case AUTH_DONE: succeed(client, authentication, now_ms, out); return;
     case AUTH_REFUSED:
-        out->guessed = true;
+        out->proof = PROOF_WRONG;
         fail(client, REASON_NOT_AUTHORIZED, NULL, out);
         return;
     case AUTH_MALFORMED: fail(client, REASON_PROTOCOL_ERROR, "authentication data is malformed", out); return;

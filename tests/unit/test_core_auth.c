@@ -242,6 +242,7 @@ static void answers_that_do_not_fit_the_challenge_are_refused(void **state)
         snprintf(final, sizeof(final), finals[i], server + 2);
         snprintf(notation, sizeof(notation), "f0 18 (15 'SCRAM-SHA-256' 16 '%s')", final);
         when_sends(device, notation);
+        cores_pass(*state, 1000); /* the last of so many are looked at later */
         then_refused(device, 0x87);
     }
 }
@@ -279,6 +280,64 @@ static void who_is_refused_leaves_no_will(void **state)
     when_proves(device, "user", "guess", expected);
     then_refused(device, 0x87);
     then_receives_nothing(bob);
+}
+
+/* ---- guesses ---- */
+
+/* Its proof is looked at after so many milliseconds, not sooner. */
+static void then_waits(struct cores *cores, struct device device, uint64_t wait_ms)
+{
+    then_receives_nothing(device);
+    cores_pass(cores, wait_ms - 50);
+    then_receives_nothing(device);
+    cores_pass(cores, 100);
+}
+
+static void guessing_at_a_user_is_slow_and_locks_nobody_out(void **state)
+{
+    const char *users[] = {"user", "nobody"}; /* the same whether there is such a user */
+    char expected[80];
+
+    for (int i = 0; i < 2; i++) {
+        struct device device;
+
+        for (int guess = 0; guess < 4; guess++) {
+            device = when_begins(*state, users[i]);
+            when_proves(device, users[i], "guess", expected);
+            then_refused(device, 0x87);
+        }
+        device = when_begins(*state, users[i]);
+        when_proves(device, users[i], "guess", expected);
+        then_waits(*state, device, 250);
+        then_refused(device, 0x87);
+        device = when_begins(*state, users[i]);
+        when_proves(device, users[i], "pencil", expected);
+        then_waits(*state, device, 500);
+        if (i == 0)
+            then_connack(device, false, 0);
+        else
+            then_refused(device, 0x87);
+    }
+    given_authenticated(*state, "user", "pencil"); /* the right one has cleared it */
+    given_authenticated(*state, "kept", "pencil"); /* whom nobody guessed at */
+    assert_int_equal(stats_of(*state)->logins_slowed, 4);
+}
+
+static void who_leaves_while_its_proof_waits_leaves_nothing(void **state)
+{
+    struct device device;
+    char expected[80];
+
+    for (int guess = 0; guess < 4; guess++) {
+        device = when_begins(*state, "user");
+        when_proves(device, "user", "guess", expected);
+        then_refused(device, 0x87);
+    }
+    device = when_begins(*state, "user");
+    when_proves(device, "user", "pencil", expected);
+    line_drop(device.line);
+    cores_pass(*state, 1000);
+    assert_int_equal(stats_of(*state)->connections, 0);
 }
 
 /* ---- afterwards ---- */
@@ -365,6 +424,8 @@ int main(void)
         ON_ONE_NODE(an_exchange_that_is_not_finished_in_time_is_closed),
         ON_ONE_NODE(the_will_of_a_connect_that_had_to_wait_is_kept),
         ON_ONE_NODE(who_is_refused_leaves_no_will),
+        ON_ONE_NODE(guessing_at_a_user_is_slow_and_locks_nobody_out),
+        ON_ONE_NODE(who_leaves_while_its_proof_waits_leaves_nothing),
         ON_ONE_NODE(a_client_may_authenticate_again_and_is_served_meanwhile),
         ON_ONE_NODE(authenticating_again_with_a_wrong_password_or_as_another_ends_the_connection),
         ON_ONE_NODE(auth_that_does_not_belong_there_ends_the_connection),
