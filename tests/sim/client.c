@@ -400,6 +400,7 @@ static void deliver(struct sim_client *client, uint8_t first, struct bytes conte
         check_packet_id(client, &publish);
     if (!is_repeated(client, &publish)) {
         sim_trace(sim, 'd', ((uint64_t)publish.publisher << 32) | publish.number);
+        sim_note(sim, "client %u got %u-%u%s", client->id, publish.publisher, publish.number, publish.dup ? ", DUP" : "");
         const char *wrong = history_delivered(sim->history, client->session, publish.publisher, publish.number,
                                               publish.qos, publish.dup, client->connection, sim_now_us(sim));
         if (wrong != NULL)

@@ -32,7 +32,15 @@ struct goodbyes {
     uint32_t next, count;
 };
 
+/* Of a node, as the log tells it: batches of one life count in the order of their numbers, each once. */
+struct life {
+    uint64_t epoch, taken;       /* the place of its NODE_UP; number of the last batch that counted */
+    uint8_t nonce[16];
+    bool up;
+};
+
 struct sim_ledger {
+    struct life lives[SIM_NODES_MAX + 1];
     struct goodbyes goodbyes[CLIENTS_MAX];   /* by model client */
     struct committed_entry *entries;   /* by index */
     struct hash_at *hashes;
@@ -160,13 +168,45 @@ uint32_t ledger_goodbyes(const struct sim_ledger *ledger, uint32_t client)
     return client < CLIENTS_MAX ? ledger->goodbyes[client].count : 0;
 }
 
+/* A batch that is in the log may yet be one that is skipped: it came twice, before the one it follows, or too late. */
+static bool is_skipped(struct sim_ledger *ledger, const struct batch_header *header)
+{
+    if (header->origin_node == 0 || header->origin_node > SIM_NODES_MAX)
+        return true;
+    struct life *life = &ledger->lives[header->origin_node];
+    if (header->origin_epoch == 0 || header->origin_epoch != life->epoch)
+        return false; /* begins a life; or is of an earlier one, of which nothing is asked here */
+    if (!life->up || header->number != life->taken + 1)
+        return true;
+    life->taken = header->number;
+    return false;
+}
+
+static void note_life(struct sim_ledger *ledger, uint64_t epoch, const struct batch_header *header,
+                      const struct command *command)
+{
+    struct life *life = &ledger->lives[header->origin_node];
+    if (command->type == COMMAND_NODE_UP && header->origin_epoch == 0 &&
+        memcmp(life->nonce, command->node_up.boot_nonce, sizeof life->nonce) != 0) {
+        *life = (struct life){.epoch = epoch, .up = true};
+        memcpy(life->nonce, command->node_up.boot_nonce, sizeof life->nonce);
+    }
+    if (command->type != COMMAND_NODE_DOWN || command->node_down.node > SIM_NODES_MAX)
+        return;
+    life = &ledger->lives[command->node_down.node];
+    life->up = life->up && life->epoch != command->node_down.node_epoch;
+}
+
 /* The publishes of model clients, by the numbers in their payload: what is not here by then must not be acknowledged. */
 static void note_commands(struct sim *sim, uint64_t index, const struct batch_header *header, struct bytes content)
 {
     struct command command;
     struct reader commands = reader_of(content);
+    if (is_skipped(sim->ledger, header))
+        return;
     for (uint32_t i = 0; i < header->count && command_decode(&commands, &command) == STATUS_OK; i++) {
         note_command(sim, index, header, &command);
+        note_life(sim->ledger, index << 16 | i, header, &command);
         note_goodbye(sim->ledger, index << 16 | i, &command);
         if (command.type != COMMAND_PUBLISH || command.publish.message.payload.size < HISTORY_PAYLOAD)
             continue;
