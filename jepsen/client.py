@@ -350,18 +350,23 @@ class Client:
 
     # ---- operations --------------------------------------------------------------------------------------
 
-    def publish(self, topic, qos, retain=False, mid=None, clear=False):
+    def publish(self, topic, qos, retain=False, mid=None, clear=False, expiry=None):
         """Sends a PUBLISH. Returns a future: True when it is acknowledged, False when refused, None when the outcome stays
-        unknown. `clear`: an empty payload, which removes the retained message."""
+        unknown. `clear`: an empty payload, which removes the retained message; `expiry`: of the message, in seconds (5.0)."""
         self.sequence += 1
         mid = mid or f"{self.name}-{self.sequence}"
         packet_id = self.session.new_id(self._answers)
         payload = b"" if clear else make_payload(mid, self.seed, self.payload_size)
-        properties = {"user_property": ("mid", mid)} if clear and self.level == 5 else None
-        data = mqtt.encode_publish(topic, payload, qos, packet_id, retain, level=self.level, properties=properties)
+        properties = {"user_property": ("mid", mid)} if clear and self.level == 5 else {}
+        if expiry is not None:
+            properties["message_expiry"] = expiry
+        data = mqtt.encode_publish(topic, payload, qos, packet_id, retain, level=self.level,
+                                   properties=properties or None)
         value = {"mid": mid, "topic": topic, "qos": qos, "retain": retain, "pid": packet_id}
         if clear:
             value["clear"] = True
+        if expiry is not None:
+            value["expiry"] = expiry
         operation = self.recorder.invoke(self.name, "publish", value, self.node, self.conn)
         done = asyncio.get_running_loop().create_future()
         self.session.sending[packet_id] = Publish(mid, topic, qos, retain, packet_id, data, operation, done)
@@ -490,10 +495,11 @@ class Client:
         mid = read_payload(packet.payload, self.seed) or dict(packet.properties.get("user_property", ())).get("mid")
         first = packet.qos != 2 or packet.packet_id not in self.session.receiving
         self.delivered += 1
-        self.recorder.seen(self.name, "deliver",
-                           {"mid": mid, "topic": packet.topic, "session": self.id, "pid": packet.packet_id,
-                            "qos": packet.qos, "dup": packet.dup, "retain": packet.retain, "app": first},
-                           self.node, self.conn)
+        value = {"mid": mid, "topic": packet.topic, "session": self.id, "pid": packet.packet_id, "qos": packet.qos,
+                 "dup": packet.dup, "retain": packet.retain, "app": first}
+        if "message_expiry" in packet.properties:
+            value["expiry"] = packet.properties["message_expiry"]
+        self.recorder.seen(self.name, "deliver", value, self.node, self.conn)
         if self._reading is not None:
             self._collect(packet, mid)
         if packet.qos == 2:

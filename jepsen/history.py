@@ -33,14 +33,14 @@ OPERATIONS = {
     "disconnect": "reason -> how (server closed it, or it broke)",
     "subscribe": "filters [[filter, qos]] -> codes",
     "unsubscribe": "filters -> codes",
-    "publish": "mid topic qos retain pid -> mid stage reason sends",
+    "publish": "mid topic qos retain pid expiry (seconds; if it has one) -> mid stage reason sends",
     "read": "topics: their retained messages as of a SUBSCRIBE -> values {topic: mid or null}",
     "drain": "session: resumed, and received until nothing came any more -> quiet (or the deadline came first)",
 }
 
 # What is no operation but is seen: recorded at once, without an invocation (type "ok" for deliver, else "info").
 EVENTS = {
-    "deliver": "mid topic session pid qos dup retain app (false: the client's QoS 2 state held it back)",
+    "deliver": "mid topic session pid qos dup retain app (false: the client's QoS 2 state held it back) expiry (what is left of it)",
     "ack-sent": "mid pid kind (puback, pubrec, pubcomp)",
     "pubcomp": "mid: the handshake of a QoS 2 publish is complete",
     "resend": "mid pid stage: sent again after a reconnect",

@@ -21,7 +21,7 @@ SHOWN_VIOLATIONS = 5        # per guarantee
 CHART_WIDTH, LEFT, RIGHT = 960, 56, 12
 OUTCOMES = (("ok", "acknowledged"), ("fail", "refused"), ("info", "unknown"))
 GUARANTEE_NAMES = {"G1": "publish", "G2": "subscribe", "G3": "connect", "G4": "QoS 2", "G5": "order", "G6": "retained", "G7": "will",
-                   "G8": "minority", "G10": "replicas", "G13": "shared", "G15": "recovery"}
+                   "G8": "minority", "G10": "replicas", "G11": "expiry", "G13": "shared", "G15": "recovery"}
 
 
 def write(path, events, verdicts, facts):

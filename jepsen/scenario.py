@@ -84,7 +84,9 @@ class Scenario:
                 await asyncio.sleep(CALM_SECONDS)
             finally:
                 await load.stop()
-                await driving
+                await asyncio.gather(driving, return_exceptions=True)
+            if not driving.cancelled():    # stop() cancels what would not end
+                driving.result()
             await schedule.mend()
             await schedule.healed()
             self.recorder.note("runner", "drain", {})

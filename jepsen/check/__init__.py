@@ -13,6 +13,7 @@ reject go into tests/jepsen.
 
 from .availability import check_availability, check_served
 from .cluster import check_leaks, check_minority, check_replicas
+from .expiry import check_expiry
 from .model import Model
 from .order import check_publisher_order, check_redelivery, check_total_order
 from .queue import check_exactly_once, check_loss, check_phantom, check_repetitions
@@ -23,7 +24,7 @@ from .will import check_wills
 
 CHECKERS = (check_loss, check_phantom, check_repetitions, check_session, check_fencing, check_exactly_once,
             check_publisher_order, check_total_order, check_redelivery, check_register, check_register_follow, check_wills,
-            check_minority, check_replicas, check_shared, check_served, check_availability, check_leaks)
+            check_expiry, check_minority, check_replicas, check_shared, check_served, check_availability, check_leaks)
 
 
 def judge(events, facts=None):

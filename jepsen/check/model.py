@@ -32,7 +32,7 @@ class Publish:
     def __init__(self, event):
         value = event["value"]
         self.mid, self.topic, self.qos, self.retain = value["mid"], value["topic"], value["qos"], value["retain"]
-        self.clear = value.get("clear", False)
+        self.clear, self.expiry = value.get("clear", False), value.get("expiry")
         self.publisher, self.index, self.invoked = event["client"], event["index"], event["time"]
         self.node, self.conn = event["node"], event["conn"]
         self.returned, self.outcome, self.end_index, self.end_node, self.sends = NEVER, "info", None, None, 1
@@ -58,13 +58,14 @@ class Subscription:
 
 
 class Delivery:
-    __slots__ = ("index", "time", "mid", "topic", "pid", "qos", "dup", "retain", "app", "conn", "node", "device")
+    __slots__ = ("index", "time", "mid", "topic", "pid", "qos", "dup", "retain", "app", "conn", "node", "device", "expiry")
 
     def __init__(self, event):
         value = event["value"]
         self.index, self.time, self.conn, self.node = event["index"], event["time"], event["conn"], event["node"]
         self.mid, self.topic, self.pid, self.qos = value["mid"], value["topic"], value["pid"], value["qos"]
         self.dup, self.retain, self.app, self.device = value["dup"], value["retain"], value["app"], event["client"]
+        self.expiry = value.get("expiry")
 
 
 class Connection:

@@ -8,7 +8,7 @@ For a session s, with asked..granted the SUBSCRIBE and ending..over the UNSUBSCR
 
 Loss is judged for sessions that were drained, in the generation that was alive then: a session that ends takes its queue along.
 Sessions that several devices used are left to check/session.py. Retained messages of a SUBSCRIBE belong to check/register.py,
-wills to check/will.py, groups to check/shared.py.
+wills to check/will.py, groups to check/shared.py, messages that may have expired to check/expiry.py.
 """
 
 from collections import Counter, defaultdict
@@ -76,7 +76,7 @@ def _judge_loss(verdict, session, subscription, publishes, delivered):
     for publish in publishes:
         if publish.outcome != "ok" or not subscription.granted < publish.invoked:
             continue
-        if not publish.returned < subscription.ending:
+        if not publish.returned < subscription.ending or publish.expiry is not None:
             continue
         verdict.count("owed")
         if publish.mid not in delivered:

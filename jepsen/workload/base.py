@@ -40,6 +40,7 @@ class Device:
         self.leaving = False        # for good: do not connect again
         self.silence = SILENCE_SECONDS
         self.careless = 0.0         # how often it leaves with deliveries unacknowledged
+        self.away = None            # how long it stays away between two connections, (least, most) seconds
         self.task = None
 
     @property
@@ -61,7 +62,14 @@ class Device:
                 await asyncio.sleep(self.random.uniform(*BACKOFF_SECONDS))
             finally:
                 self.ready.clear()
+            if self.away:
+                await self._stay_away()
             node = self._next_node(node)
+
+    async def _stay_away(self):
+        until = asyncio.get_running_loop().time() + self.random.uniform(*self.away)
+        while asyncio.get_running_loop().time() < until and not self.workload.settling:
+            await asyncio.sleep(0.1)
 
     def _next_node(self, last):
         """Home again if there is one, else anywhere but where it was."""
@@ -120,9 +128,9 @@ class Device:
 
     # ---- as a publisher
 
-    async def publish_at(self, rate, choose, window=20):
-        """Publishes `rate` times a second on average until the workload stops; `choose()` gives (topic, qos, retain). What was
-        missed on a busy machine is made up for, but not what was missed without a node."""
+    async def publish_at(self, rate, choose, window=20, expiry=lambda: None):
+        """Publishes `rate` times a second on average until the workload stops; `choose()` gives (topic, qos, retain), `expiry()`
+        the message's interval. What was missed on a busy machine is made up for, but not what was missed without a node."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not self.workload.stopping:
@@ -135,7 +143,7 @@ class Device:
                 await self.ready.wait()
             if self.client.connected and not self.workload.stopping:
                 topic, qos, retain = choose()
-                self.client.publish(topic, qos, retain)
+                self.client.publish(topic, qos, retain, expiry=expiry())
 
     async def settled(self):
         """All that it has published is acknowledged."""

@@ -6,7 +6,7 @@ import importlib
 from .base import BaseWorkload
 from .real import RealClients
 
-PARTS = ("queue", "shared", "register", "wills", "takeover")
+PARTS = ("queue", "shared", "register", "wills", "takeover", "expiry")
 
 
 class Workload(BaseWorkload):

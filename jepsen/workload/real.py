@@ -10,6 +10,7 @@ listens to one of them only: else it would see an order that the node did not se
 """
 
 import asyncio
+import contextlib
 import re
 import shutil
 from random import Random
@@ -174,7 +175,8 @@ class RealClients:
         try:
             code = await asyncio.wait_for(process.wait(), 10.0)
         except asyncio.TimeoutError:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):    # it may have ended at the last moment
+                process.kill()
             code = await process.wait()
         if code == 0:
             self.recorder.ok(operation, {"mid": mid, "stage": "exit", "reason": 0, "sends": 1})

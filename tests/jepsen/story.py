@@ -62,23 +62,27 @@ class Story:
     def unsubscribe(self, client, *filters, codes=None, answer="ok"):
         return self._do(client, "unsubscribe", {"filters": list(filters)}, answer, {"codes": codes or [0] * len(filters)})
 
-    def publish(self, client, topic="t", qos=2, retain=False, answer="ok", sends=1, clear=False):
+    def publish(self, client, topic="t", qos=2, retain=False, answer="ok", sends=1, clear=False, expiry=None):
         """Returns the message's id, or with answer "later" the operation (whose value has it)."""
         self.sequence[client] = self.sequence.get(client, 0) + 1
         mid = f"{client}-{self.sequence[client]}"
         value = {"mid": mid, "topic": topic, "qos": qos, "retain": retain, "pid": self.sequence[client]}
         if clear:
             value["clear"] = True
+        if expiry is not None:
+            value["expiry"] = expiry
         operation = self._do(client, "publish", value, answer, {"mid": mid, "stage": "pubrec", "reason": 0, "sends": sends})
         return operation if answer == "later" else mid
 
     def acknowledge(self, operation, sends=1, answer="ok"):
         self.finish(operation, answer, {"mid": operation["value"]["mid"], "stage": "puback", "reason": 0, "sends": sends})
 
-    def deliver(self, client, mid, topic="t", qos=2, dup=False, retain=False, app=True, pid=1, session=None):
-        self.recorder.seen(client, "deliver", {"mid": mid, "topic": topic, "session": session or client, "pid": pid, "qos": qos,
-                                               "dup": dup, "retain": retain, "app": app}, self.node.get(client, "n1"),
-                           self.conn.get(client))
+    def deliver(self, client, mid, topic="t", qos=2, dup=False, retain=False, app=True, pid=1, session=None, expiry=None):
+        value = {"mid": mid, "topic": topic, "session": session or client, "pid": pid, "qos": qos, "dup": dup, "retain": retain,
+                 "app": app}
+        if expiry is not None:
+            value["expiry"] = expiry
+        self.recorder.seen(client, "deliver", value, self.node.get(client, "n1"), self.conn.get(client))
         return self
 
     def read(self, client, values, answer="ok"):
