@@ -2,6 +2,7 @@
 
 #include "base/bug.h"
 #include "base/memory.h"
+#include "base/search.h"
 #include "base/topic.h"
 #include "queues.h"
 #include "sessions.h"
@@ -45,18 +46,15 @@ struct filter *group_find(const struct state *state, struct bytes text)
     return hash_table_find(&state->groups, hash_bytes(text), has_text, &text);
 }
 
+static uint64_t filter_id_at(const void *groups, uint32_t place)
+{
+    return ((struct group *const *)groups)[place]->filter->id;
+}
+
 /* Where the group is, or would be, in the list: by filter id. */
 static uint32_t place_in(const struct group_list *list, uint64_t filter_id)
 {
-    uint32_t low = 0, high = list->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (list->groups[middle]->filter->id < filter_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(list->groups, list->count, filter_id, filter_id_at);
 }
 
 void group_make(struct state *state, struct filter *filter, struct bytes matched)
@@ -122,18 +120,15 @@ uint32_t groups_match(struct state *state, struct bytes topic, struct group_list
 
 /* ---- connected members, by session id ---- */
 
+static uint64_t session_id_at(const void *members, uint32_t place)
+{
+    return ((struct subscription *const *)members)[place]->session->id;
+}
+
 /* The place of the first member whose session id is >= `session_id`. */
 static uint32_t member_place(const struct group *group, uint64_t session_id)
 {
-    uint32_t low = 0, high = group->member_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (group->members[middle]->session->id < session_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(group->members, group->member_count, session_id, session_id_at);
 }
 
 void group_connect(struct subscription *member)

@@ -1,6 +1,7 @@
 #include "id_list.h"
 
 #include "base/memory.h"
+#include "base/search.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,18 +12,15 @@ void id_list_release(struct id_list *list)
     *list = (struct id_list){0};
 }
 
+static uint64_t id_at(const void *ids, uint32_t place)
+{
+    return ((const uint64_t *)ids)[place];
+}
+
 /* Where the first id >= `id` is, or would be. */
 static uint32_t lower_bound(const struct id_list *list, uint64_t id)
 {
-    uint32_t low = 0, high = list->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (list->ids[middle] < id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(list->ids, list->count, id, id_at);
 }
 
 bool id_list_has(const struct id_list *list, uint64_t id)

@@ -1,6 +1,7 @@
 #include "memberships.h"
 
 #include "base/memory.h"
+#include "base/search.h"
 #include "queues.h"
 #include "sessions.h"
 #include "subscriptions.h"
@@ -10,17 +11,14 @@
 
 /* ---- finding ---- */
 
+static uint64_t filter_id_at(const void *memberships, uint32_t place)
+{
+    return ((struct membership *const *)memberships)[place]->filter->id;
+}
+
 static uint32_t lower_bound(const struct session *session, uint64_t filter_id)
 {
-    uint32_t low = 0, high = session->membership_count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (session->memberships[middle]->filter->id < filter_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(session->memberships, session->membership_count, filter_id, filter_id_at);
 }
 
 struct membership *membership_find(const struct session *session, uint64_t filter_id)

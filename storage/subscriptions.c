@@ -1,6 +1,7 @@
 #include "subscriptions.h"
 
 #include "base/memory.h"
+#include "base/search.h"
 #include "base/topic.h"
 #include "groups.h"
 #include "memberships.h"
@@ -261,18 +262,15 @@ static void member_leave(struct state *state, struct subscription *subscription)
 
 #define MOVED_PER_LOOK 64 /* pointers */
 
+static uint64_t filter_id_at(const void *subscriptions, uint32_t place)
+{
+    return ((struct subscription *const *)subscriptions)[place]->filter->id;
+}
+
 /* Where the filter is, or would be, in a list by filter id. */
 static uint32_t place_of(struct subscription *const *list, uint32_t count, uint64_t filter_id)
 {
-    uint32_t low = 0, high = count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (list[middle]->filter->id < filter_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(list, count, filter_id, filter_id_at);
 }
 
 static uint32_t lower_bound(const struct session *session, uint64_t filter_id)

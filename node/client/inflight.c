@@ -3,6 +3,7 @@
 
 #include "base/bug.h"
 #include "base/memory.h"
+#include "base/search.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -137,20 +138,15 @@ static bool holds_id(const struct inflight *inflight, const struct delivery *del
     return delivery->qos > 0 && delivery->phase != DELIVERY_WAITING && !is_done(inflight, delivery);
 }
 
+static uint64_t order_at(const void *inflight, uint32_t number)
+{
+    return inflight_at(inflight, number)->order;
+}
+
 /* The number of the first delivery with an order >= `order`; count if there is none. */
 static uint32_t number_of(const struct inflight *inflight, uint64_t order)
 {
-    uint32_t low = 0, high = inflight->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (inflight_at(inflight, middle)->order < order)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    return search_first(inflight, inflight->count, order, order_at);
 }
 
 struct delivery *inflight_find_order(const struct inflight *inflight, uint64_t order)
