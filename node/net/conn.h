@@ -21,6 +21,14 @@
 #include "node/client/frame.h"
 #include "chain.h"
 
+/* A TCP or a local one, listening or connected. */
+union stream_socket {
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+    uv_stream_t stream;
+    uv_handle_t handle;
+};
+
 struct conns;
 struct conn;
 

@@ -33,12 +33,7 @@ struct wrapping {
 };
 
 struct conn {
-    union {
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-        uv_stream_t stream;
-        uv_handle_t handle;
-    } socket;
+    union stream_socket socket;
     struct conns *conns;
     struct conn *next, *previous; /* in conns->all */
     struct conn *next_report;     /* in conns->reports, if `reporting` */

@@ -34,12 +34,7 @@ static const struct listener_kind kinds[] = {
 };
 
 struct listener {
-    union {
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-        uv_stream_t stream;
-        uv_handle_t handle;
-    } socket;
+    union stream_socket socket;
     uv_timer_t timer; /* the next connection that connect_rate_max allows */
     unsigned handles; /* of both, those that are not closed */
     const struct listener_kind *kind;
