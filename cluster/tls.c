@@ -138,6 +138,14 @@ static bool resumed_certificate_is_current(const struct tls_session *session)
     return certificate == NULL || X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0;
 }
 
+/* Of a server that has said Finished: it waits for the client's, and before that perhaps for a certificate. */
+bool tls_session_is_nearly_done(const struct tls_session *session)
+{
+    uint8_t said[EVP_MAX_MD_SIZE];
+    bool no_certificate = SSL_get_verify_mode(session->ssl) == SSL_VERIFY_NONE || SSL_session_reused(session->ssl);
+    return SSL_is_server(session->ssl) && no_certificate && SSL_get_finished(session->ssl, said, sizeof(said)) > 0;
+}
+
 enum tls_result tls_session_handshake(struct tls_session *session, struct bytes in, struct buffer *wire)
 {
     if (session->failed)

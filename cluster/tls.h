@@ -55,6 +55,8 @@ enum tls_result {
     TLS_FAULT,   /* send what is in `wire`, an alert, and close; tls_session_fault() says why */
 };
 
+/* What is left of the handshake is no public-key work: microseconds. */
+bool tls_session_is_nearly_done(const struct tls_session *session);
 /* Goes on with the handshake, given all of `in`. */
 enum tls_result tls_session_handshake(struct tls_session *session, struct bytes in, struct buffer *wire);
 /* After TLS_DONE. Appends what `in` contains to `plain`; `wire` is for answers of TLS itself. Once after TLS_DONE with

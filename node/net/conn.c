@@ -27,6 +27,15 @@
 #define LINGER_MS    1000         /* for the peer's FIN after ours */
 #define CHECK_MS     50
 
+/* Reading and closing, in looks as the core counts them (some 100 ns each). Whoever is outside can make many sockets readable
+ * at once: beyond this, they are so in the next turn. */
+#define TURN_LOOKS     30000
+#define READ_LOOKS     30
+#define BYTES_PER_LOOK 256
+#define CLOSE_LOOKS    200
+
+#define CLOSES_PER_TURN 100 /* of those whose time is over */
+
 /* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
 struct queue {
     uv_write_t request;
@@ -56,7 +65,7 @@ struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_
     conns->calls = *calls;
     conns->open_ms = open_ms;
     conns->close_ms = close_ms;
-    conns->workers_max = opening_workers();
+    openings_start(conns);
     conns->timer = memory_zeroed(1, sizeof(*conns->timer));
     uv_timer_init(loop, conns->timer);
     conns->timer->data = conns;
@@ -91,6 +100,7 @@ void conns_counts(const struct conns *conns, struct conns_counts *counts)
 
 void conns_report(struct conns *conns)
 {
+    conns->looks = 0;
     while (conns->reports != NULL) {
         struct conn *conn = conns->reports;
         size_t written = conn->written;
@@ -180,6 +190,7 @@ void conn_close_now(struct conn *conn)
     if (conn->phase == CONN_CLOSING)
         return;
     conn->phase = CONN_CLOSING;
+    conn->conns->looks += CLOSE_LOOKS;
     uv_close(&conn->socket.handle, conn_closed);
 }
 
@@ -187,10 +198,15 @@ static void check_deadlines(uv_timer_t *timer)
 {
     struct conns *conns = timer->data;
     uint64_t now = uv_now(conns->loop);
-    openings_check(conns, now);
-    for (struct closing *closing = conns->closing; closing != NULL; closing = closing->next)
-        if (now >= closing->deadline_ms)
-            conn_close_now(closing->conn);
+    unsigned left = openings_check(conns, now, CLOSES_PER_TURN);
+    for (struct closing *closing = conns->closing; closing != NULL && left > 0; closing = closing->next) {
+        if (now < closing->deadline_ms || closing->conn->phase == CONN_CLOSING)
+            continue;
+        conn_close_now(closing->conn);
+        left--;
+    }
+    if (left == 0)
+        uv_timer_start(timer, check_deadlines, 0, CHECK_MS); /* the rest in the next turn */
     if (conns->closing == NULL && conns->first_opening == NULL)
         uv_timer_stop(conns->timer);
 }
@@ -264,13 +280,20 @@ void conn_close(struct conn *conn, bool flush)
 
 /* ---- reading ---- */
 
+/* This turn has done enough: what can wait does. */
+static bool conns_spent(const struct conns *conns)
+{
+    return conns->looks >= TURN_LOOKS;
+}
+
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct conn *conn = handle->data;
-    const struct conn_calls *calls = &conn->conns->calls;
-    bool welcome = conn->phase != CONN_OPEN || calls->takes(calls->context);
+    struct conns *conns = conn->conns;
+    bool welcome = !conns_spent(conns) && (conn->phase != CONN_OPEN || conns->calls.takes(conns->calls.context));
     (void)suggested;
-    *buffer = uv_buf_init(conn->conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: read later, UV_ENOBUFS */
+    conns->looks += welcome ? READ_LOOKS : 0;
+    *buffer = uv_buf_init(conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: read later, UV_ENOBUFS */
 }
 
 static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
@@ -279,6 +302,8 @@ static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf
     struct conns *conns = conn->conns;
     if (size == UV_ENOBUFS)
         return; /* not in this turn; the loop says again that it is readable */
+    if (size > 0)
+        conns->looks += (size_t)size / BYTES_PER_LOOK;
     if (size < 0)
         conn_close_now(conn);
     else if (size > 0 && conn->phase == CONN_OPEN && conn->wrapping != NULL)

@@ -4,7 +4,9 @@
  *                                                                          └ deadline -> closed
  *
  * While work is wanted or under way the socket is not read, and nobody touches the chain. Few workers: the pool also flushes
- * the log, and the loop needs a processor. The queue holds no more than there are openings, CONNS_OPENING_MAX. */
+ * the log, and the loop needs a processor. Those that wait are handed over several at a time: a hand-over wakes a thread
+ * up and then the loop, and clients that are through together have their CONNECTs committed together. The queue holds no
+ * more than there are openings, CONNS_OPENING_MAX. */
 #include "conn_private.h"
 
 #include "base/memory.h"
@@ -12,13 +14,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define WORKERS_MAX 4
-
-unsigned opening_workers(void)
-{
-    unsigned half = uv_available_parallelism() / 2;
-    return half < 1 ? 1 : half > WORKERS_MAX ? WORKERS_MAX : half;
-}
+#define BATCH_MAX 8 /* some milliseconds: the first one of a batch waits for the last */
 
 /* Whoever only connects must not keep others out: the one that has been at it longest gives way. */
 static void oldest_gives_way(struct conns *conns)
@@ -39,7 +35,6 @@ void opening_begin(struct conn *conn)
         oldest_gives_way(conns);
     struct opening *opening = conn->wrapping->opening = memory_zeroed(1, sizeof(*opening));
     opening->conn = conn;
-    opening->request.data = opening;
     opening->deadline_ms = uv_now(conns->loop) + conns->open_ms;
     opening->previous = conns->last_opening;
     if (conns->last_opening != NULL)
@@ -80,26 +75,27 @@ bool opening_socket_closed(struct conn *conn)
     return true;
 }
 
-void openings_check(struct conns *conns, uint64_t now_ms)
+unsigned openings_check(struct conns *conns, uint64_t now_ms, unsigned left)
 {
-    for (struct opening *opening = conns->first_opening; opening != NULL && now_ms >= opening->deadline_ms;
-         opening = opening->next) {
+    for (struct opening *opening = conns->first_opening;
+         opening != NULL && now_ms >= opening->deadline_ms && left > 0; opening = opening->next) {
         if (opening->conn->phase == CONN_CLOSING)
             continue;
         conns->counts.timed_out++;
         conn_close_now(opening->conn);
+        left--;
     }
+    return left;
 }
 
 /* ---- work ---- */
 
 static void work_run(uv_work_t *request)
 {
-    struct opening *opening = request->data;
-    chain_work(&opening->conn->wrapping->chain);
+    struct worker *worker = request->data;
+    for (struct opening *opening = worker->batch; opening != NULL; opening = opening->next_waiting)
+        chain_work(&opening->conn->wrapping->chain);
 }
-
-static void next_worker(struct conns *conns);
 
 static void opening_go_on(struct opening *opening)
 {
@@ -114,34 +110,72 @@ static void opening_go_on(struct opening *opening)
     }
 }
 
+static void feed_workers(struct conns *conns);
+
 static void work_done(uv_work_t *request, int status)
 {
-    struct opening *opening = request->data;
-    struct conns *conns = opening->conn->conns;
+    struct worker *worker = request->data;
+    struct conns *conns = worker->conns;
+    struct opening *opening = worker->batch, *next;
     (void)status; /* never cancelled */
-    conns->workers--;
-    conns->counts.handshakes++;
-    next_worker(conns);
-    opening_go_on(opening);
+    worker->batch = NULL;
+    feed_workers(conns);
+    for (; opening != NULL; opening = next) {
+        next = opening->next_waiting;
+        conns->counts.handshakes++;
+        opening_go_on(opening);
+    }
 }
 
-static void next_worker(struct conns *conns)
+/* The next one in the queue that is still there; NULL: there is none. */
+static struct opening *take_waiting(struct conns *conns)
 {
-    while (conns->first_waiting != NULL && conns->workers < conns->workers_max) {
+    while (conns->first_waiting != NULL) {
         struct opening *opening = conns->first_waiting;
         conns->first_waiting = opening->next_waiting;
         if (conns->first_waiting == NULL)
             conns->last_waiting = NULL;
         conns->counts.waiting--;
-        if (opening->conn->phase != CONN_OPEN) { /* it has gone while it waited */
-            opening_go_on(opening);
-            continue;
-        }
-        opening->work = AT_WORK;
-        conns->workers++;
-        int error = uv_queue_work(conns->loop, &opening->request, work_run, work_done);
-        assert(error == 0);
-        (void)error;
+        if (opening->conn->phase == CONN_OPEN)
+            return opening;
+        opening_go_on(opening); /* it has gone while it waited */
+    }
+    return NULL;
+}
+
+static void feed(struct worker *worker, size_t count)
+{
+    struct conns *conns = worker->conns;
+    struct opening **place = &worker->batch;
+    while (count-- > 0 && (*place = take_waiting(conns)) != NULL) {
+        (*place)->work = AT_WORK;
+        place = &(*place)->next_waiting;
+    }
+    *place = NULL;
+    if (worker->batch == NULL)
+        return;
+    int error = uv_queue_work(conns->loop, &worker->request, work_run, work_done);
+    assert(error == 0);
+    (void)error;
+}
+
+/* Each idle worker gets its share of those that wait. */
+static void feed_workers(struct conns *conns)
+{
+    for (unsigned i = 0; i < conns->workers_max && conns->counts.waiting > 0; i++) {
+        size_t share = (conns->counts.waiting + conns->workers_max - 1) / conns->workers_max;
+        if (conns->workers[i].batch == NULL)
+            feed(&conns->workers[i], share < BATCH_MAX ? share : BATCH_MAX);
+    }
+}
+
+void openings_start(struct conns *conns)
+{
+    unsigned half = uv_available_parallelism() / 2;
+    conns->workers_max = half < 1 ? 1 : half > OPENING_WORKERS_MAX ? OPENING_WORKERS_MAX : half;
+    for (unsigned i = 0; i < conns->workers_max; i++) {
+        conns->workers[i].conns = conns;
+        conns->workers[i].request.data = &conns->workers[i];
     }
 }
 
@@ -159,5 +193,5 @@ void opening_work(struct conn *conn)
         conns->first_waiting = opening;
     conns->last_waiting = opening;
     conns->counts.waiting++;
-    next_worker(conns);
+    feed_workers(conns);
 }

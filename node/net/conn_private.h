@@ -14,13 +14,21 @@ struct closing;
 
 /* A conn whose filters are not all open; in conns->first_opening, oldest first. */
 struct opening {
-    uv_work_t request;
     struct conn *conn;
     struct opening *next, *previous;
-    struct opening *next_waiting; /* for the thread pool */
+    struct opening *next_waiting; /* for the thread pool, and then in its worker's batch */
     uint64_t deadline_ms;
     enum { NO_WORK, WAITS_FOR_WORKER, AT_WORK } work;
     bool conn_closed; /* meanwhile: to be freed when the work is done */
+};
+
+#define OPENING_WORKERS_MAX 4
+
+/* A place on the thread pool. */
+struct worker {
+    uv_work_t request;
+    struct conns *conns;
+    struct opening *batch; /* under way; NULL: idle */
 };
 
 /* Of a conn with filters. */
@@ -52,12 +60,14 @@ struct conns {
     struct conn_calls calls;
     uint32_t open_ms, close_ms;
     uint32_t count;
+    uint64_t looks; /* of this turn: reading and closing */
     struct conns_counts counts;
     struct conn *all, *reports;
     struct closing *closing;
     struct opening *first_opening, *last_opening;
     struct opening *first_waiting, *last_waiting;
-    unsigned workers, workers_max; /* handshakes on the thread pool */
+    struct worker workers[OPENING_WORKERS_MAX];
+    unsigned workers_max; /* of them, so many are used */
     uv_timer_t *timer;             /* runs while there are deadlines */
     struct chain_scratch scratch;
     struct buffer plain, wire, gathered;
@@ -87,8 +97,8 @@ size_t wrapping_written(struct wrapping *wrapping, size_t size);
 
 /* ---- conn_opening.c ---- */
 
-/* Handshakes that may be on the thread pool at once. */
-unsigned opening_workers(void);
+/* Of new conns: makes the workers ready. */
+void openings_start(struct conns *conns);
 void opening_begin(struct conn *conn);
 /* All filters are open, or one has refused. */
 void opening_over(struct conn *conn);
@@ -96,6 +106,7 @@ void opening_over(struct conn *conn);
 void opening_work(struct conn *conn);
 /* The socket is closed. False: work is under way; conn_free() comes when it is done. */
 bool opening_socket_closed(struct conn *conn);
-void openings_check(struct conns *conns, uint64_t now_ms);
+/* Closes those whose time is over, `left` at most. Returns how many more it might have closed. */
+unsigned openings_check(struct conns *conns, uint64_t now_ms, unsigned left);
 
 #endif

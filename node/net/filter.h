@@ -57,7 +57,7 @@ struct filter {
 /* A PROXY header of version 1 or 2 comes first; afterwards bytes pass as they are. */
 struct filter *filter_proxy_new(void);
 
-/* The server's side of TLS. Handshakes are `work`. Keeps the context alive. */
+/* The server's side of TLS. The public-key work of handshakes is `work`. Keeps the context alive. */
 struct filter *filter_tls_new(struct tls_context *context);
 
 /* Lists with commas; "" = any. Borrowed for the life of the filter. */

@@ -2,6 +2,7 @@
  *
  *   receive, not open: bytes -> `shake`->input --FILTER_WORK--> work(), on another thread: the handshake goes on
  *                      -> receive with nothing: what it has written goes out; open, a fault, or more input is wanted
+ *                      the last step, if it is no public-key work, is done at once instead: a hand-over costs more
  *   open:              bytes -> plain text, at once
  *
  * OpenSSL's own session is made when the first bytes come: who only connects costs little. What a handshake may keep
@@ -90,7 +91,10 @@ static enum filter_result tls_receive(struct filter *filter, struct bytes in, st
         return FILTER_FAULT;
     }
     buffer_put_bytes(&tls->shake->input, in);
-    return FILTER_WORK;
+    if (tls->session == NULL || !tls_session_is_nearly_done(tls->session))
+        return FILTER_WORK;
+    tls_work(filter);
+    return take_work(tls, plain, wire);
 }
 
 static enum filter_result tls_send(struct filter *filter, struct bytes plain, struct buffer *wire)

@@ -31,6 +31,7 @@ struct world {
     struct buffer to_server, to_client, server_plain, client_plain;
     enum filter_result result; /* of the server */
     enum tls_result shaken;    /* of the client */
+    unsigned works;            /* steps of the handshake that wanted another thread */
     char error[TLS_ERROR_MAX];
 };
 
@@ -226,6 +227,7 @@ static void to_server(struct world *w, size_t step)
         w->result = chain_receive(&w->chain, &w->scratch, bytes_of(rest.data, size), &w->server_plain, &w->to_client);
         while (w->result == FILTER_WORK) {
             chain_work(&w->chain);
+            w->works++;
             w->result = chain_receive(&w->chain, &w->scratch, bytes_of(NULL, 0), &w->server_plain, &w->to_client);
         }
         rest.data += size;
@@ -239,6 +241,7 @@ static void when_they_shake_hands(struct world *w, size_t step)
 {
     w->shaken = TLS_OK;
     w->result = FILTER_OK;
+    w->works = 0;
     if (w->session == NULL)
         w->session = tls_session_new(w->client, false);
     chain_add(&w->chain, filter_tls_new(w->server));
@@ -495,6 +498,38 @@ static void nobody_renegotiates(void **state)
     assert_int_equal(SSL_CTX_get_max_early_data(w->server->ssl), 0);
 }
 
+static void only_public_key_work_wants_another_thread(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        const char *client_groups;
+        int version;
+        bool certificate;
+        unsigned works;
+    } cases[] = {
+        {"P-256", TLS1_3_VERSION, false, 1},
+        {"X25519:P-256", TLS1_3_VERSION, false, 2}, /* asked for another key share first */
+        {"P-256", TLS1_3_VERSION, true, 2},
+        {"P-256", TLS1_2_VERSION, false, 2},
+        {"P-256", TLS1_2_VERSION, true, 2},
+    };
+    given_certificate(w, "alice", "alice", NULL, DAY);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tls_settings settings = of_server(w);
+        settings.ca = cases[i].certificate ? path(w, "ca.pem") : NULL;
+        settings.verify = cases[i].certificate ? TLS_VERIFY_REQUIRED : TLS_VERIFY_NONE;
+        given_server(w, &settings);
+        assert_int_equal(SSL_CTX_set1_groups_list(w->server->ssl, "P-256"), 1);
+        given_client(w, cases[i].certificate ? "alice" : NULL);
+        SSL_CTX_set_max_proto_version(w->client->ssl, cases[i].version);
+        assert_int_equal(SSL_CTX_set1_groups_list(w->client->ssl, cases[i].client_groups), 1);
+        when_they_shake_hands(w, 0);
+        then_they_talk(w);
+        assert_int_equal(w->works, cases[i].works);
+        hang_up(w);
+    }
+}
+
 static SSL_SESSION *remembered;
 
 static int remember(SSL *ssl, SSL_SESSION *session)
@@ -533,6 +568,7 @@ static void a_session_is_resumed_with_its_user_until_files_change(void **state)
     then_they_talk(w);
     assert_true(peer_of(w).resumed);
     assert_string_equal(peer_of(w).common_name, "alice");
+    assert_int_equal(w->works, 1);
     tls_session_finish(w->session, &w->to_server);
 
     given_server(w, &settings); /* as after a reload: other ticket keys */
@@ -732,6 +768,7 @@ int main(void)
         WITH_FILES(a_listener_may_want_tls_1_3),
         WITH_FILES(a_client_that_names_protocols_names_mqtt),
         WITH_FILES(nobody_renegotiates),
+        WITH_FILES(only_public_key_work_wants_another_thread),
         WITH_FILES(a_session_is_resumed_with_its_user_until_files_change),
         WITH_FILES(a_key_known_beforehand_opens_without_certificates),
         WITH_FILES(a_certificate_does_not_borrow_an_identity),
