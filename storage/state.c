@@ -654,7 +654,18 @@ enum status state_apply(struct state *state, uint64_t index, uint64_t term, stru
 
 uint64_t state_worked(const struct state *state)
 {
-    return state->looks + ROW_LOOKS * store_operations(state->store);
+    return state->looks + ROW_LOOKS * store_operations(state->store) + PAGE_LOOKS * store_pages(state->store);
+}
+
+uint64_t state_unwritten(const struct state *state)
+{
+    return store_pages_unwritten(state->store) + state->dirty_sessions.count + state->dirty_memberships.count +
+           state->dirty_filters.count;
+}
+
+enum status state_spill(struct state *state)
+{
+    return store_spill(state->store);
 }
 
 enum status state_commit(struct state *state)

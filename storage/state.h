@@ -41,7 +41,8 @@ enum status state_apply_more(struct state *state, struct effects *effects, uint6
 bool state_applying(const struct state *state);
 bool state_amid_command(const struct state *state);
 
-/* Work done since state_open(), in looks: at a thing in memory 1, at a row of the store 10; some 100 ns each. */
+/* Work done since state_open(), in looks: at a thing in memory 1, at a row of the store 10, at a page of it that has to be
+ * written out for it 25 more; some 100 ns each. */
 uint64_t state_worked(const struct state *state);
 
 uint64_t state_applied(const struct state *state);       /* index of the last applied entry; 0 = none */
@@ -57,6 +58,10 @@ void state_hash(struct state *state, uint64_t hash[2]);
 /* Writes back what is held in memory, then commits the store's transaction. Call at 1,000 commands, after 5 to 10 ms,
  * when idle, and before a snapshot. STATUS_IO_ERROR, STATUS_NO_SPACE: the node cannot go on. STATUS_BUSY: amid an entry. */
 enum status state_commit(struct state *state);
+/* How much that would write: pages of the store, up to twice as many as there are. It takes some 2 us for each. */
+uint64_t state_unwritten(const struct state *state);
+/* Amid an entry that is too much for one commit: store_spill(). */
+enum status state_spill(struct state *state);
 
 /* ---- what the delivery of this node reads ---- */
 

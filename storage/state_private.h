@@ -42,7 +42,8 @@
 #define INTERVALS_MAX 100         /* of one membership: how often a subscription may change while it is owed messages */
 #define NOT_LISTED UINT32_MAX
 #define DIRTY_MAX 512             /* rows of one kind that wait to be written back, while an entry is applied */
-#define ROW_LOOKS 10              /* an operation on a row costs as much as so many looks at things in memory */
+#define ROW_LOOKS 10              /* an operation on a row costs as much as so many looks at things in memory, */
+#define PAGE_LOOKS 25             /* and the first one on a page as much more: to copy it, and to write it out */
 #define NO_UNTIL UINT64_MAX
 
 /* ---- lists of things that know their slot: those whose rows are to be written back, and others ---- */

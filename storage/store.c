@@ -231,9 +231,30 @@ enum status store_commit(struct store *store)
 {
     enum status status = store->status == STATUS_OK ? store->backend->commit(store) : store->status;
 
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         store->commits++;
+        store->pages_written = store->pages;
+    }
     return status;
+}
+
+enum status store_spill(struct store *store)
+{
+    enum status status = store->status == STATUS_OK ? store->backend->spill(store) : store->status;
+
+    if (status == STATUS_OK)
+        store->pages_written = store->pages;
+    return status;
+}
+
+uint64_t store_pages(const struct store *store)
+{
+    return store->pages;
+}
+
+uint64_t store_pages_unwritten(const struct store *store)
+{
+    return store->pages - store->pages_written;
 }
 
 uint64_t store_commits(const struct store *store)

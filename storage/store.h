@@ -68,7 +68,7 @@ struct row {
 };
 
 /* Opens or makes the store and begins the write transaction. The reason of a failure was logged.
- *   STATUS_DAMAGED      it cannot be trusted (a boot without a clean close in between, or poisoned) and was deleted.
+ *   STATUS_DAMAGED      it cannot be trusted (a boot without a clean close in between, poisoned, or spilled) and was deleted.
  *                       Restore the newest snapshot in its place, or open again, which makes an empty one.
  *   STATUS_UNSUPPORTED  a format that this version does not know; left alone
  *   STATUS_BUSY         another process has it open
@@ -112,6 +112,14 @@ void store_hash(const struct store *store, uint64_t hash[2]);
 /* Commits, and begins the next transaction. The hash is stored in the same transaction. */
 enum status store_commit(struct store *store);
 uint64_t store_commits(const struct store *store);        /* how often, since it was opened */
+/* The same amid something that is to be found whole or not at all, when it has become too much for one commit: writes out what
+ * there is so far. Until the next commit, a store whose process dies is deleted at its next opening (STATUS_DAMAGED). One in
+ * memory has nothing to write out. */
+enum status store_spill(struct store *store);
+/* Pages that rows were written to since it was opened: each once between two commits or spills, which write them out. Up to
+ * twice as many as there are. In memory there are none. */
+uint64_t store_pages(const struct store *store);
+uint64_t store_pages_unwritten(const struct store *store);   /* of them, those that the next commit or spill writes out */
 /* How often a row was read, sought or written since it was opened: the measure of work (state_private.h). */
 uint64_t store_operations(const struct store *store);
 

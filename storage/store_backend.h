@@ -24,6 +24,7 @@ struct store_backend {
     enum status (*delete_found)(struct store *store, enum table table);
 
     enum status (*commit)(struct store *store);
+    enum status (*spill)(struct store *store);
     enum status (*sync)(struct store *store);               /* any thread */
     void (*poisoned)(struct store *store, enum status status); /* the store has just been poisoned */
     void (*verified)(struct store *store);                  /* it was unclean, and is in order */
@@ -41,6 +42,7 @@ struct store {
     uint64_t hash[2];
     uint64_t commits;
     uint64_t operations;
+    uint64_t pages, pages_written;   /* `pages`: counted by the backend */
     struct buffer image;        /* the row being written, as it is hashed */
     enum status status;
     bool unclean;

@@ -17,6 +17,14 @@
  *      compared with the hash that was committed with them (store_view_verify). If the process dies once more before
  *      that is done (pages that lead LMDB astray can do it), the database is deleted at its next opening.
  *
+ * A fourth bounds how long a commit takes on the core thread, some 2 us for each page that was written to:
+ *
+ *   4. What is amid something that can be large without bound is spilled: committed with a mark beside the format version, which
+ *      the next commit takes away. A database that has the mark when it is opened is deleted.
+ *
+ * Pages are counted as rows come to them (note_page). LMDB does not tell; but a page that is changed is a copy on the heap, so
+ * the place of a row after it was written names its page.
+ *
  * Never MDB_WRITEMAP: a full disk would be a SIGBUS, and a stray pointer of ours could write into the database. The map
  * is sized once, at opening, and never while a view reads it; address space is free. Pages are read through the map: a
  * disk that cannot read one kills the process with SIGBUS, and the peers go on.
@@ -45,6 +53,11 @@
 #define PATH_SIZE 4096
 #define ABOUT_KEY "about"
 #define ABOUT_SIZE 20 /* u32 format, u64 hash[2] */
+#define SPILLED    (1u << 31) /* in the format: rule 4 */
+
+#define PAGE_BITS      12
+#define SEEN_BITS      16
+#define LARGE_ROW_SIZE 2000 /* has pages of its own */
 
 /* No key of its table is larger. */
 struct append_bound {
@@ -59,6 +72,7 @@ struct lmdb_store {
     MDB_dbi tables[TABLE_COUNT];
     MDB_dbi about;
     MDB_cursor *cursors[TABLE_COUNT]; /* of txn; NULL until needed */
+    uint64_t seen[(1 << SEEN_BITS) / 64];      /* bits: a hash of each page that txn has written rows to */
     struct append_bound append[TABLE_COUNT];   /* of the tables whose keys mostly ascend */
     struct store_marker marker;       /* locked as long as the store is open */
     int data;                         /* of data.mdb; belongs to env */
@@ -243,6 +257,24 @@ static enum status lmdb_seek(struct store *store, enum table table, enum seek ho
     return status;
 }
 
+/* A row was written, or is to be deleted, where `cursor` stands. Pages of the heap are not aligned, so one of them may count
+ * twice. */
+static void note_page(struct lmdb_store *self, MDB_cursor *cursor)
+{
+    MDB_val k, v = {0, NULL};
+    uint64_t place, bit;
+
+    if (mdb_cursor_get(cursor, &k, &v, MDB_GET_CURRENT) != MDB_SUCCESS)
+        return;
+    place = (uintptr_t)v.mv_data >> PAGE_BITS;
+    bit = place * UINT64_C(0x9E3779B97F4A7C15) >> (64 - SEEN_BITS);
+    if ((self->seen[bit / 64] >> bit % 64 & 1) == 0)
+        self->base.pages++;
+    self->seen[bit / 64] |= UINT64_C(1) << bit % 64;
+    if (v.mv_size > LARGE_ROW_SIZE)
+        self->base.pages += v.mv_size >> PAGE_BITS;
+}
+
 /* Appending fills pages where inserting splits them in halves, and is quicker. These tables are keyed by numbers that
  * grow. */
 static const bool ascending[TABLE_COUNT] = {[TABLE_MESSAGES] = true, [TABLE_SESSIONS] = true};
@@ -278,6 +310,8 @@ static enum status lmdb_insert(struct store *store, enum table table, struct byt
     }
     code = mdb_cursor_put(cursor, &k, &v, flags);
     assert(code != MDB_KEYEXIST); /* store_insert: the key is new */
+    if (code == MDB_SUCCESS)
+        note_page(self, cursor);
     return settle(self, code);
 }
 
@@ -285,13 +319,18 @@ static enum status lmdb_replace_found(struct store *store, enum table table, str
 {
     struct lmdb_store *self = lmdb_of(store);
     MDB_val k = val_of(key), v = val_of(value);
+    int code = mdb_cursor_put(self->cursors[table], &k, &v, MDB_CURRENT);
 
-    return settle(self, mdb_cursor_put(self->cursors[table], &k, &v, MDB_CURRENT));
+    if (code == MDB_SUCCESS)
+        note_page(self, self->cursors[table]);
+    return settle(self, code);
 }
 
 static enum status lmdb_delete_found(struct store *store, enum table table)
 {
     struct lmdb_store *self = lmdb_of(store);
+
+    note_page(self, self->cursors[table]);
     return settle(self, mdb_cursor_del(self->cursors[table], 0));
 }
 
@@ -300,16 +339,17 @@ static enum status lmdb_delete_found(struct store *store, enum table table)
 static int begin(struct lmdb_store *self)
 {
     memset(self->cursors, 0, sizeof self->cursors); /* LMDB closed them with their transaction */
+    memset(self->seen, 0, sizeof self->seen);
     return mdb_txn_begin(self->env, NULL, 0, &self->txn);
 }
 
-static int put_about(struct lmdb_store *self)
+static int put_about(struct lmdb_store *self, uint32_t format)
 {
     struct buffer about = {0};
     MDB_val key = {strlen(ABOUT_KEY), (void *)(uintptr_t)ABOUT_KEY}, value;
     int code;
 
-    buffer_put_u32(&about, STORE_FORMAT);
+    buffer_put_u32(&about, format);
     buffer_put_u64(&about, self->base.hash[0]);
     buffer_put_u64(&about, self->base.hash[1]);
     value = val_of(buffer_bytes(&about));
@@ -333,11 +373,10 @@ static int get_about(MDB_txn *txn, MDB_dbi dbi, uint32_t *format, uint64_t hash[
     return reader_done(&reader) ? MDB_SUCCESS : MDB_CORRUPTED;
 }
 
-static enum status lmdb_commit(struct store *store)
+static enum status commit(struct lmdb_store *self, uint32_t format)
 {
-    struct lmdb_store *self = lmdb_of(store);
     MDB_txn *txn = self->txn;
-    int code = put_about(self);
+    int code = put_about(self, format);
 
     if (code == MDB_SUCCESS) {
         self->txn = NULL; /* freed by the commit, whether it succeeds or not */
@@ -346,6 +385,16 @@ static enum status lmdb_commit(struct store *store)
     if (code == MDB_SUCCESS)
         code = begin(self);
     return settle(self, code);
+}
+
+static enum status lmdb_commit(struct store *store)
+{
+    return commit(lmdb_of(store), STORE_FORMAT);
+}
+
+static enum status lmdb_spill(struct store *store)
+{
+    return commit(lmdb_of(store), STORE_FORMAT | SPILLED);
 }
 
 static enum status lmdb_sync(struct store *store)
@@ -483,6 +532,7 @@ static const struct store_backend lmdb_backend = {
     .replace_found = lmdb_replace_found,
     .delete_found = lmdb_delete_found,
     .commit = lmdb_commit,
+    .spill = lmdb_spill,
     .sync = lmdb_sync,
     .poisoned = lmdb_poisoned,
     .verified = lmdb_verified,
@@ -494,6 +544,14 @@ static const struct store_backend lmdb_backend = {
 };
 
 /* ---- opening ---- */
+
+static enum status throw_away(const struct lmdb_store *self, const char *why)
+{
+    if (!remove_files(self->path) || !sync_directory(self->path))
+        return report_errno(self->path, "deleting a store that cannot be trusted");
+    log_event(LOG_WARNING, "store-discarded", log_text("path", self->path), log_text("why", why));
+    return STATUS_DAMAGED;
+}
 
 /* Rule 1: makes sure that nothing is opened that cannot be believed. Leaves the marker saying "open in this boot", or
  * "checking" (rule 3). */
@@ -515,13 +573,8 @@ static enum status take_directory(struct lmdb_store *self, const char *boot_id)
         trust = store_marker_judge(&self->marker);
     if (trust == TRUST_OTHER_FORMAT)
         return report(self->path, "a format not known to this version", STATUS_UNSUPPORTED, MDB_VERSION_MISMATCH);
-    if (trust == TRUST_NONE && !bug(BUG_V17_STORE_IS_TRUSTED)) {
-        if (!remove_files(self->path) || !sync_directory(self->path))
-            return report_errno(data, "deleting a store that cannot be trusted");
-        log_event(LOG_WARNING, "store-discarded", log_text("path", self->path),
-                  log_text("why", "poisoned, or not closed before the machine went down, or its process died twice"));
-        return STATUS_DAMAGED;
-    }
+    if (trust == TRUST_NONE && !bug(BUG_V17_STORE_IS_TRUSTED))
+        return throw_away(self, "poisoned, or not closed before the machine went down, or its process died twice");
     self->base.unclean = trust == TRUST_UNCLEAN;
     if (!store_marker_write(&self->marker, self->base.unclean ? MARKER_CHECKING : MARKER_OPEN) ||
         !sync_directory(self->path))
@@ -558,7 +611,7 @@ static int open_tables(struct lmdb_store *self, uint32_t *format)
         code = get_about(self->txn, self->about, format, self->base.hash);
     if (code == MDB_NOTFOUND) {
         *format = STORE_FORMAT;
-        code = put_about(self);
+        code = put_about(self, STORE_FORMAT);
     }
     if (code != MDB_SUCCESS)
         return code;
@@ -604,6 +657,10 @@ enum status store_lmdb_open(const struct store_options *options, struct store **
         status = report(self->path, "opening the database", status_of(code), code);
         if (status == STATUS_CORRUPT)
             store_marker_write(&self->marker, MARKER_POISONED);
+        goto fail;
+    }
+    if (format == (STORE_FORMAT | SPILLED)) {
+        status = throw_away(self, "its process ended amid a long entry");
         goto fail;
     }
     if (format != STORE_FORMAT) {

@@ -325,6 +325,13 @@ static enum status memory_commit(struct store *store)
     return STATUS_OK;
 }
 
+/* There is nothing to relieve; after store_crash() it is as of the last commit. */
+static enum status memory_spill(struct store *store)
+{
+    (void)store;
+    return STATUS_OK;
+}
+
 static enum status memory_sync(struct store *store)
 {
     (void)store;
@@ -393,6 +400,7 @@ static const struct store_backend memory_backend = {
     .replace_found = memory_replace_found,
     .delete_found = memory_delete_found,
     .commit = memory_commit,
+    .spill = memory_spill,
     .sync = memory_sync,
     .poisoned = memory_poisoned,
     .verified = memory_verified,

@@ -23,6 +23,8 @@
 #include <string.h>
 
 #define COMMAND_LOOKS 500 /* a store transaction holds about so much work for each of commit_commands */
+#define COMMIT_PAGES  1000 /* and so many pages to be written out, some 2 us each; */
+#define SPILL_PAGES   1500 /* amid an entry more, since a store that was spilled does not survive its process */
 #define WORK_ROUNDS   4   /* what one client's packets cause for others is done in the same turn, but not for ever */
 
 /* ---- making and freeing ---- */
@@ -475,6 +477,11 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms)
 
 /* ---- turns ---- */
 
+static uint64_t turn_looks(const struct core *core)
+{
+    return core->input_looks + core->apply_looks + core->queues_looks + core->other_looks;
+}
+
 static void expire_timers(struct core *core)
 {
     struct timer *timer;
@@ -548,7 +555,8 @@ static void work_for(struct core *core, struct client *client)
 /* Whether there is time for more from clients: for what they have sent, and for what is queued for them. */
 static bool may_work(const struct core *core)
 {
-    return !core_busy(core) && core->input_looks < INPUT_LOOKS && core->queues_looks < QUEUES_LOOKS;
+    return !core_busy(core) && core->input_looks < INPUT_LOOKS && core->queues_looks < QUEUES_LOOKS &&
+           turn_looks(core) < TURN_LOOKS;
 }
 
 static void do_work(struct core *core)
@@ -581,22 +589,37 @@ static void propose(struct core *core)
         core->out.submit(core->out.context, batch);
 }
 
-/* The store's transaction is committed by count, by time, and not at all while nothing is in it. */
+static bool much_is_uncommitted(const struct core *core)
+{
+    uint64_t work = state_worked(core->state) - core->committed_work;
+    uint32_t commands = core->node.limits.commit_commands;
+
+    return core->uncommitted_commands >= commands || work >= (uint64_t)commands * COMMAND_LOOKS || core->spilled ||
+           state_unwritten(core->state) >= COMMIT_PAGES || buggify(BUGGIFY_STORE_COMMITS);
+}
+
+/* The store's transaction is committed by count, by size, by time, and not at all while nothing is in it. Amid an entry it
+ * cannot be: what is too much for one commit is spilled. */
 static void commit_store(struct core *core)
 {
+    bool much = much_is_uncommitted(core), amid = state_applying(core->state);
+    uint64_t pages = state_unwritten(core->state);
     enum status status;
 
-    uint64_t work = state_worked(core->state) - core->committed_work;
-    const struct core_limits *limits = &core->node.limits;
-    bool much = core->uncommitted_commands >= limits->commit_commands ||
-                work >= (uint64_t)limits->commit_commands * COMMAND_LOOKS || buggify(BUGGIFY_STORE_COMMITS);
-
-    if (core->uncommitted_ms == UINT64_MAX || state_applying(core->state) ||
-        (!much && core->uncommitted_ms + limits->commit_ms > core->now_ms))
+    if (amid ? pages < SPILL_PAGES
+             : core->uncommitted_ms == UINT64_MAX ||
+                   (!much && core->uncommitted_ms + core->node.limits.commit_ms > core->now_ms))
         return;
-    status = state_commit(core->state);
+    status = amid ? state_spill(core->state) : state_commit(core->state);
     if (status != STATUS_OK)
         core_trouble(core, status, "the store cannot commit");
+    core->other_looks += pages * WRITTEN_LOOKS;
+    if (pages > core->node.stats.commit_pages_max)
+        core->node.stats.commit_pages_max = pages;
+    core->spilled = amid;
+    core->node.stats.spills += amid;
+    if (amid)
+        return;
     core->uncommitted_ms = UINT64_MAX;
     core->uncommitted_commands = 0;
     core->committed_work = state_worked(core->state);
@@ -641,9 +664,18 @@ static void flush_one(struct core *core, struct client *client)
     client->reading_changed = false;
 }
 
+/* How many connections there is time for. */
+static uint32_t writes_now(const struct core *core)
+{
+    uint64_t looks = turn_looks(core), left = looks < TURN_LOOKS ? (TURN_LOOKS - looks) / WRITE_LOOKS : 0;
+    uint64_t count = left > WRITES_MIN ? left : WRITES_MIN;
+
+    return core->dirty.count < count ? core->dirty.count : (uint32_t)count;
+}
+
 static void flush(struct core *core)
 {
-    uint32_t count = core->dirty.count < WRITES_MAX ? core->dirty.count : WRITES_MAX;
+    uint32_t count = writes_now(core);
 
     for (uint32_t i = 0; i < count; i++) {
         struct client *client = registry_find(&core->registry, core->dirty.numbers[i]);
@@ -670,7 +702,7 @@ static void go_on(struct core *core)
 
 static void end_turn(struct core *core)
 {
-    uint64_t looks = core->input_looks + core->apply_looks + core->queues_looks + core->other_looks;
+    uint64_t looks = turn_looks(core);
 
     if (looks > core->node.stats.turn_looks_max)
         core->node.stats.turn_looks_max = looks;

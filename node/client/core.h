@@ -295,6 +295,8 @@ struct core_stats {
     uint64_t output_bytes, input_bytes;    /* gauge: held for clients */
     uint64_t paused_clients;               /* gauge: not read, by back-pressure */
     uint64_t turn_looks_max;               /* the most work of a turn: things looked at, and what costs as much */
+    uint64_t commit_pages_max;             /* the most pages of the store that were to be written out in one turn */
+    uint64_t spills;                       /* how often that was amid an entry */
     uint64_t turn_longest_us;              /* set by the driver, if it measures */
 };
 void core_stats(const struct core *core, struct core_stats *stats);

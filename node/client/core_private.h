@@ -89,8 +89,10 @@ struct administration {
 #define PACKET_LOOKS  5          /* to decode and handle one */
 #define TARGET_LOOKS  2          /* to give a client a frame that others share */
 #define END_LOOKS     20         /* to end a client */
-#define WRITE_LOOKS   50         /* to hand frames to the kernel */
-#define WRITES_MAX    500        /* connections written to, or closed, */
+#define WRITE_LOOKS   150        /* to hand frames to the kernel */
+#define WRITTEN_LOOKS 20         /* to write a page of the store out */
+#define TURN_LOOKS    60000      /* all of them together; what is left of it goes into writing to connections, or closing them, */
+#define WRITES_MIN    100        /* but for so many in any case */
 #define ENDS_MAX      500        /* clients ended because all are, */
 #define TIMERS_MAX    1000       /* clients whose time is over, */
 #define ACKS_MAX      2000       /* clients whose acknowledgements are collected, */
@@ -177,6 +179,7 @@ struct core {
     uint64_t uncommitted_ms;             /* since when the store's transaction has something; UINT64_MAX = nothing */
     uint64_t uncommitted_commands;
     uint64_t committed_work;             /* state_worked() as of the last commit */
+    bool spilled;                        /* the store, since then */
 
     enum status trouble;                 /* not OK: the node cannot go on */
     const char *trouble_text;

@@ -1,11 +1,20 @@
 /* test_core_turns.c — what is long goes on over several turns, and nothing comes out of order for it. */
 #include "core_world.h"
 
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #define FILTERS    8192 /* over {t, +}, 13 levels: all match TOPIC */
 #define AT_ONCE    4096
 #define TOPIC      "t/t/t/t/t/t/t/t/t/t/t/t/t"
 #define CLIENTS    3000
 #define LOOKS_MAX  70000  /* the shares of a turn together, and one thing more that is done whole */
+
+#define TOPICS     4000
+#define PAYLOAD_SIZE 1800
+#define PAGES_MAX  2700   /* in one commit: what makes one due, and what is applied in one turn */
+#define COMMIT_LOOKS (PAGES_MAX * 20)
 
 static int one_node(void **state)
 {
@@ -121,11 +130,84 @@ static void all_clients_are_ended_over_several_turns(void **state)
     assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
 }
 
+/* ---- what a commit writes ---- */
+
+static char directory[32];
+
+static int one_node_on_disk(void **state)
+{
+    struct core_limits limits = {.receive_maximum = UINT16_MAX, .client_commands_max = 100000};
+    struct cores *cores = cores_new(1, &limits, NULL);
+
+    strcpy(directory, "/tmp/test_turns.XXXXXX");
+    assert_non_null(mkdtemp(directory));
+    cores_keep_on_disk(cores, 1, directory);
+    *state = cores;
+    return 0;
+}
+
+static int free_nodes_and_disk(void **state)
+{
+    static const char *const files[] = {"data.mdb", "lock.mdb", "marker"};
+    char path[64];
+
+    (void)free_nodes(state);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
+        unlink(path);
+    }
+    return rmdir(directory);
+}
+
+/* Retained QoS 1 messages to all topics, in steps of so many, sent as one piece. */
+static void when_all_topics_are_published_to(struct device device, uint32_t step, const char *payload)
+{
+    struct buffer packets = {0};
+
+    for (uint32_t i = 0; i < TOPICS; i++) {
+        char notation[PAYLOAD_SIZE + 100];
+        struct buffer one;
+
+        snprintf(notation, sizeof(notation), "33 't/%06u' %04x 00 <%s>", i * step % TOPICS, i + 1, payload);
+        one = packet(notation);
+        buffer_put_bytes(&packets, buffer_bytes(&one));
+        buffer_release(&one);
+    }
+    when_sends_bytes(device, packets);
+    for (uint32_t i = 0; i < TOPICS; i++) {
+        size_t header, size = first_packet(device, &header);
+
+        assert_int_equal(line_received(device.line).data[0], 0x40);
+        line_take(device.line, size);
+    }
+}
+
+/* A page has two of these messages. All of them are taken away by one entry, now from this page, now from that. */
+static void no_commit_writes_very_many_pages(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice;
+    struct core_stats stats;
+    char payload[PAYLOAD_SIZE + 1];
+
+    memset(payload, 'x', PAYLOAD_SIZE);
+    payload[PAYLOAD_SIZE] = '\0';
+    cores_pass(cores, 3000); /* its state is new: so is its life */
+    alice = given_client(cores, 1, MQTT_LEVEL_5, "alice");
+    when_all_topics_are_published_to(alice, 1, payload);
+    when_all_topics_are_published_to(alice, 977, "");
+    core_stats(cores_core(cores, 1), &stats);
+    assert_in_range(stats.commit_pages_max, 1, PAGES_MAX);
+    assert_in_range(stats.spills, 1, TOPICS);
+    assert_in_range(longest_turn(cores), 1, LOOKS_MAX + COMMIT_LOOKS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, one_node, free_nodes),
         cmocka_unit_test_setup_teardown(all_clients_are_ended_over_several_turns, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(no_commit_writes_very_many_pages, one_node_on_disk, free_nodes_and_disk),
         cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, one_node, free_nodes),
     };
 

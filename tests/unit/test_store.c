@@ -762,6 +762,90 @@ static void sync_finds_no_trouble_on_a_good_disk(void **state)
     assert_true(store_bytes(w->store) > 0);
 }
 
+/* ---- spilling, and counting what there is to be written ---- */
+
+static void what_was_spilled_lives_on_in_the_process_and_is_committed_with_the_rest(void **state)
+{
+    struct world *w = *state;
+
+    store_put(w->store, TABLE_CLIENTS, text("a"), text("1"));
+    assert_int_equal(store_spill(w->store), STATUS_OK);
+    then_row(w, "a", "1");
+    store_put(w->store, TABLE_CLIENTS, text("b"), text("2"));
+    store_commit(w->store);
+    store_close(w->store);
+    given_store(w);
+
+    then_row(w, "a", "1");
+    then_row(w, "b", "2");
+    then_hash_is_that_of_the_rows(w->store);
+}
+
+static void a_store_whose_process_ends_after_a_spill_is_thrown_away(void **state)
+{
+    struct world *w = *state;
+
+    store_put(w->store, TABLE_CLIENTS, text("a"), text("1"));
+    store_commit(w->store);
+    store_put(w->store, TABLE_CLIENTS, text("b"), text("half of it"));
+    store_spill(w->store);
+    store_close(w->store);
+
+    assert_int_equal(store_open(&w->options, &w->store), STATUS_DAMAGED);
+    given_store(w);
+    then_row(w, "a", NULL);
+    then_hash_is_that_of_the_rows(w->store);
+}
+
+static uint64_t bytes_written_by_this_thread(void)
+{
+    char line[64];
+    unsigned long long count = 0;
+    FILE *file = fopen("/proc/thread-self/io", "r");
+
+    if (file == NULL)
+        skip(); /* a kernel that does not count */
+    while (fgets(line, sizeof line, file) != NULL && sscanf(line, "wchar: %llu", &count) != 1)
+        ;
+    fclose(file);
+    return count;
+}
+
+/* Rows here and there, so many between two commits that each has a page of its own; or next to each other. */
+static uint64_t given_rows(struct world *w, uint32_t count, uint32_t step)
+{
+    static const uint8_t value[60];
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = __builtin_bswap64(i * step % 60000);
+        store_put(w->store, TABLE_CURSORS, bytes_of(&key, sizeof key), bytes_of(value, 30 + store_commits(w->store) % 30));
+    }
+    return store_pages_unwritten(w->store);
+}
+
+static uint64_t when_committed_pages_are_written(struct world *w)
+{
+    uint64_t before = bytes_written_by_this_thread();
+
+    assert_int_equal(store_commit(w->store), STATUS_OK);
+    assert_int_equal(store_pages_unwritten(w->store), 0);
+    return (bytes_written_by_this_thread() - before) / 4096;
+}
+
+static void pages_that_a_commit_writes_are_known_before(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        uint32_t count, step;
+    } rounds[] = {{60000, 1}, {500, 61}, {1000, 61}, {300, 977}, {5000, 7}, {60000, 1}};
+
+    for (size_t i = 0; i < sizeof rounds / sizeof rounds[0]; i++) {
+        uint64_t counted = given_rows(w, rounds[i].count, rounds[i].step);
+        uint64_t written = when_committed_pages_are_written(w);
+        assert_in_range(written, counted / 2 - 20, counted * 5 / 4 + 40); /* + branches, and pages about free pages */
+    }
+}
+
 /* A row changed behind the store's back: what a lost page looks like. */
 static void verification_finds_a_row_that_changed_on_disk(void **state)
 {
@@ -832,6 +916,9 @@ int main(void)
         LMDB(two_processes_cannot_have_it_open),
         LMDB(sync_finds_no_trouble_on_a_good_disk),
         LMDB(verification_finds_a_row_that_changed_on_disk),
+        LMDB(what_was_spilled_lives_on_in_the_process_and_is_committed_with_the_rest),
+        LMDB(a_store_whose_process_ends_after_a_spill_is_thrown_away),
+        LMDB(pages_that_a_commit_writes_are_known_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

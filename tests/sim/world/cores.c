@@ -33,6 +33,7 @@ struct node {
     struct core *core;
     struct state *state;
     struct store *store;
+    const char *directory;                 /* of the store; NULL: it is in memory */
     bool cut, lag, silent;
     uint64_t heard_ms;
     uint64_t next_entry; /* log index */
@@ -417,12 +418,12 @@ void cores_silent(struct cores *cores, uint32_t node, bool silent)
 void cores_replace_state(struct cores *cores, uint32_t id)
 {
     struct node *node = &cores->nodes[id];
-    struct store_options memory = {.path = NULL};
+    struct store_options options = {.path = node->directory};
     struct effects *effects = effects_new();
 
     state_close(node->state);
     store_close(node->store);
-    assert(store_open(&memory, &node->store) == STATUS_OK);
+    assert(store_open(&options, &node->store) == STATUS_OK);
     assert(state_open(node->store, id, &node->state) == STATUS_OK);
     for (uint64_t index = 1; index <= cores->log_count; index++) {
         const struct committed *entry = &cores->log[index - 1];
@@ -434,6 +435,12 @@ void cores_replace_state(struct cores *cores, uint32_t id)
     node->next_entry = cores->log_count + 1;
     core_state_replaced(node->core, node->state, cores->now_ms);
     cores_settle(cores);
+}
+
+void cores_keep_on_disk(struct cores *cores, uint32_t node, const char *directory)
+{
+    cores->nodes[node].directory = directory;
+    cores_replace_state(cores, node);
 }
 
 /* ---- lines ---- */

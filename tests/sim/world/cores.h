@@ -38,6 +38,9 @@ void cores_silent(struct cores *cores, uint32_t node, bool silent);
 /* The node gets its state anew, as from a snapshot of the newest entry: it has missed effects. */
 void cores_replace_state(struct cores *cores, uint32_t node);
 
+/* The same, into a store of LMDB in this empty directory, which outlives the world. */
+void cores_keep_on_disk(struct cores *cores, uint32_t node, const char *directory);
+
 /* ---- the client's end of a connection ---- */
 
 struct line *line_open(struct cores *cores, uint32_t node);
