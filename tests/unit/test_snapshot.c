@@ -351,30 +351,42 @@ static bool is_believed(struct world *w)
     return status == STATUS_OK;
 }
 
+/* One line for each try would be too much. Returns what unmute() wants. */
+static int mute(void)
+{
+    int stderr_kept = dup(STDERR_FILENO), nothing = open("/dev/null", O_WRONLY);
+    dup2(nothing, STDERR_FILENO);
+    close(nothing);
+    return stderr_kept;
+}
+
+static void unmute(int stderr_kept)
+{
+    dup2(stderr_kept, STDERR_FILENO);
+    close(stderr_kept);
+}
+
 static void every_flipped_byte_is_found(void **state)
 {
     struct world *w = *state;
     struct buffer content;
     char path[256];
-    int quiet = open("/dev/null", O_WRONLY), noise = dup(STDERR_FILENO);
 
     given_rows(w, 2);
     snapshot_close(given_snapshot(w));
     snapshot_file(w, w->facts.index, path);
     content = read_file(path);
-    dup2(quiet, STDERR_FILENO); /* one line for each byte */
+    int muted = mute();
     for (size_t i = 0; i < content.size; i++) {
         content.data[i] ^= (uint8_t)(1u << (i % 8));
         write_file(path, buffer_bytes(&content));
         assert_false(is_believed(w));
         content.data[i] ^= (uint8_t)(1u << (i % 8));
     }
-    dup2(noise, STDERR_FILENO);
+    unmute(muted);
     write_file(path, buffer_bytes(&content));
     assert_true(is_believed(w));
     buffer_release(&content);
-    close(quiet);
-    close(noise);
 }
 
 static void every_truncation_and_any_tail_is_found(void **state)
@@ -382,13 +394,12 @@ static void every_truncation_and_any_tail_is_found(void **state)
     struct world *w = *state;
     struct buffer content;
     char path[256];
-    int quiet = open("/dev/null", O_WRONLY), noise = dup(STDERR_FILENO);
 
     given_rows(w, 2);
     snapshot_close(given_snapshot(w));
     snapshot_file(w, w->facts.index, path);
     content = read_file(path);
-    dup2(quiet, STDERR_FILENO);
+    int muted = mute();
     for (size_t size = 0; size < content.size; size += 1 + size / 100) {
         write_file(path, bytes_of(content.data, size));
         assert_false(is_believed(w));
@@ -396,10 +407,8 @@ static void every_truncation_and_any_tail_is_found(void **state)
     buffer_put_u8(&content, 0);
     write_file(path, buffer_bytes(&content));
     assert_false(is_believed(w));
-    dup2(noise, STDERR_FILENO);
+    unmute(muted);
     buffer_release(&content);
-    close(quiet);
-    close(noise);
 }
 
 /* The first `size` bytes of a file that has frames: takes out the frame at `at`. */
