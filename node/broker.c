@@ -238,6 +238,11 @@ const struct data *broker_data(const struct broker *broker)
     return &broker->data;
 }
 
+const struct admin *broker_admin(const struct broker *broker)
+{
+    return broker->admin;
+}
+
 struct core *broker_core(const struct broker *broker)
 {
     return broker_alive(broker) ? broker->core : NULL;

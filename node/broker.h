@@ -19,6 +19,7 @@
 #include "node/client/core.h"
 
 struct broker;
+struct admin;
 
 enum broker_phase {
     BROKER_RUNNING,
@@ -71,11 +72,13 @@ struct broker_listener {
 /* False: there is no listener of this number, from 0. */
 bool broker_listener(const struct broker *broker, uint32_t number, struct broker_listener *facts);
 int64_t broker_link_certificate_seconds(const struct broker *broker);   /* likewise of the links */
+int64_t broker_admin_certificate_seconds(const struct broker *broker);
 /* Of connections with TLS, WebSocket or PROXY headers. */
 struct broker_openings {
     uint64_t opened, refused, timed_out, handshakes;   /* they only grow */
     uint32_t opening, waiting;                         /* now; of them, for the thread pool */
 };
+const struct admin *broker_admin(const struct broker *broker);          /* NULL: there is none */
 void broker_openings(const struct broker *broker, struct broker_openings *openings);
 /* Has a job done on the thread pool; its `done` is called on the loop. */
 void broker_submit(struct broker *broker, struct disk_job *job);

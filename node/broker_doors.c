@@ -25,7 +25,7 @@
 #define MESSAGE_BYTES    (16 * 1024 * 1024) /* of WebSocket: several packets may come in one */
 
 /* As many descriptors as the machine allows, and so many clients that RESERVED are left for everything else. */
-static uint32_t raise_descriptor_limit(void)
+static uint32_t raise_descriptor_limit(const struct config *config)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
@@ -34,6 +34,8 @@ static uint32_t raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
     uint64_t kept = LISTENER_DESCRIPTORS_RESERVED + DESCRIPTORS_USED;
+    if (config->admin.certificate[0] != '\0')
+        kept += ADMIN_DOOR_DESCRIPTORS;
     uint64_t clients = limit.rlim_cur > kept + 16 ? limit.rlim_cur - kept : 16;
     return clients < UINT32_MAX ? (uint32_t)clients : UINT32_MAX;
 }
@@ -79,6 +81,19 @@ static enum status open_links_context(const struct config *config, struct tls_co
     return tls_context_open(&settings, context, error);
 }
 
+static enum status open_admin_context(const struct config *config, struct tls_context **context, char error[TLS_ERROR_MAX])
+{
+    const struct tls_settings settings = {
+        .certificate = config->admin.certificate,
+        .key = config->admin.key,
+        .ca = config->admin.client_ca,
+        .crl = config->admin.crl,
+        .protocol = "http/1.1",
+        .verify = config->admin.client_ca[0] != '\0' ? TLS_VERIFY_OPTIONAL : TLS_VERIFY_NONE,
+    };
+    return tls_context_open(&settings, context, error);
+}
+
 static int64_t seconds_left(const struct tls_context *context)
 {
     int64_t expiry = tls_context_expiry(context);
@@ -88,6 +103,11 @@ static int64_t seconds_left(const struct tls_context *context)
 int64_t broker_link_certificate_seconds(const struct broker *broker)
 {
     return broker->links_tls != NULL ? seconds_left(broker->links_tls) : INT64_MAX;
+}
+
+int64_t broker_admin_certificate_seconds(const struct broker *broker)
+{
+    return broker->admin_tls != NULL ? seconds_left(broker->admin_tls) : INT64_MAX;
 }
 
 static void warn_if_soon(const char *listener, int64_t left)
@@ -103,6 +123,7 @@ static void warn_if_soon(const char *listener, int64_t left)
 static void warn_of_expiry(struct broker *broker)
 {
     warn_if_soon("links", broker_link_certificate_seconds(broker));
+    warn_if_soon("admin", broker_admin_certificate_seconds(broker));
     for (uint32_t i = 0; i < broker->door_count; i++)
         if (broker->doors[i].tls != NULL)
             warn_if_soon(broker->doors[i].name, seconds_left(broker->doors[i].tls));
@@ -200,10 +221,30 @@ static enum status open_links_tls(struct broker *broker, char *error)
     return STATUS_OK;
 }
 
+/* For operators: loopback, or TLS. */
+static enum status open_admin(struct broker *broker, char *error)
+{
+    const struct config *config = broker->config;
+    char tls_error[TLS_ERROR_MAX];
+    if (config->admin.port == 0)
+        return STATUS_OK;
+    if (config->admin.certificate[0] != '\0' && open_admin_context(config, &broker->admin_tls, tls_error) != STATUS_OK) {
+        snprintf(error, BROKER_ERROR_MAX, "admin HTTP: %s", tls_error);
+        return STATUS_INVALID;
+    }
+    const struct admin_settings settings = {
+        .address = config->admin.address,
+        .port = config->admin.port,
+        .patience_ms = config->timeouts.handshake_ms,
+        .tls = broker->admin_tls,
+    };
+    return admin_open(broker->loop, broker, &settings, &broker->admin, error, BROKER_ERROR_MAX);
+}
+
 enum status doors_open(struct broker *broker, char *error)
 {
     const struct config *config = broker->config;
-    uint32_t clients = raise_descriptor_limit();
+    uint32_t clients = raise_descriptor_limit(config);
     if (open_links_tls(broker, error) != STATUS_OK)
         return STATUS_INVALID;
     if (clients < config->limits.connections_max)
@@ -218,8 +259,10 @@ enum status doors_open(struct broker *broker, char *error)
         listener_limit(door->listener, clients);
         tell(door);
     }
-    warn_of_expiry(broker);
-    return STATUS_OK;
+    enum status status = open_admin(broker, error);
+    if (status == STATUS_OK)
+        warn_of_expiry(broker);
+    return status;
 }
 
 void doors_close(struct broker *broker)
@@ -236,6 +279,7 @@ void doors_free(struct broker *broker)
     for (uint32_t i = 0; i < broker->door_count; i++)
         tls_context_release(broker->doors[i].tls);
     tls_context_release(broker->links_tls);
+    tls_context_release(broker->admin_tls);
 }
 
 void doors_turn(struct broker *broker)
@@ -255,7 +299,7 @@ struct reload {
     struct reloaded {
         struct tls_context *context; /* NULL: the old one stays */
         char error[TLS_ERROR_MAX];
-    } doors[CONFIG_LISTENERS_MAX], links;
+    } doors[CONFIG_LISTENERS_MAX], links, admin;
 };
 
 static void reload_run(uv_work_t *request)
@@ -263,6 +307,8 @@ static void reload_run(uv_work_t *request)
     struct reload *reload = request->data;
     if (reload->broker->links_tls != NULL)
         open_links_context(reload->broker->config, &reload->links.context, reload->links.error);
+    if (reload->broker->admin_tls != NULL)
+        open_admin_context(reload->broker->config, &reload->admin.context, reload->admin.error);
     for (uint32_t i = 0; i < reload->broker->door_count; i++)
         if (uses_tls(reload->broker->doors[i].config))
             open_context(reload->broker->doors[i].config, &reload->doors[i].context, reload->doors[i].error);
@@ -288,6 +334,8 @@ static void take_reloaded(struct broker *broker, const struct reload *reload)
 {
     if (broker->links_tls != NULL && take_context("links", &broker->links_tls, &reload->links) && broker->links != NULL)
         links_set_tls(broker->links, broker->links_tls);
+    if (broker->admin_tls != NULL && take_context("admin", &broker->admin_tls, &reload->admin) && broker->admin != NULL)
+        admin_set_tls(broker->admin, broker->admin_tls);
     for (uint32_t i = 0; i < broker->door_count; i++) {
         struct door *door = &broker->doors[i];
         if (uses_tls(door->config) && take_context(door->name, &door->tls, &reload->doors[i]) && door->listener != NULL)

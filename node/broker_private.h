@@ -12,6 +12,7 @@
 #include "broker.h"
 
 #include "admin/admin.h"
+#include "admin/admin_door.h"
 #include "net/listener.h"
 #include "snapshots.h"
 #include "store_checks.h"
@@ -55,6 +56,7 @@ struct broker {
     struct consensus *consensus;
     struct links *links;
     struct tls_context *links_tls; /* NULL: plain */
+    struct tls_context *admin_tls; /* likewise */
     struct snapshots *snapshots;
     uint64_t restored; /* index of the snapshot whose store waits to take the place of ours; 0 = none */
     struct store_checks *checks;

@@ -1,8 +1,8 @@
 /* broker_security.c — the files that say who may connect and what they may do, and passwords being checked.
  *
- *   password file, keys of tokens, ACL file --read and parsed--> core, which takes them over
- *   SIGHUP, admin --> security_reload --thread pool--> the same; a file that cannot be used leaves the old one in its
- * place core --login--> thread pool --> core
+ *   password file, keys of tokens, ACL file --read and parsed--> core, which takes them over; tokens of operators --> admin
+ *   SIGHUP, admin --> security_reload --thread pool--> the same; a file that cannot be used leaves the old one in its place
+ *   core --login--> thread pool --> core
  *
  * At a start such a file stops the node: without it, it would let in whom it should not, or nobody. */
 #include "broker_private.h"
@@ -23,6 +23,7 @@
 
 #define TOKEN_KEYS_BYTES_MAX (1024 * 1024)
 #define FILE_ERROR_MAX       512
+#define FILES                4
 
 /* ---- reading ---- */
 
@@ -30,7 +31,8 @@ struct security_files {
     struct password_file *passwords;
     struct token_keys *keys;
     struct acl_file *acl;
-    char errors[3][FILE_ERROR_MAX]; /* "" = read, or not configured */
+    struct admin_tokens *tokens; /* of the admin HTTP, that of the configuration too */
+    char errors[FILES][FILE_ERROR_MAX]; /* "" = read, or not configured */
 };
 
 static bool everybody_may(const struct stat *facts)
@@ -139,11 +141,28 @@ static void read_acl(const struct config *config, struct security_files *files)
     buffer_release(&text);
 }
 
+/* Without a file: the one of the configuration, if there is one. */
+static void read_tokens(const struct config *config, struct security_files *files)
+{
+    const char *path = config->admin.token_file;
+    struct buffer text = {0};
+    char trouble[128];
+    files->tokens = admin_tokens_new();
+    if (config->admin.token[0] != '\0')
+        admin_tokens_add(files->tokens, ADMIN_WRITE, "admin", bytes_text(config->admin.token));
+    if (path[0] == '\0' || !read_file(path, ADMIN_TOKENS_FILE_BYTES_MAX, true, &text, files->errors[3]))
+        return;
+    if (admin_tokens_parse(files->tokens, buffer_bytes(&text), trouble, sizeof(trouble)) != STATUS_OK)
+        name_file(path, trouble, files->errors[3]);
+    release_secret(&text);
+}
+
 static void read_all(const struct config *config, struct security_files *files)
 {
     read_passwords(config, files);
     read_keys(config, files);
     read_acl(config, files);
+    read_tokens(config, files);
 }
 
 static void release_all(struct security_files *files)
@@ -151,6 +170,7 @@ static void release_all(struct security_files *files)
     password_file_free(files->passwords);
     token_keys_release(files->keys);
     acl_file_free(files->acl);
+    admin_tokens_free(files->tokens);
     free(files);
 }
 
@@ -160,13 +180,18 @@ enum status security_open(struct broker *broker, char *error)
 {
     struct security_files *files = memory_zeroed(1, sizeof(*files));
     read_all(broker->config, files);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FILES; i++) {
         if (files->errors[i][0] == '\0')
             continue;
         snprintf(error, BROKER_ERROR_MAX, "%s", files->errors[i]);
         release_all(files);
         return STATUS_INVALID;
     }
+    if (broker->admin != NULL)
+        admin_set_tokens(broker->admin, files->tokens); /* before anybody can ask */
+    else
+        admin_tokens_free(files->tokens);
+    files->tokens = NULL;
     broker->security_files = files;
     return STATUS_OK;
 }
@@ -227,6 +252,10 @@ static void take_files(struct broker *broker, struct security_files *files)
     if (is_new(config->authorization.acl_file, files->errors[2])) {
         core_set_acl_file(broker->core, files->acl);
         files->acl = NULL;
+    }
+    if (is_new(config->admin.token_file, files->errors[3]) && broker->admin != NULL) {
+        admin_set_tokens(broker->admin, files->tokens);
+        files->tokens = NULL;
     }
 }
 

@@ -177,9 +177,6 @@ enum status broker_open(uv_loop_t *loop, const struct config *config, struct bro
     start_loop(broker);
     enum status status = doors_open(broker, error);
     if (status == STATUS_OK)
-        status = admin_open(loop, broker, config->admin.address, config->admin.port, &broker->admin, error,
-                            BROKER_ERROR_MAX);
-    if (status == STATUS_OK)
         status = security_open(broker, error);
     if (status == STATUS_OK)
         status = open_data(broker, error);

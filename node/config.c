@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "cluster/wire.h"
+#include "node/admin/admin_access.h"
 #include "node/client/auth.h"
 #include "node/client/login.h"
 
@@ -25,7 +26,6 @@
 
 #define LINK_BYTES_PER_MS (100 * 1024) /* what a link between nodes surely moves */
 #define PACKET_OVERHEAD_MAX (128 * 1024) /* a command is larger than its packet by a topic of 64 KB (alias), some fields */
-#define ADMIN_TOKEN_BYTES_MIN 16
 #define USERS_BYTES_MAX   (4 * 1024 * 1024)
 #define LIST_ENTRIES_MAX  256
 
@@ -56,7 +56,15 @@ static const struct option options[] = {
     {"cluster",  "crl",                   OPTION_TEXT, AT(cluster.crl),                      0,       3072,      "",         "PEM file: revoked certificates of nodes"},
     {"cluster",  "plain_links",           OPTION_BOOL, AT(cluster.plain_links),              0,       1,         "false",    "links without TLS beyond this machine: whoever reaches them is a node"},
     {"admin",    "address",               OPTION_TEXT, AT(admin.address),                    1,       255,       "127.0.0.1", "literal address of the admin HTTP"},
-    {"admin",    "token",                 OPTION_SECRET, AT(admin.token),                    0,       1024,      "",         "bearer token that users, roles and bans need, 16 bytes at least; without one, only from this machine"},
+    {"admin",    "token",                 OPTION_SECRET, AT(admin.token),                    0,       1024,      "",         "bearer token of the role write, 16 bytes at least"},
+    {"admin",    "token_file",            OPTION_TEXT, AT(admin.token_file),                 0,       3072,      "",         "file of more: lines of `read NAME TOKEN` or `write NAME TOKEN` (deploy/certificates token)"},
+    {"admin",    "certificate",           OPTION_TEXT, AT(admin.certificate),                0,       3072,      "",         "PEM file: TLS; every request then needs a token, or a certificate with a role"},
+    {"admin",    "key",                   OPTION_TEXT, AT(admin.key),                        0,       3072,      "",         "PEM file: key of that certificate"},
+    {"admin",    "client_ca",             OPTION_TEXT, AT(admin.client_ca),                  0,       3072,      "",         "PEM file: issuers of operators' certificates"},
+    {"admin",    "crl",                   OPTION_TEXT, AT(admin.crl),                        0,       3072,      "",         "PEM file: revoked ones of them, of each issuer"},
+    {"admin",    "user_from",             OPTION_CHOICE, AT(admin.user_from),                0,       0,         "cn",       "cn|san: what of an operator's certificate is its name"},
+    {"admin",    "readers",               OPTION_LIST, AT(admin.readers),                    0,       8192,      "",         "names of certificates that may read; '*': all of client_ca"},
+    {"admin",    "writers",               OPTION_LIST, AT(admin.writers),                    0,       8192,      "",         "names of certificates that may change things; '*': all of client_ca"},
     {"admin",    "port",                  OPTION_U32,  AT(admin.port),                       0,       65535,     "9883",     "0: no admin HTTP"},
     {"limits",   "packet_bytes_max",      OPTION_U32,  AT(limits.packet_bytes_max),          1024,    268435455, "1048576",  "largest MQTT packet a client may send"},
     {"limits",   "connect_bytes_max",     OPTION_U32,  AT(limits.connect_bytes_max),         1024,    MIB,       "66048",    "largest CONNECT, and AUTH before CONNACK: what a stranger may make this node keep"},
@@ -752,17 +760,25 @@ static enum status check_authentication(const struct config *config, const struc
 
 /* ---- do the values fit together? ---- */
 
+static bool is_loopback(const char *literal)
+{
+    uint8_t v4[4], v6[16];
+    return (inet_pton(AF_INET, literal, v4) == 1 && v4[0] == 127) ||
+           (inet_pton(AF_INET6, literal, v6) == 1 && IN6_IS_ADDR_LOOPBACK((struct in6_addr *)v6));
+}
+
 static bool is_this_machine(const char *address)
 {
     char host[256];
     uint32_t port;
-    uint8_t v4[4], v6[16];
     if (!config_split_address(address, host, sizeof(host), &port))
         return false;
-    if (inet_pton(AF_INET, host, v4) == 1)
-        return v4[0] == 127;
-    return strcmp(host, "localhost") == 0 ||
-           (inet_pton(AF_INET6, host, v6) == 1 && IN6_IS_ADDR_LOOPBACK((struct in6_addr *)v6));
+    return strcmp(host, "localhost") == 0 || is_loopback(host);
+}
+
+bool config_admin_is_local(const struct config *config)
+{
+    return config->admin.port == 0 || is_loopback(config->admin.address);
 }
 
 bool config_links_are_local(const struct config *config)
@@ -826,6 +842,49 @@ static bool is_literal_address(const char *text)
     return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
+/* Certificates of the admin HTTP, its own and those of operators. */
+static enum status check_admin_certificates(const struct config *config, const struct fault *fault)
+{
+    bool certificate = config->admin.certificate[0] != '\0', ca = config->admin.client_ca[0] != '\0';
+    const struct {
+        const char *key, *value;
+    } needs_ca[] = {{"crl", config->admin.crl}, {"readers", config->admin.readers}, {"writers", config->admin.writers}};
+    if (certificate != (config->admin.key[0] != '\0'))
+        return fault_at(fault, "admin", certificate ? "key" : "certificate", "a certificate and its key come together");
+    if (ca && !certificate)
+        return fault_at(fault, "admin", "client_ca", "of no use without admin.certificate");
+    for (size_t i = 0; i < sizeof(needs_ca) / sizeof(needs_ca[0]); i++)
+        if (needs_ca[i].value[0] != '\0' && !ca)
+            return fault_at(fault, "admin", needs_ca[i].key, "of no use without admin.client_ca");
+    if (ca && config->admin.readers[0] == '\0' && config->admin.writers[0] == '\0')
+        return fault_at(fault, "admin", "client_ca",
+                        "expected admin.readers or admin.writers too: whose certificates have which role");
+    return STATUS_OK;
+}
+
+/* Beyond this machine only with TLS, and with TLS only for those who are known. */
+static enum status check_admin(const struct config *config, const struct fault *fault)
+{
+    bool certificate = config->admin.certificate[0] != '\0';
+    bool known = config->admin.token[0] != '\0' || config->admin.token_file[0] != '\0' || config->admin.client_ca[0] != '\0';
+    if (!is_literal_address(config->admin.address))
+        return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
+    if (config->admin.token[0] != '\0' && strlen(config->admin.token) < ADMIN_TOKEN_BYTES_MIN)
+        return fault_at(fault, "admin", "token", "expected 16 bytes at least");
+    enum status status = check_admin_certificates(config, fault);
+    if (status != STATUS_OK)
+        return status;
+    if (!certificate && !config_admin_is_local(config))
+        return fault_at(fault, "admin", "address",
+                        "beyond this machine the admin HTTP needs TLS (admin.certificate, admin.key) and somebody who may use "
+                        "it (admin.token_file, admin.token or admin.client_ca)");
+    if (certificate && !known)
+        return fault_at(fault, "admin", "certificate",
+                        "with TLS nobody is answered without a token or a certificate: expected admin.token_file, admin.token "
+                        "or admin.client_ca too");
+    return STATUS_OK;
+}
+
 static enum status config_check(const struct config *config, const struct fault *fault)
 {
     char host[256], sentence[256];
@@ -837,6 +896,8 @@ static enum status config_check(const struct config *config, const struct fault 
         status = check_users(config, fault);
     if (status == STATUS_OK)
         status = check_authentication(config, fault);
+    if (status == STATUS_OK)
+        status = check_admin(config, fault);
     if (status != STATUS_OK)
         return status;
     if (config->cluster.listen[0] != '\0' && !config_split_address(config->cluster.listen, host, sizeof(host), &port))
@@ -844,10 +905,6 @@ static enum status config_check(const struct config *config, const struct fault 
     if (config->node.client_address[0] != '\0' &&
         !config_split_address(config->node.client_address, host, sizeof(host), &port))
         return fault_at(fault, "node", "client_address", "expected host:port");
-    if (config->admin.token[0] != '\0' && strlen(config->admin.token) < ADMIN_TOKEN_BYTES_MIN)
-        return fault_at(fault, "admin", "token", "expected 16 bytes at least");
-    if (!is_literal_address(config->admin.address))
-        return fault_at(fault, "admin", "address", "expected a literal IPv4 or IPv6 address");
     if (config->timeouts.heartbeat_ms * 3 > config->timeouts.election_ms)
         return fault_at(fault, "timeouts", "heartbeat_ms", "expected at most a third of timeouts.election_ms");
     if (config->timeouts.node_timeout_ms < config->timeouts.election_ms * 3)

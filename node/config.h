@@ -31,6 +31,7 @@ struct config_member {
 
 enum config_client_certificate { CLIENT_CERTIFICATE_NONE, CLIENT_CERTIFICATE_OPTIONAL, CLIENT_CERTIFICATE_REQUIRED };
 enum config_user_from { USER_FROM_CN, USER_FROM_DN, USER_FROM_SAN };
+enum config_admin_user_from { ADMIN_USER_FROM_CN, ADMIN_USER_FROM_SAN };    /* a DN has commas, as lists of names do */
 enum config_tls_min { TLS_MIN_1_2, TLS_MIN_1_3 };
 enum config_system_call_filter { SYSTEM_CALL_FILTER_OFF, SYSTEM_CALL_FILTER_LOG, SYSTEM_CALL_FILTER_ON, SYSTEM_CALL_FILTER_AUTO };
 
@@ -83,7 +84,12 @@ struct config {
     struct {
         char *address;
         uint32_t port;             /* 0 = no admin HTTP */
-        char *token;               /* that changes need; "" = they have to come from this machine. Secret */
+        char *token;               /* of the role write, named "admin"; "" = none. Secret */
+        char *token_file;          /* of more tokens, node/admin/admin_access.h; "" = none */
+        char *certificate, *key;   /* PEM files; "" = no TLS, and then on this machine only */
+        char *client_ca, *crl;     /* PEM files: for certificates of those who ask; "" = they are not asked for any */
+        uint32_t user_from;        /* enum config_admin_user_from */
+        char *readers, *writers;   /* lists of the names of certificates with these roles; "*" = all of them */
     } admin;
     struct {
         struct command_settings state;   /* replicated: the leader's count */
@@ -147,6 +153,8 @@ const struct config_member *config_self(const struct config *config);
 
 /* All links begin and end on this machine. */
 bool config_links_are_local(const struct config *config);
+/* The admin HTTP listens on this machine only. */
+bool config_admin_is_local(const struct config *config);
 
 /* Splits "host:port" or "[v6]:port"; false if it is neither. `host` gets at most `size` bytes. */
 bool config_split_address(const char *text, char *host, size_t size, uint32_t *port);

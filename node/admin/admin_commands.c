@@ -313,7 +313,7 @@ static void put_certificate(struct buffer *body, bool *first, const char *listen
     if (seconds == INT64_MAX)
         return;
     labelled(body, *first, GAUGE, "coterie_certificate_expires_seconds",
-             "Until the first certificate or list of revoked ones expires, of a listener or of the links", "listener",
+             "Until the first certificate or list of revoked ones expires, of a listener, the links or the admin HTTP", "listener",
              listener, (double)seconds);
     *first = false;
 }
@@ -327,6 +327,7 @@ static void put_listener_metrics(struct buffer *body, struct broker *broker)
         labelled(body, i == 0, GAUGE, "coterie_listener_connections", "Open client sockets by listener", "listener",
                  facts.name, facts.connections);
     put_certificate(body, &first, "links", broker_link_certificate_seconds(broker));
+    put_certificate(body, &first, "admin", broker_admin_certificate_seconds(broker));
     for (uint32_t i = 0; broker_listener(broker, i, &facts); i++)
         put_certificate(body, &first, facts.name, facts.certificate_seconds);
     broker_openings(broker, &openings);
@@ -340,6 +341,8 @@ static void put_listener_metrics(struct buffer *body, struct broker *broker)
            (double)openings.handshakes);
     metric(body, GAUGE, "coterie_openings", "Connections in such handshakes", openings.opening);
     metric(body, GAUGE, "coterie_openings_waiting", "Of them, waiting for the thread pool", openings.waiting);
+    metric(body, COUNTER, "coterie_admin_refused_total", "Requests to the admin HTTP without the right to what they asked",
+           (double)admin_refused(broker_admin(broker)));
 }
 
 static unsigned handle_metrics(struct broker *broker, struct buffer *body)

@@ -7,6 +7,7 @@
  * holds a password or a hash. */
 #include "admin.h"
 
+#include "base/logger.h"
 #include "base/memory.h"
 #include "node/broker.h"
 #include "node/client/credential.h"
@@ -264,8 +265,6 @@ static const char *read_change(struct change *change, int family)
     size_t name_max = family == OF_BANS ? SECURITY_SUBJECT_BYTES_MAX : SECURITY_NAME_BYTES_MAX;
     if (what == NULL)
         return "expected an object with \"do\"";
-    if (!is_name(text_of(change->json, "actor"), 0, SECURITY_NAME_BYTES_MAX))
-        return "expected an actor of at most 128 bytes, without control characters";
     if (!is_name(text_of(change->json, "name"), 1, name_max))
         return "expected a name, not too long, without control characters";
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
@@ -277,13 +276,27 @@ static const char *read_change(struct change *change, int family)
     return "there is nothing like that to do";
 }
 
+/* Who asks with a token or a certificate is named after it, whatever it says. NULL: all is well. */
+static const char *name_actor(struct admin_request *request, json_t *json)
+{
+    const char *name = admin_request_name(request);
+    struct bytes said = text_of(json, "actor");
+    if (name[0] != '\0')
+        json_object_set_new(json, "actor", json_string(name));
+    else if (!is_name(said, 0, SECURITY_NAME_BYTES_MAX) || !admin_actor_allowed(said))
+        return "expected an actor of at most 128 bytes, without control characters, not named like a token or a certificate";
+    return NULL;
+}
+
 static void post(struct admin_request *request, struct broker *broker, struct bytes body, int family)
 {
     struct change *change = memory_zeroed(1, sizeof(*change));
     change->broker = broker;
     change->request = request;
     change->json = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, NULL);
-    const char *trouble = read_change(change, family);
+    const char *trouble = name_actor(request, change->json);
+    if (trouble == NULL)
+        trouble = read_change(change, family);
     if (trouble == NULL) {
         start(change);
         return;
@@ -423,9 +436,15 @@ static void get_audit(struct broker *broker, const char *after, struct buffer *b
 
 static void post_reload(struct admin_request *request, struct broker *broker, struct bytes body)
 {
-    (void)body;
-    broker_reload(broker);
-    answer(request, 200, "result", "reading; the log says what came of it");
+    json_t *json = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, NULL);
+    const char *trouble = json_is_object(json) ? name_actor(request, json) : "expected an object";
+    if (trouble == NULL) {
+        log_event(LOG_INFO, "reload-asked", log_bytes("by", text_of(json, "actor")));
+        broker_reload(broker);
+    }
+    json_decref(json);
+    answer(request, trouble == NULL ? 200 : 400, trouble == NULL ? "result" : "error",
+           trouble == NULL ? "reading; the log says what came of it" : trouble);
 }
 
 /* ---- the table ---- */

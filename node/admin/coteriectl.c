@@ -1,8 +1,8 @@
-/* coteriectl.c — the command line for operators, over the admin HTTP of any node.
+/* coteriectl.c — the command line for operators, over the admin HTTP of any node (ctl_http.c).
  *
- *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then
- * each coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients coteriectl
- * user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
+ *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then each
+ *   coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients
+ *   coteriectl user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
  *
  * To add a command: a row in `commands`. */
 #include "ctl.h"
@@ -10,68 +10,20 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 
-#include <curl/curl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_BYTES_MAX    (16u * 1024 * 1024)
-#define PATIENCE_MS         3000L
-#define CONNECT_PATIENCE_MS 1000L
-#define CHANGE_PATIENCE_MS  15000L /* a change waits for the log */
-
-static size_t take_bytes(char *data, size_t size, size_t count, void *context)
-{
-    struct buffer *answer = context;
-    if (answer->size + size * count > ANSWER_BYTES_MAX)
-        return 0;
-    buffer_put(answer, data, size * count);
-    return size * count;
-}
-
-long ctl_request(const char *address, const char *path, const char *json, struct buffer *answer,
-                 char why[CTL_ERROR_MAX])
-{
-    char url[1024];
-    long status = 0;
-    CURL *curl = curl_easy_init();
-    const char *token = getenv("COTERIE_ADMIN_TOKEN");
-    char authorization[1100];
-    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
-    if (token != NULL) {
-        snprintf(authorization, sizeof(authorization), "Authorization: Bearer %.1024s", token);
-        headers = curl_slist_append(headers, authorization);
-    }
-    why[0] = '\0';
-    snprintf(url, sizeof(url), "http://%.300s%.600s", address, path);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, PATIENCE_MS);
-    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_PATIENCE_MS);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    if (json != NULL) {
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, json);
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, CHANGE_PATIENCE_MS);
-    }
-    if (curl_easy_perform(curl) == CURLE_OK)
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(curl);
-    curl_slist_free_all(headers);
-    buffer_put_u8(answer, 0);
-    return status;
-}
-
-static json_t *ask_status(const char *address, char why[CTL_ERROR_MAX])
+static json_t *ask_status(const struct ctl_options *options, const char *address, char why[CTL_ERROR_MAX])
 {
     struct buffer answer = {0};
     json_t *status = NULL;
-    if (ctl_request(address, "/status", NULL, &answer, why) == 200)
+    long code = ctl_request(options, address, "/status", NULL, &answer, why);
+    if (code == 200)
         status = json_loads((const char *)answer.data, 0, NULL);
+    else if (code != 0)
+        snprintf(why, CTL_ERROR_MAX, "%ld: %.*s", code, (int)strcspn((const char *)answer.data, "\n"), (const char *)answer.data);
     buffer_release(&answer);
     return status;
 }
@@ -107,14 +59,14 @@ static void print_node(const json_t *status, const char *admin)
 }
 
 /* Prints the node that was asked and each member that it names; returns how many did not answer. */
-static int print_cluster(const json_t *first, const char *address, json_t *nodes)
+static int print_cluster(const struct ctl_options *options, const json_t *first, json_t *nodes)
 {
     int silent = 0;
     size_t i;
     const json_t *member;
     const json_t *members = json_object_get(first, "members");
     if (json_array_size(members) == 0) {
-        print_node(first, address);
+        print_node(first, options->address);
         return 0;
     }
     json_array_foreach((json_t *)members, i, member)
@@ -122,10 +74,10 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
         const char *admin = text_of(member, "admin");
         char why[CTL_ERROR_MAX] = "its admin address is not configured (cluster.members, admin)";
         bool asked = number_of(member, "id") == number_of(first, "id");
-        json_t *status = asked ? json_incref((json_t *)first) : admin[0] != '\0' ? ask_status(admin, why) : NULL;
+        json_t *status = asked ? json_incref((json_t *)first) : admin[0] != '\0' ? ask_status(options, admin, why) : NULL;
         if (status != NULL) {
             json_array_append(nodes, status);
-            print_node(status, asked && admin[0] == '\0' ? address : admin);
+            print_node(status, asked && admin[0] == '\0' ? options->address : admin);
         } else {
             silent++;
             printf("%-5lld %-10s %6s %10s %10s %8s %9s  %-22s %-22s no: %s\n", number_of(member, "id"), "?", "-", "-",
@@ -139,7 +91,7 @@ static int print_cluster(const json_t *first, const char *address, json_t *nodes
 static int command_status(const struct ctl_options *options)
 {
     char why[CTL_ERROR_MAX];
-    json_t *first = ask_status(options->address, why);
+    json_t *first = ask_status(options, options->address, why);
     if (first == NULL) {
         fprintf(stderr, "coteriectl: no answer from %s: %s\n", options->address, why);
         return 1;
@@ -152,7 +104,7 @@ static int command_status(const struct ctl_options *options)
     }
     json_t *nodes = json_array();
     print_head();
-    int silent = print_cluster(first, options->address, nodes);
+    int silent = print_cluster(options, first, nodes);
     json_decref(nodes);
     json_decref(first);
     return silent > 0 ? 3 : 0;
@@ -162,7 +114,7 @@ static int command_ready(const struct ctl_options *options)
 {
     struct buffer answer = {0};
     char why[CTL_ERROR_MAX];
-    long status = ctl_request(options->address, "/readyz", NULL, &answer, why);
+    long status = ctl_request(options, options->address, "/readyz", NULL, &answer, why);
     if (status == 0)
         printf("no answer from %s: %s\n", options->address, why);
     else
@@ -198,24 +150,41 @@ static const struct command {
     {"reload", "", "reads certificates, keys, password and ACL files of this node again", command_reload},
 };
 
+static const char options_text[] =
+    "\n"
+    "  --address HOST:PORT  of a node's admin HTTP; default: 127.0.0.1:9883\n"
+    "  --ca FILE            ask by TLS: PEM file of who vouches for the nodes, whose certificates have to name HOST\n"
+    "  --cert FILE --key FILE   a certificate of your own, and its key\n"
+    "  --token-file FILE    a token alone, or a node's admin.token_file, of which the first for write is taken\n"
+    "  --json               what the asked node says\n"
+    "\n"
+    "Each can be in the environment: COTERIE_CTL_ADDRESS, _CA, _CERT, _KEY, _TOKEN_FILE. So can what a node is configured\n"
+    "by, which serves there too: COTERIE_ADMIN_PORT, _TOKEN, _TOKEN_FILE. Without TLS no token leaves this machine.\n";
+
 static int print_usage(FILE *out)
 {
-    fprintf(out, "usage: coteriectl COMMAND ... [--address HOST:PORT] [--json]\n\n");
+    fprintf(out, "usage: coteriectl COMMAND ... [OPTION]...\n\n");
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         fprintf(out, "  %-6s %-34s %s\n", commands[i].name, commands[i].usage, commands[i].meaning);
-    fprintf(out, "\nThe address is that of a node's admin HTTP; default: 127.0.0.1:9883, or COTERIE_ADMIN_PORT there.\n"
-                 "COTERIE_ADMIN_TOKEN: what is admin.token at the node.\n");
+    fputs(options_text, out);
     return out == stdout ? 0 : 2;
 }
 
 /* Options that take a value; NULL: this is none of them. */
 static const char **valued_option(struct ctl_options *options, const char *name)
 {
-    return strcmp(name, "--address") == 0    ? &options->address
-           : strcmp(name, "--priority") == 0 ? &options->priority
-           : strcmp(name, "--for") == 0      ? &options->seconds
-           : strcmp(name, "--reason") == 0   ? &options->reason
-                                             : NULL;
+    const struct {
+        const char *name;
+        const char **value;
+    } known[] = {
+        {"--address", &options->address},   {"--ca", &options->ca},         {"--cert", &options->certificate},
+        {"--key", &options->key},           {"--token-file", &options->token_file},
+        {"--priority", &options->priority}, {"--for", &options->seconds},   {"--reason", &options->reason},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].value;
+    return NULL;
 }
 
 /* False: something that is not known. */
@@ -237,23 +206,37 @@ static bool parse(int count, char **values, struct ctl_options *options)
     return options->word_count > 0;
 }
 
+/* What is in the environment, as long as no option says otherwise. */
+static void take_environment(struct ctl_options *options, char *address, size_t size)
+{
+    const char *port = getenv("COTERIE_ADMIN_PORT"), *whole = getenv("COTERIE_CTL_ADDRESS");
+    const char *own_file = getenv("COTERIE_CTL_TOKEN_FILE");
+    snprintf(address, size, "127.0.0.1:%.8s", port != NULL ? port : "9883");
+    options->address = whole != NULL ? whole : address;
+    options->ca = getenv("COTERIE_CTL_CA");
+    options->certificate = getenv("COTERIE_CTL_CERT");
+    options->key = getenv("COTERIE_CTL_KEY");
+    options->token_file = own_file != NULL ? own_file : getenv("COTERIE_ADMIN_TOKEN_FILE");
+}
+
 int main(int count, char **values)
 {
-    char address[64] = "127.0.0.1:9883";
-    const char *port = getenv("COTERIE_ADMIN_PORT");
-    struct ctl_options options = {.address = address};
+    char address[64];
+    struct ctl_options options = {0};
     int code = CTL_USAGE;
-    if (port != NULL)
-        snprintf(address, sizeof(address), "127.0.0.1:%.8s", port);
+    take_environment(&options, address, sizeof(address));
     if (count == 2 && strcmp(values[1], "--help") == 0)
         return print_usage(stdout);
     if (!parse(count, values, &options))
         return print_usage(stderr);
+    if (!ctl_begin(&options))
+        return 1;
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(commands[i].name, options.words[0]) == 0) {
             code = commands[i].run(&options);
             break;
         }
     }
+    ctl_end();
     return code == CTL_USAGE ? print_usage(stderr) : code;
 }

@@ -10,15 +10,20 @@
 
 struct ctl_options {
     const char *address;
+    const char *ca, *certificate, *key;        /* PEM files; NULL: none, and without any of them no TLS */
+    const char *token_file;                    /* NULL: COTERIE_ADMIN_TOKEN, or none */
     bool json, scram;
     const char *priority, *seconds, *reason;   /* NULL: not said */
     const char *words[CTL_WORDS_MAX];          /* what is no option; the first is the command */
     int word_count;
 };
 
+/* ctl_http.c: who asks. False: it was told what is wrong. */
+bool ctl_begin(const struct ctl_options *options);
+void ctl_end(void);
 /* HTTP status of a GET, or of a POST of `json`; 0: nobody answers, and `why` says what. The answer is NUL-terminated. */
-long ctl_request(const char *address, const char *path, const char *json, struct buffer *answer,
-                 char why[CTL_ERROR_MAX]);
+long ctl_request(const struct ctl_options *options, const char *address, const char *path, const char *json,
+                 struct buffer *answer, char why[CTL_ERROR_MAX]);
 
 /* ctl_security.c; exit codes, or CTL_USAGE */
 int command_user(const struct ctl_options *options);

@@ -29,7 +29,7 @@ static json_t *ask(const struct ctl_options *options, const char *path, json_t *
     struct buffer answer = {0};
     char why[CTL_ERROR_MAX];
     char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-    long status = ctl_request(options->address, path, text, &answer, why);
+    long status = ctl_request(options, options->address, path, text, &answer, why);
     json_t *said = status != 0 ? json_loads((const char *)answer.data, 0, NULL) : NULL;
     const char *error = json_string_value(json_object_get(said, "error"));
     if (text != NULL)

@@ -1,6 +1,6 @@
 /* fuzz_admin.c — what comes in a POST to the admin HTTP, behind libmicrohttpd: any body, for users, roles and bans.
  *
- *   input = path, body --post--> handler --core_administer--> a node (tests/sim/world) --applied--> answer
+ *   input = path and who asks, body --post--> handler --core_administer--> a node (tests/sim/world) --applied--> answer
  *
  * What must hold: each request is answered exactly once, with a status of the table and JSON that holds no secret; and
  * then the lists can be read, from any name on. In place of the broker: its functions that the handlers call. */
@@ -23,6 +23,7 @@ static bool secret_was_told; /* by the fuzzer, as a name */
 
 struct admin_request {
     unsigned answers;
+    const char *name;
 };
 
 /* ---- in place of broker.c and admin.c ---- */
@@ -55,6 +56,11 @@ void broker_reload(struct broker *broker)
     (void)broker;
 }
 
+const char *admin_request_name(const struct admin_request *request)
+{
+    return request->name;
+}
+
 static void check_json(struct bytes body)
 {
     json_t *json = json_loadb((const char *)body.data, body.size, 0, NULL);
@@ -73,9 +79,9 @@ void admin_answer(struct admin_request *request, unsigned status, struct buffer 
 
 /* ---- requests ---- */
 
-static void try_post(const struct admin_action *action, struct bytes body)
+static void try_post(const struct admin_action *action, struct bytes body, bool named)
 {
-    struct admin_request request = {0};
+    struct admin_request request = {.name = named ? "token:ann" : ""};
     action->post(&request, NULL, body);
     cores_settle(cores);
     assert(request.answers == 1);
@@ -109,13 +115,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     cores = cores_new(1, NULL, NULL);
     while (rest.size > 1) {
         unsigned number = rest.data[0] % 8, count = 0;
+        bool named = rest.data[0] >= 128; /* by a token */
         rest = bytes_of(rest.data + 1, rest.size - 1);
         struct bytes body = next_part(&rest);
         while (admin_action_number(count) != NULL)
             count++;
         const struct admin_action *action = admin_action_number(number % count);
         if (action->post != NULL)
-            try_post(action, body);
+            try_post(action, body, named);
         if (action->get != NULL)
             try_get(action, body);
     }

@@ -351,6 +351,33 @@ static void links_are_encrypted_or_local_or_somebody_says_that_they_need_not_be(
                  ":1: cluster.certificate: ", "need TLS");
 }
 
+static void the_admin_http_beyond_this_machine_needs_tls_and_somebody_who_may_use_it(void **state)
+{
+    struct world *w = *state;
+    static const char tls[] = "  certificate: c\n  key: k\n";
+    char text[512];
+    then_refused(w, "admin:\n  address: 0.0.0.0\n", ":2: admin.address: ", "needs TLS");
+    then_refused(w, "admin:\n  token: sixteen-bytes-16\n  address: 10.0.0.1\n", ":3: admin.address: ", "needs TLS");
+    then_refused(w, "admin:\n  address: '::'\n", ":2: admin.address: ", "needs TLS");
+    then_refused(w, "admin:\n  address: example.net\n", ":2: admin.address: ", "literal");
+    snprintf(text, sizeof(text), "admin:\n  address: 0.0.0.0\n%s", tls);
+    then_refused(w, text, ":3: admin.certificate: ", "expected admin.token_file, admin.token or admin.client_ca");
+    then_refused(w, "admin:\n  certificate: c\n", ":2: admin.key: ", "come together");
+    then_refused(w, "admin:\n  key: k\n", ":2: admin.certificate: ", "come together");
+    then_refused(w, "admin:\n  client_ca: c\n  writers: [a]\n", ":2: admin.client_ca: ", "without admin.certificate");
+    then_refused(w, "admin:\n  writers: [a]\n", ":2: admin.writers: ", "without admin.client_ca");
+    snprintf(text, sizeof(text), "admin:\n  client_ca: ca\n%s", tls);
+    then_refused(w, text, ":2: admin.client_ca: ", "admin.readers or admin.writers");
+    static const char *const rights[] = {"  token: sixteen-bytes-16\n", "  token_file: f\n", "  client_ca: ca\n  readers: ['*']\n"};
+    for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++) {
+        snprintf(text, sizeof(text), "admin:\n  address: 0.0.0.0\n%s%s", tls, rights[i]);
+        assert_int_equal(when_loaded(w, text, NULL), STATUS_OK);
+    }
+    assert_string_equal(w->config->admin.readers, "*");
+    assert_int_equal(when_loaded(w, "admin:\n  address: '::1'\n  token_file: f\n", NULL), STATUS_OK);
+    assert_int_equal(when_loaded(w, "admin:\n  address: 0.0.0.0\n  port: 0\n", NULL), STATUS_OK);
+}
+
 static void addresses_are_split_at_the_port(void **state)
 {
     (void)state;
@@ -395,6 +422,8 @@ int main(void)
         WITH_DIRECTORY(anonymous_clients_need_an_explicit_word),
         WITH_DIRECTORY(options_of_a_listener_that_cannot_be_meant_are_refused),
         WITH_DIRECTORY(links_are_encrypted_or_local_or_somebody_says_that_they_need_not_be),
+        cmocka_unit_test_setup_teardown(the_admin_http_beyond_this_machine_needs_tls_and_somebody_who_may_use_it, given_a_directory,
+                                        remove_directory),
         cmocka_unit_test(addresses_are_split_at_the_port),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
