@@ -12,17 +12,30 @@
 #include "client/login.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DESCRIPTORS_USED 48 /* log, store, links, epoll ... of a running node, roughly */
+#define DESCRIPTORS_MAX  (1 << 20) /* that are made ready for */
 #define DAY_S            86400
 #define WARN_DAYS        30
 #define MESSAGE_BYTES    (16 * 1024 * 1024) /* of WebSocket: several packets may come in one */
+
+/* While a process has threads, the kernel doubles the table of its descriptors only after a grace period of some 20 ms, during
+ * which whoever wants the 64th, 128th ... waits: the loop, in accept(). So the table is made as large as it may get, before
+ * there are clients; it costs 8 bytes for each. */
+static void enlarge_descriptor_table(rlim_t count)
+{
+    int last = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)(count < DESCRIPTORS_MAX ? count : DESCRIPTORS_MAX) - 1);
+    if (last >= 0)
+        close(last);
+}
 
 /* As many descriptors as the machine allows, and so many clients that RESERVED are left for everything else. */
 static uint32_t raise_descriptor_limit(const struct config *config)
@@ -33,6 +46,7 @@ static uint32_t raise_descriptor_limit(const struct config *config)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
+    enlarge_descriptor_table(limit.rlim_cur);
     uint64_t kept = LISTENER_DESCRIPTORS_RESERVED + DESCRIPTORS_USED;
     if (config->admin.certificate[0] != '\0')
         kept += ADMIN_DOOR_DESCRIPTORS;
