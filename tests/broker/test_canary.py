@@ -15,7 +15,7 @@ import pytest
 
 from cluster import Cluster, wait_until
 from identities import PENCIL, Guarded
-from mqtt import Client, Closed
+from mqtt import Client, Closed, encode_publish
 
 CANARIES = {name: f"canary{number}sings{name.replace(' ', '')}" for number, name in enumerate((
     "wrong password", "user password", "new password", "scram password", "scram message", "static password",
@@ -140,6 +140,25 @@ def test_no_secret_is_told_by_coteriectl(used, words):
     then_none_in(used.ctl(*words).encode(), words)
 
 
+NAMES = {name: f"somebody{number}s{name.replace(' ', '')}" for number, name in enumerate(
+    ("client id", "user", "will topic", "topic", "filter", "group", "retained", "payload", "property"), start=20)}
+
+
+def test_monitoring_names_no_client_user_or_topic(watched):
+    watched.ctl("user", "add", NAMES["user"], text="word\n")
+    client = Client(NAMES["client id"])
+    client.open(watched.port, clean=False, username=NAMES["user"], password="word",
+                will={"topic": NAMES["will topic"], "payload": NAMES["payload"]}, properties={"session_expiry": 60})
+    client.subscribe((NAMES["filter"], 1), (f"$share/{NAMES['group']}/x", 1))
+    client.publish(NAMES["topic"], NAMES["payload"], qos=1, properties={"user_property": [(NAMES["property"], "x")]})
+    client.publish(NAMES["retained"], NAMES["payload"], qos=2, retain=True)
+    for path in ("/metrics", "/livez", "/readyz", "/status"):
+        code, said = watched.http(1, path)
+        assert code == 200 and not [name for name in NAMES.values() if name in said], path
+    client.disconnect()
+    Client(NAMES["client id"]).open(watched.port, username=NAMES["user"], password="word")    # ends the session
+
+
 def test_a_wrong_admin_token_is_not_repeated(used, monkeypatch):
     monkeypatch.setenv("COTERIE_ADMIN_TOKEN", CANARIES["wrong admin token"])
     then_none_in(used.ctl("user", "add", "eve", text="word\n", check=False).encode(), "answer")
@@ -158,11 +177,23 @@ def test_no_secret_is_in_the_list_of_processes(used):
         then_none_in(file.read(), "command line")
 
 
+def talk_of(watched, name):
+    """In topics, filters, a will, a group and properties; and as what none of them may be."""
+    client = Client("talker")
+    client.open(watched.port, will={"topic": name, "payload": name})
+    client.subscribe((name, 1), (f"$share/g{name}/x", 1), (f"a#{name}", 0))
+    client.publish(name, name, qos=1, retain=True, properties={"user_property": [(name, name)], "content_type": name})
+    client.publish(name, b"", qos=1, retain=True)
+    client.send(encode_publish(f"#{name}", b"", 1, 9))
+    client.expect_closed()
+
+
 def test_names_that_a_terminal_obeys_are_written_so_that_it_does_not(used):
     connect(used, TERRIBLE, TERRIBLE, "word")
     connect(used, TERRIBLE)
     used.ctl("ban", "add", "client", TERRIBLE, "--reason", TERRIBLE, check=False)
     connect(used, TERRIBLE)
+    talk_of(used, TERRIBLE)
     shown = used.logs(1) + used.ctl("ban", "list") + used.ctl("audit") + used.ctl("status")
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}
     assert all(line.startswith("time=") for line in used.logs(1).splitlines() if "red" in line or "script" in line)

@@ -436,6 +436,30 @@ static struct bytes acknowledged(struct inflight *inflight, struct buffer *own, 
     return buffer_bytes(own);
 }
 
+static void packet_ids_go_round_and_are_never_zero(void **state)
+{
+    const uint64_t edges[] = {0, PACKET_IDS - 1, PACKET_IDS, 65534, 65535, 65536, 65537, INT32_MAX, UINT32_MAX, UINT64_MAX / 2};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
+        struct inflight inflight = {0};
+        uint64_t first = edges[i] < 4 ? 1 : edges[i] - 3;
+
+        for (uint64_t order = first; order < first + 8; order++) {
+            assert_in_range(packet_id_of(order), 1, 65535);
+            assert_int_equal(packet_id_of(order), packet_id_of(order + PACKET_IDS));
+            assert_int_not_equal(packet_id_of(order), packet_id_of(order + 1));
+            assert_false(inflight_id_taken(&inflight, order));
+            inflight_add(&inflight, order, 1, DELIVERY_SENT, NULL, NULL, 0)->own = true;
+        }
+        for (uint64_t order = first; order < first + 8; order++) {
+            assert_int_equal(inflight_find_id(&inflight, packet_id_of(order))->order, order);
+            assert_true(inflight_id_taken(&inflight, order + PACKET_IDS));
+        }
+        inflight_release(&inflight);
+    }
+}
+
 static void acknowledgements_say_what_is_done_and_what_is_not(void **state)
 {
     struct inflight inflight = {0};
@@ -499,6 +523,7 @@ int main(void)
         cmocka_unit_test(who_does_not_read_its_answers_is_not_read_either),
         cmocka_unit_test(timers_fire_late_by_a_step_at_most_and_never_early),
         cmocka_unit_test(a_registry_finds_by_number_and_forgets),
+        cmocka_unit_test(packet_ids_go_round_and_are_never_zero),
         cmocka_unit_test(acknowledgements_say_what_is_done_and_what_is_not),
     };
 

@@ -473,6 +473,36 @@ static void then_only_y_comes(struct cores *cores, struct paths paths)
     then_receives_nothing(paths.watcher);
 }
 
+/* It cannot hear of the change; so its clients are gone in time, and come back to rules that are true. */
+static void a_right_taken_away_ends_at_a_node_that_is_cut_off_when_it_gives_up_its_clients(void **state)
+{
+    struct device bob, ann;
+
+    given_freedom(*state);
+    given_user(*state, "ann");
+    bob = given_client(*state, 3, 5, "bob");
+    ann = given_logged_in(*state, 3, "ann", "a");
+    when_subscribes(*state, bob, "t", 1);
+    cores_cut(*state, 3, true);
+    given_role(*state, "no");
+    given_rule(*state, "no", RULE_DENY, RIGHT_PUBLISH, "t", 0);
+    when_granted(*state, "no", "ann", true);
+    when_publishes(ann, "t", "not committed", 1, 1);
+    cores_pass(*state, 2000); /* node_timeout: from then on others may take them for gone */
+    then_receives(ann, "e0 9c (1c 'node1:1883 node2:1883')");
+    then_closed(ann);
+    then_receives(bob, "e0 9c (1c 'node1:1883 node2:1883')");
+    then_closed(bob);
+    cores_cut(*state, 3, false);
+    cores_pass(*state, 1000);
+    bob = given_client(*state, 3, 5, "bob");
+    when_subscribes(*state, bob, "t", 1);
+    ann = given_logged_in(*state, 3, "ann", "b");
+    when_publishes(ann, "t", "no", 1, 1);
+    then_receives(ann, "40 0001 87");
+    then_receives_nothing(bob);
+}
+
 static void live_messages_are_judged(void **state)
 {
     struct paths paths = given_watcher(*state, "#");
@@ -705,6 +735,7 @@ int main(void)
         ON_THREE_NODES(nobody_publishes_below_a_dollar_whatever_the_rules),
         ON_THREE_NODES(a_qos_2_publish_that_has_begun_goes_on),
         ON_THREE_NODES(a_filter_has_to_be_allowed_as_a_whole),
+        ON_THREE_NODES(a_right_taken_away_ends_at_a_node_that_is_cut_off_when_it_gives_up_its_clients),
         ON_THREE_NODES(live_messages_are_judged),
         ON_THREE_NODES(queued_messages_are_judged_when_they_are_sent),
         ON_THREE_NODES(messages_that_were_sent_once_are_judged_again),
