@@ -231,8 +231,8 @@ class Client:
 
     def _on_connack(self, packet):
         """The session goes on, or begins anew, before anything that follows on the wire is looked at."""
-        if self._connecting is None:
-            return
+        if self._connecting is None or self._connecting[1].done():
+            return      # given up at this very moment
         (operation, future), self._connecting = self._connecting, None
         if packet.reason != 0:
             self.recorder.fail(operation, {"reason": packet.reason}, f"CONNACK {packet.reason:#x}")

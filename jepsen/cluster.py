@@ -23,7 +23,9 @@ For workloads and checkers (all of it may be called from any thread; `inside` sw
     cluster.read_hash(i)                     (applied_index, state_hash), or None
     cluster.wait_equal(timeout)              all running nodes applied the same index; returns {name: (index, hash)} as
                                              soon as indexes are equal, so that a checker judges the hashes
-    cluster.resources(i)                     {"descriptors": n, "resident_kib": n} of the process, or None
+    cluster.resources(i)                     {"pid", "descriptors", "resident_kib", "anonymous_kib"} of the process, or None;
+                                             anonymous: what is resident without the pages of files, such as the store's
+    cluster.waited(i)                        seconds that it had to wait for a processor so far, or None
     cluster.close()                          undoes everything; `with Cluster() as cluster:` does it too
 
 Blocking calls belong into asyncio.to_thread() when an event loop runs.
@@ -468,8 +470,20 @@ class Cluster:
         try:
             with open(f"/proc/{pid}/status") as file:
                 fields = dict(line.split(":", 1) for line in file)
-            return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")), "resident_kib": int(fields["VmRSS"].split()[0])}
+            return {"pid": pid, "descriptors": len(os.listdir(f"/proc/{pid}/fd")), "resident_kib": int(fields["VmRSS"].split()[0]),
+                    "anonymous_kib": int(fields["RssAnon"].split()[0])}
         except (OSError, KeyError):
+            return None
+
+    def waited(self, which):
+        """Seconds that the node's threads were ready to run and had no processor, since it was started; None: not known."""
+        pid, total = self.node(which).pid, 0
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                    total += int(file.read().split()[1])
+            return total / 1e9
+        except (OSError, IndexError, ValueError):
             return None
 
     # ---- the clients' side

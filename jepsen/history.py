@@ -47,9 +47,9 @@ EVENTS = {
     "drop": "the client cut the connection without a word; why: silence, or null",
     "closed": "the connection ended; reason of the server's DISCONNECT, or null",
     "forgotten": "mids: publishes given up since their session is gone",
-    "status": "by the observer, of a node: role term leader ready applied hash ...",
+    "status": "by the observer, of a node: role term leader ready applied hash ...; waited_s: for a processor, since it was started",
     "read-hash": "by the observer, of an idle node: index hash, source live or recomputed",
-    "resources": "by the observer, of a node: fds rss_bytes sessions connected in_flight queued, phase before or after",
+    "resources": "by the observer, of a node: pid descriptors resident_kib anonymous_kib sessions ..., phase before, cycle-N, after",
     "fault": "by the nemesis: name phase (start, started, stop, stopped) nodes cut ...",
 }
 

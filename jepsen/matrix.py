@@ -184,21 +184,29 @@ def groups(rows, largest=None):
 
 def judge_row(one, events, verdicts):
     """[(what, measured, goal)] and [complaint] for a row of a run."""
-    indices = one_span(one, events)
-    own = [event for event in events if event["index"] in indices]
     if not one.do:
         return [], []
-    if not own:
+    facts = facts_of(one, events)
+    if not facts:
         return [], ["its faults were not played"]
-    facts = merge(own)
-    healed = [event for event in events if event["f"] == "healed" and event["value"]["row"] == one.number]
-    for place, fact in enumerate(facts):
-        fact["whole"] = healed[place]["time"] if place < len(healed) else fact["ended"]
-    measured = recovery(one, facts, healed, events, verdicts)
-    complaints = [f"{what} {value} s, the goal is {goal:g} s" for what, value, goal in measured if value is None or value > goal]
+    measured = recovery(one, facts, events, verdicts)
+    waited = max((waited_for_processor(events, fact["began"], fact["whole"]) for fact in facts), default=0.0)
+    complaints = [f"{what} {value} s, the goal is {goal:g} s{f' (a node waited {waited:.1f} s for a processor)' if waited > 0.1 else ''}"
+                  for what, value, goal in measured if value is None or value > goal]
     for check in one.holds:
         complaints += check(events, facts)
     return measured, complaints
+
+
+def facts_of(one, events):
+    """What the history says of each fault of a row: merge(), when all was well again ("whole"), and how long that took."""
+    indices = one_span(one, events)
+    facts = merge([event for event in events if event["index"] in indices])
+    healed = [event for event in events if event["f"] == "healed" and event["value"]["row"] == one.number]
+    for place, fact in enumerate(facts):
+        there = place < len(healed)
+        fact["whole"], fact["ready_s"] = (healed[place]["time"], healed[place]["value"]["ready_s"]) if there else (fact["ended"], None)
+    return facts
 
 
 def one_span(one, events):
@@ -226,6 +234,24 @@ def merge(fault_events):
     return facts
 
 
+def waited_for_processor(events, begin, end):
+    """Seconds that the most unfortunate node was ready to run between two times, and this machine had no processor for it."""
+    last, waited = {}, {}
+    for event in events:
+        if event["f"] == "status" and begin <= event["time"] <= end and event["value"].get("waited_s") is not None:
+            node, now = event["node"], event["value"]["waited_s"]
+            waited[node] = waited.get(node, 0.0) + max(0.0, now - last.get(node, now))
+            last[node] = now
+    return max(waited.values(), default=0.0)
+
+
+def busy_machine(one, events, measured):
+    """Whether each time that was missed is no more than what a node waited for a processor meanwhile."""
+    missed = [(value, goal) for _, value, goal in measured if value is None or value > goal]
+    waits = [waited_for_processor(events, fact["began"], fact["whole"]) for fact in facts_of(one, events)]
+    return bool(waits) and all(value is not None and value - goal <= max(waits) for value, goal in missed)
+
+
 def longest_gap(fact, events):
     """Seconds without an acknowledged publish at any node that the fault did not hit, while it was in force."""
     hit = set(fact.get("nodes") or [])
@@ -235,15 +261,15 @@ def longest_gap(fact, events):
     return round(max(b - a for a, b in zip(points, points[1:])) / 1e9, 3)
 
 
-def recovery(one, facts, healed, events, verdicts):
+def recovery(one, facts, events, verdicts):
     """Each goal of the row with its worst measure."""
     table = next((verdict.get("rows") or [] for verdict in verdicts if verdict["name"] == "recovery in time"), [])
     by_index = {line["index"]: line for line in table}
     worst = {}
-    for place, fact in enumerate(facts):
+    for fact in facts:
         for what, goal in fact.get("goals", {}).items():
             if what == "ready":
-                value = healed[place]["value"]["ready_s"] if place < len(healed) else None
+                value = fact["ready_s"]
             elif what == "gap":
                 value = longest_gap(fact, events)
             elif what == "accepts":

@@ -68,7 +68,7 @@ class Scenario:
         return self.verdicts
 
     async def _run(self):
-        facts = self._facts()
+        facts, self.cycles = self._facts(), 0
         self.recorder.note("runner", "settings", facts)
         module = importlib.import_module(f"workload.{self.workload}")
         load = module.Workload(self.cluster, self.recorder, self.seed, **self.options)
@@ -79,7 +79,7 @@ class Scenario:
             driving = asyncio.create_task(load.drive())
             try:
                 await asyncio.sleep(CALM_SECONDS)
-                schedule = Schedule(self.cluster, self.recorder, self.seed, self.say)
+                schedule = Schedule(self.cluster, self.recorder, self.seed, self.say, self._cycle)
                 await finish_first(self.play(schedule), driving)
                 await asyncio.sleep(CALM_SECONDS)
             finally:
@@ -109,9 +109,14 @@ class Scenario:
             statuses = await asyncio.to_thread(self.cluster.statuses)
             for name, status in statuses.items():
                 if status:    # a node that has failed says less
-                    self.recorder.note("observer", "status", {key: status[key] for key in STATUS_FIELDS if key in status},
-                                       node=name)
+                    value = {key: status[key] for key in STATUS_FIELDS if key in status}
+                    self.recorder.note("observer", "status", dict(value, waited_s=self.cluster.waited(name)), node=name)
             await asyncio.sleep(OBSERVED_SECONDS)
+
+    async def _cycle(self):
+        """One fault more is over, and all nodes are whole again."""
+        self.cycles += 1
+        await self._resources(f"cycle-{self.cycles}")
 
     async def _resources(self, phase):
         for node in self.cluster.nodes:

@@ -56,8 +56,10 @@ def swarm_faults(nodes, world=None):
 
 
 class Schedule:
-    def __init__(self, cluster, recorder, seed, say):
-        self.cluster, self.recorder, self.seed, self.say = cluster, recorder, seed, say
+    """`whole`: a coroutine function, called each time that all nodes are whole again after a fault."""
+
+    def __init__(self, cluster, recorder, seed, say, whole):
+        self.cluster, self.recorder, self.seed, self.say, self.whole = cluster, recorder, seed, say, whole
         self.played = 0
 
     def _make(self, step):
@@ -97,6 +99,7 @@ class Schedule:
         ready = time.monotonic() - began
         self.recorder.note("observer", "healed", {"fault": step.fault if step else None, "row": step.row if step else None,
                                                   "ready_s": round(ready, 3), "restarted": restarted})
+        await self.whole()
 
     def _supervise(self):
         """Until all are ready: starts again what ended by itself, as the init system of a machine would. Which, and how often."""

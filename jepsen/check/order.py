@@ -6,7 +6,7 @@ check_total_order      the graph of "was delivered first" (in any session) and "
 check_redelivery       after a reconnect what is sent again comes in its original order, and before what is new
 
 A QoS 1 message that its publisher sent twice may stand in the log twice; only a session that was subscribed all the while, from
-before it was first sent, must see the first. The order across the members of a group is not promised.
+before it was first sent, must see the first, and not even that if it may have expired. The order across the members of a group is not promised.
 """
 
 from .model import matches
@@ -31,8 +31,9 @@ def first_deliveries(model, session):
 
 def _tells(publish, subscriptions):
     if publish.qos == 1 and publish.sends > 1:
-        return any(one.granted < publish.invoked and publish.returned < one.ending and matches(one.pattern, publish.topic)
-                   for one in subscriptions)
+        return publish.expiry is None and any(
+            one.granted < publish.invoked and publish.returned < one.ending and matches(one.pattern, publish.topic)
+            for one in subscriptions)
     return any(matches(one.pattern, publish.topic) for one in subscriptions)
 
 

@@ -143,12 +143,17 @@ def test_a_run_in_which_nobody_was_ever_served_is_wrong():
 
 # ---- leaks
 
-def resources(after, before=None, **more):
+def resources(after):
     story = Story()
-    story.note("resources", "n1", phase="before", descriptors=30, resident_kib=10000, **(before or {}))
-    story.note("resources", "n1", **dict({"phase": "after", "descriptors": 30, "resident_kib": 12000}, **after))
-    for phase, kib in more.items():
-        story.note("resources", "n1", phase=phase.replace("_", "-"), resident_kib=kib)
+    story.note("resources", "n1", phase="before", descriptors=30, resident_kib=10000)
+    return story.note("resources", "n1", **dict({"phase": "after", "descriptors": 30, "resident_kib": 12000}, **after)).verdict(check_leaks)
+
+
+def memory(*cycles):
+    """(process, KiB) after one cycle and the next."""
+    story = Story()
+    for number, (pid, kib) in enumerate(cycles):
+        story.note("resources", "n1", phase=f"cycle-{number + 1}", pid=pid, anonymous_kib=kib, resident_kib=1 << 30)
     return story.verdict(check_leaks)
 
 
@@ -165,8 +170,11 @@ def test_descriptors_that_were_not_closed_are_wrong():
 
 
 def test_memory_that_grows_with_each_cycle_is_wrong():
-    assert resources({}, cycle_1=50000, cycle_2=52000).valid
-    assert rules(resources({}, cycle_1=50000, cycle_2=70000)) == ["memory"]
+    assert rules(memory((7, 50000), (7, 70000), (7, 90000))) == ["memory"]
+
+
+def test_memory_of_two_processes_is_not_compared():
+    assert memory((7, 50000), (7, 52000), (8, 90000)).violations == []
 
 
 # ---- the search

@@ -122,3 +122,13 @@ def test_a_node_that_refused_to_start_is_told():
 
 def test_a_row_that_was_not_played_is_told():
     assert matrix.judge_row(matrix.row(3), Story().events, [])[1] == ["its faults were not played"]
+
+
+def test_a_row_that_was_late_by_no_more_than_its_node_waited_tells_of_the_machine():
+    for waited, busy in ((0.1, False), (5.0, True)):
+        story = Story(ready=3.0)
+        begin, end = 10 * SECOND, 15 * SECOND
+        story.events += [{"index": len(story.events) + place, "time": time, "process": "observer", "type": "info", "f": "status", "node": "n2",
+                          "value": {"term": 1, "waited_s": place * waited}} for place, time in enumerate((begin, end))]
+        measured, complaints = story.judge()
+        assert len(complaints) == 1 and matrix.busy_machine(matrix.row(2), story.events, measured) == busy
