@@ -309,6 +309,7 @@ class Client:
     """A client with its session state. `session` survives connections: open() again to resume elsewhere."""
 
     tls = trusting_tls() if os.environ.get("COTERIE_TEST_TLS") else None    # of all clients, or of one
+    tls_session = None    # to be resumed
 
     def __init__(self, client_id="", level=5, timeout=10.0):
         self.client_id, self.level, self.timeout = client_id, level, timeout
@@ -329,7 +330,7 @@ class Client:
         self.socket = socket.create_connection((host, port), timeout=self.timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.tls:
-            self.socket = self.tls.wrap_socket(self.socket, server_hostname="localhost")
+            self.socket = self.tls.wrap_socket(self.socket, server_hostname="localhost", session=self.tls_session)
         return self
 
     def open(self, port, clean=True, expect=0, host="127.0.0.1", **options):
