@@ -812,12 +812,3 @@ void links_disconnect(struct links *links, uint32_t peer, enum link_kind kind, u
     line_close(line);
 }
 
-bool links_are_up(const struct links *links, uint32_t peer)
-{
-    for (int kind = 0; kind < LINK_KINDS; kind++) {
-        const struct slot *slot = slot_of(links, peer, (enum link_kind)kind);
-        if (slot == NULL || slot->line == NULL || slot->line->phase != LINE_UP)
-            return false;
-    }
-    return true;
-}

@@ -77,6 +77,5 @@ size_t links_backlog(const struct links *links, uint32_t peer, enum link_kind ki
 /* Ends the connection of that generation (`in`), if it is still the present one. */
 void links_disconnect(struct links *links, uint32_t peer, enum link_kind kind, uint64_t in, const char *reason);
 
-bool links_are_up(const struct links *links, uint32_t peer);   /* both kinds */
 
 #endif

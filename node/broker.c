@@ -253,11 +253,6 @@ struct consensus *broker_consensus(const struct broker *broker)
     return broker_alive(broker) ? broker->consensus : NULL;
 }
 
-const struct links *broker_links(const struct broker *broker)
-{
-    return broker->links;
-}
-
 uint32_t broker_client_port(const struct broker *broker)
 {
     return broker->door_count > 0 && broker->doors[0].listener != NULL ? listener_port(broker->doors[0].listener) : 0;

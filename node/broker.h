@@ -61,7 +61,6 @@ const struct config *broker_config(const struct broker *broker);
 const struct data *broker_data(const struct broker *broker);
 struct core *broker_core(const struct broker *broker);           /* NULL once failed or closing */
 struct consensus *broker_consensus(const struct broker *broker); /* likewise */
-const struct links *broker_links(const struct broker *broker);
 uint32_t broker_client_port(const struct broker *broker);        /* of the first listener */
 
 struct broker_listener {

@@ -29,6 +29,7 @@ void apply_pubrel(struct state *state, const struct command_pubrel *pubrel);
 
 /* apply_delivery.c */
 bool apply_ack(struct state *state, const struct command_ack *ack);
+bool apply_decline(struct state *state, const struct command_decline *decline);
 void apply_pubrec(struct state *state, const struct command_delivery *delivery);
 void apply_pubcomp(struct state *state, const struct command_delivery *delivery);
 

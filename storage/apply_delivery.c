@@ -53,14 +53,15 @@ static bool acknowledge_broadcasts(struct state *state, struct session *session,
     return true;
 }
 
-static void add_outcome(struct state *state, enum effect_type type, const struct command_owner *owner,
-                        const struct session *session, uint64_t order, bool known)
+static struct effect *add_outcome(struct state *state, enum effect_type type, const struct command_owner *owner,
+                                  const struct session *session, uint64_t order, bool known)
 {
     enum outcome outcome = session == NULL ? OUTCOME_FENCED : known ? OUTCOME_DONE : OUTCOME_DUPLICATE;
     struct effect *effect = outcome_add(state, type, outcome);
     effect->session_id = owner->session_id;
     effect->connection = session != NULL ? session->owner.connection : 0;
     effect->delivery.order = order;
+    return effect;
 }
 
 bool apply_ack(struct state *state, const struct command_ack *ack)
@@ -80,6 +81,42 @@ bool apply_ack(struct state *state, const struct command_ack *ack)
     if (entry->session != NULL && !acknowledge_broadcasts(state, entry->session, &entry->rest2))
         return false;
     add_outcome(state, EFFECT_DELIVERY_DONE, &ack->owner, entry->session, 0, true);
+    if (entry->session != NULL)
+        session_advance(state, entry->session);
+    return true;
+}
+
+/* For another member of the group that gave it; true: there is none that could have it, and it is dropped. */
+static bool decline(struct state *state, struct session *session, uint64_t order)
+{
+    struct delivery delivery;
+    if (own_get(state, session, order, &delivery)) {
+        group_withdraw(state, session, &delivery);
+        own_take(state, session, &delivery);
+    } else if (!window_take(state, session, order, &delivery)) {
+        return false;
+    }
+    if (delivery.group != 0 && group_pass_on(state, session, &delivery))
+        return false;
+    messages_release(&state->messages, delivery.message_id, 1);
+    return true;
+}
+
+bool apply_decline(struct state *state, const struct command_decline *command)
+{
+    struct entry *entry = &state->entry;
+    if (!entry->begun) {
+        entry->begun = true;
+        entry->session = state_owner(state, &command->owner);
+        entry->rest = reader_of(command->orders);
+        entry->number = 0;
+    }
+    while (entry->session != NULL && command_ack_next_own(&entry->rest, &entry->order)) {
+        entry->number += decline(state, entry->session, entry->order);
+        if (state_spent(state))
+            return false;
+    }
+    add_outcome(state, EFFECT_DELIVERY_DONE, &command->owner, entry->session, 0, true)->delivery.dropped = entry->number;
     if (entry->session != NULL)
         session_advance(state, entry->session);
     return true;

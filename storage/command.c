@@ -195,6 +195,11 @@ static void encode_body(const struct command *command, struct buffer *out)
         buffer_put_varint(out, command->ack.broadcast_count);
         buffer_put_block(out, command->ack.broadcast);
         return;
+    case COMMAND_DECLINE:
+        put_owner(out, &command->decline.owner);
+        buffer_put_varint(out, command->decline.count);
+        buffer_put_block(out, command->decline.orders);
+        return;
     case COMMAND_PUBREC:
     case COMMAND_PUBCOMP:
         put_owner(out, &command->delivery.owner);
@@ -374,6 +379,26 @@ static struct bytes read_filters(struct reader *in, uint32_t *count)
     return list;
 }
 
+/* Whether these are so many orders. */
+static void check_orders(struct reader *in, struct bytes orders, uint32_t count)
+{
+    struct reader list = reader_of(orders);
+    uint64_t order = 0;
+    uint32_t found = 0;
+    while (command_ack_next_own(&list, &order))
+        found++;
+    if (!reader_done(&list) || found != count)
+        in->failed = true;
+}
+
+static void read_decline(struct reader *in, struct command_decline *decline)
+{
+    decline->owner = read_owner(in);
+    decline->count = (uint32_t)read_number(in, UINT32_MAX);
+    decline->orders = reader_block(in);
+    check_orders(in, decline->orders, decline->count);
+}
+
 static void read_ack(struct reader *in, struct command_ack *ack)
 {
     ack->owner = read_owner(in);
@@ -382,14 +407,10 @@ static void read_ack(struct reader *in, struct command_ack *ack)
     ack->broadcast_count = (uint32_t)read_number(in, UINT32_MAX);
     ack->broadcast = reader_block(in);
 
-    struct reader own = reader_of(ack->own), broadcast = reader_of(ack->broadcast);
+    struct reader broadcast = reader_of(ack->broadcast);
     struct command_ack_broadcast entry;
-    uint64_t order = 0;
     uint32_t found = 0;
-    while (command_ack_next_own(&own, &order))
-        found++;
-    if (!reader_done(&own) || found != ack->own_count)
-        in->failed = true;
+    check_orders(in, ack->own, ack->own_count);
     for (found = 0; command_ack_next_broadcast(&broadcast, &entry);)
         found++;
     if (!reader_done(&broadcast) || found != ack->broadcast_count)
@@ -495,6 +516,9 @@ static bool read_body(struct reader *in, struct command *command)
         return true;
     case COMMAND_ACK:
         read_ack(in, &command->ack);
+        return true;
+    case COMMAND_DECLINE:
+        read_decline(in, &command->decline);
         return true;
     case COMMAND_PUBREC:
     case COMMAND_PUBCOMP:

@@ -49,6 +49,7 @@ enum command_type {
     COMMAND_PUBREC = 23,      /* a subscriber has received a QoS 2 message: released */
     COMMAND_PUBCOMP = 24,     /* and is done with it */
     COMMAND_RETAINED_MORE = 25, /* the owner has room for more of a subscription's retained messages */
+    COMMAND_DECLINE = 26,     /* what groups gave a session that may not receive it, and was not sent: for another member */
     COMMAND_USER_ADD = 32,    /* an operator: who may log in, ... */
     COMMAND_USER_PASSWORD = 33,
     COMMAND_USER_ENABLE = 34, /* or disable */
@@ -184,6 +185,12 @@ struct command_ack {
     struct bytes broadcast;           /* per filter: varint filter id, varint upto, varint n, n ascending delta varints */
 };
 
+struct command_decline {
+    struct command_owner owner;
+    uint32_t count;
+    struct bytes orders;              /* as command_ack.own */
+};
+
 struct command_delivery {             /* PUBREC and PUBCOMP of a subscriber */
     struct command_owner owner;
     uint64_t order;                   /* of the delivery, see state.h */
@@ -265,6 +272,7 @@ struct command {
         struct command_publish publish;
         struct command_pubrel pubrel;
         struct command_ack ack;
+        struct command_decline decline;
         struct command_delivery delivery;
         struct command_retained_more retained_more;
         struct command_user user;

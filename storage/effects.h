@@ -34,6 +34,7 @@ struct target {
     bool retain;                 /* the RETAIN flag to send */
     bool admitted;               /* QoS 2 only: the state machine has given it a place in the window */
     bool own;                    /* there is a row in the session's own queue: acknowledge `order` */
+    bool shared;                 /* a group gave it: who may not have it declines */
     uint32_t broadcast_count;    /* broadcast queues that hold it for this session: acknowledge it in each */
     const uint64_t *broadcast_filters;
 };
@@ -47,7 +48,7 @@ enum effect_type {
     EFFECT_PUBLISHED,    /* outcome of PUBLISH */
     EFFECT_RELEASED,     /* outcome of PUBREL: send PUBCOMP */
     EFFECT_DELIVERY_RELEASED,  /* outcome of PUBREC: send PUBREL */
-    EFFECT_DELIVERY_DONE,      /* outcome of PUBCOMP or ACK: the packet ids may be used again */
+    EFFECT_DELIVERY_DONE,      /* outcome of PUBCOMP, ACK or DECLINE: the packet ids may be used again */
     EFFECT_ADMINISTERED, /* outcome of what an operator asked for: USER_..., ROLE_..., BAN */
     EFFECT_TAKEN_OVER,   /* a connection that this node holds is no longer the owner of its session: close it (0x8E) */
     EFFECT_CONTESTED,    /* a client id was taken over, wherever that is */
@@ -97,7 +98,8 @@ struct effect {
         } codes;
         struct {
             uint16_t packet_id;      /* PUBREL */
-            uint64_t order;          /* PUBREC, PUBCOMP; 0 for ACK */
+            uint64_t order;          /* PUBREC, PUBCOMP; 0 for ACK, DECLINE */
+            uint32_t dropped;        /* DECLINE: no member may have so many of them */
         } delivery;
         struct {
             uint64_t message_id;

@@ -495,7 +495,7 @@ bool group_offer_step(struct state *state, uint64_t session_id)
     if (last >= session->sharing->own_upto || !own_next(state, session, last, &delivery))
         return false;
     state->budget--;
-    if (delivery.group != 0)
+    if (delivery.group != 0 && delivery.declined == 0)
         offer(state, session, &delivery);
     buffer_clear(&state->row);
     buffer_put_varint(&state->row, delivery.order);
@@ -526,6 +526,38 @@ bool group_take_back(struct state *state, const struct delivery *delivery)
         waiting_add(state, filter->group, delivery->message_id, &(struct waiting){.bytes = delivery->bytes});
         work_add(state, WORK_GROUP, filter->id, 0);
     }
+    return true;
+}
+
+/* ---- declining ---- */
+
+/* The connected member behind `session_id`, unless that is, or lies behind, `first`, where the round began. */
+static const struct subscription *next_in_round(const struct group *group, uint64_t session_id, uint64_t first)
+{
+    if (group->member_count == 0)
+        return NULL;
+    const struct subscription *next = group->members[member_place(group, session_id + 1) % group->member_count];
+    return next->session->id - first > session_id - first ? next : NULL;
+}
+
+bool group_pass_on(struct state *state, const struct session *session, const struct delivery *delivery)
+{
+    struct filter *filter = filter_by_id(state, delivery->group);
+    uint64_t first = delivery->declined != 0 ? delivery->declined : session->id;
+    struct message_facts facts;
+    if (filter == NULL || !messages_facts(&state->messages, delivery->message_id, &facts))
+        return false;
+    const struct subscription *member = next_in_round(filter->group, session->id, first);
+    if (member == NULL)
+        return false;
+    struct delivery passed = {.message_id = delivery->message_id,
+                              .bytes = delivery->bytes,
+                              .qos = facts.qos,
+                              .retain = facts.retain,
+                              .declined = first};
+    give(state, filter->group, member, &passed);
+    session_tell_queued(state, member->session);
+    session_advance(state, member->session);
     return true;
 }
 

@@ -23,6 +23,11 @@
  * nothing waits for a client that stays away, and QoS 1 may repeat, as it may. UNSUBSCRIBE leaves what was given where
  * it is, as that delivery may have begun (3.10.4-3); it follows the rules above when the connection ends.
  *
+ * Declining. The owner of a session knows what the session may receive; the state machine knows only half of it (there are
+ * files of rules). So what was given to a member that may not have it, and was not sent, comes back, and goes on to the next
+ * of the connected members, by session id, until it has been round all of them; whether there is room does not matter then.
+ * None may have it: it is dropped, and counted. It is not offered meanwhile: that would begin the round anew.
+ *
  * A group lives while it has members, connected or not. With the last one its queue is given up, and counted. */
 #ifndef COTERIE_GROUPS_H
 #define COTERIE_GROUPS_H
@@ -66,6 +71,9 @@ bool groups_refill(struct state *state, struct session *session, bool *given);
 void groups_offer(struct state *state, struct session *session);
 /* A delivery given by a group leaves the session's queue for good (acknowledged, admitted): nobody else gets it. */
 void group_withdraw(struct state *state, const struct session *session, const struct delivery *delivery);
+/* The session declines what the group gave it; its row is taken. Takes over the reference. false: nobody else is there; the
+ * reference is still the caller's. */
+bool group_pass_on(struct state *state, const struct session *session, const struct delivery *delivery);
 /* The session ends, and has not acknowledged this delivery; its row is taken. Takes over the reference.
  * false: its group has ended; the reference is still the caller's. */
 bool group_take_back(struct state *state, const struct delivery *delivery);

@@ -492,6 +492,7 @@ static void add_member(struct state *state, struct publication *publication, con
         .order = delivery->order,
         .qos = granted < message->qos ? granted : message->qos,
         .retain = message->retain && (member->options & SUBSCRIPTION_RETAIN_AS_PUBLISHED) != 0,
+        .shared = true,
         .subscription_id_count = member->subscription_id != 0 ? 1 : 0,
     };
     target->subscription_ids =

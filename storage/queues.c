@@ -13,13 +13,14 @@
 /* ---- the form of a delivery in a row ----
  *
  *   varint order - message id (0 for a live message), u8 flags, varint payload bytes,
- *   if it is shared: varint filter id of its group; subscription ids to the end */
+ *   if it is shared: varint filter id of its group; if it was declined: varint session id; subscription ids to the end */
 
 enum delivery_flag {
     DELIVERY_QOS = 0x03,
     DELIVERY_RETAIN = 0x04,
     DELIVERY_RELEASED = 0x08,
     DELIVERY_SHARED = 0x10,
+    DELIVERY_DECLINED = 0x20,
 };
 
 void delivery_put(const struct delivery *delivery, struct buffer *out)
@@ -27,10 +28,13 @@ void delivery_put(const struct delivery *delivery, struct buffer *out)
     buffer_put_varint(out, delivery->order - delivery->message_id);
     buffer_put_u8(out, (uint8_t)(delivery->qos | (delivery->retain ? DELIVERY_RETAIN : 0) |
                                  (delivery->released ? DELIVERY_RELEASED : 0) |
-                                 (delivery->group != 0 ? DELIVERY_SHARED : 0)));
+                                 (delivery->group != 0 ? DELIVERY_SHARED : 0) |
+                                 (delivery->declined != 0 ? DELIVERY_DECLINED : 0)));
     buffer_put_varint(out, delivery->bytes);
     if (delivery->group != 0)
         buffer_put_varint(out, delivery->group);
+    if (delivery->declined != 0)
+        buffer_put_varint(out, delivery->declined);
     for (uint32_t i = 0; i < delivery->subscription_id_count; i++)
         buffer_put_varint(out, delivery->subscription_ids[i]);
 }
@@ -47,6 +51,7 @@ bool delivery_read(struct bytes value, uint64_t order, struct u32_list *ids, str
                                   .released = (flags & DELIVERY_RELEASED) != 0};
     delivery->bytes = reader_varint(&in);
     delivery->group = (flags & DELIVERY_SHARED) != 0 ? reader_varint(&in) : 0;
+    delivery->declined = (flags & DELIVERY_DECLINED) != 0 ? reader_varint(&in) : 0;
     ids->count = 0;
     while (in.rest.size > 0 && !in.failed)
         u32_list_add(ids, (uint32_t)reader_varint(&in));

@@ -406,6 +406,8 @@ static bool apply_command(struct state *state, const struct command *command)
         return true;
     case COMMAND_ACK:
         return apply_ack(state, &command->ack);
+    case COMMAND_DECLINE:
+        return apply_decline(state, &command->decline);
     case COMMAND_PUBREC:
         apply_pubrec(state, &command->delivery);
         return true;

@@ -226,6 +226,7 @@ struct delivery {
     bool retain;
     bool released;                   /* rows of windows */
     uint64_t group;                  /* filter id of the group that gave it; 0: none */
+    uint64_t declined;               /* session that was the first to decline it; 0: none has */
     const uint32_t *subscription_ids;
     uint32_t subscription_id_count;
 };

@@ -38,6 +38,7 @@ static void fill_target(const struct session *session, const struct delivery *de
                               .order = delivery->order,
                               .qos = delivery->qos,
                               .retain = delivery->retain,
+                              .shared = delivery->group != 0,
                               .subscription_id_count = delivery->subscription_id_count};
     target->subscription_ids = copy_into(arena, delivery->subscription_ids,
                                          delivery->subscription_id_count * sizeof(uint32_t));

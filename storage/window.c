@@ -155,6 +155,16 @@ bool window_complete(struct state *state, struct session *session, uint64_t orde
     return true;
 }
 
+bool window_take(struct state *state, struct session *session, uint64_t order, struct delivery *delivery)
+{
+    if (!get(state, session, order, delivery) || delivery->released)
+        return false;
+    struct key key = key_pair(session->id, order);
+    store_delete(state->store, TABLE_IN_FLIGHT, key_bytes(&key));
+    count(state, session, -1);
+    return true;
+}
+
 bool window_remove(struct state *state, struct session *session, uint64_t order)
 {
     struct delivery delivery;

@@ -26,6 +26,8 @@ bool window_next(struct state *state, struct session *session, uint64_t after, s
 bool window_release(struct state *state, struct session *session, uint64_t order);
 bool window_complete(struct state *state, struct session *session, uint64_t order);
 /* Removes it in whatever phase; false: there is no such one. */
+/* Removes a delivery that was not sent, but leaves its reference to the caller. */
+bool window_take(struct state *state, struct session *session, uint64_t order, struct delivery *delivery);
 bool window_remove(struct state *state, struct session *session, uint64_t order);
 
 #endif

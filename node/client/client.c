@@ -177,7 +177,6 @@ static uint8_t end_reason(const struct client *client, enum client_end why)
     case CLIENT_END_TAKEN_OVER: return REASON_SESSION_TAKEN_OVER;
     case CLIENT_END_KEEP_ALIVE: return REASON_KEEP_ALIVE_TIMEOUT;
     case CLIENT_END_SHUTTING_DOWN: return REASON_SERVER_SHUTTING_DOWN;
-    case CLIENT_END_ADMINISTRATIVE: return REASON_ADMINISTRATIVE_ACTION;
     case CLIENT_END_UNAVAILABLE:
         return client->node->server_reference.size > 0 ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_BUSY;
     case CLIENT_END_QUOTA: return REASON_QUOTA_EXCEEDED;

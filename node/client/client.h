@@ -33,7 +33,6 @@ enum client_end {
     CLIENT_END_TAKEN_OVER,       /* 0x8E */
     CLIENT_END_KEEP_ALIVE,       /* 0x8D */
     CLIENT_END_SHUTTING_DOWN,    /* 0x8B */
-    CLIENT_END_ADMINISTRATIVE,   /* 0x98 */
     CLIENT_END_UNAVAILABLE,      /* nothing can be committed: 0x9C with a Server Reference, or 0x89 */
     CLIENT_END_QUOTA,            /* 0x97 */
     CLIENT_END_NOT_AUTHORIZED,   /* the user was disabled, removed or banned: 0x87 */

@@ -1,6 +1,6 @@
 /* core.h — everything one node decides about its clients: their protocol state, the state machine, and delivery.
  *
- *                    core_received, core_written, core_closed        core_committed, core_health ...
+ *                    core_received, core_written, core_closed        core_take_entry, core_health ...
  *   io (sockets) ──────────────────────────────────────────▶ core ◀────────────────────────────── consensus, links
  *                ◀──────────────────────────────────────────      ──────────────────────────────▶
  *                    write, close, reading                            submit, applied, messages ...
@@ -102,7 +102,7 @@ struct core_callbacks {
     void (*login)(void *context, struct login *login);
 
     /* ---- consensus ---- */
-    /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_committed(), or is
+    /* Get this encoded batch (command.h) committed: consensus_submit(). It comes back through core_take_entry(), or is
      * sent again. */
     void (*submit)(void *context, struct bytes batch);
     /* This node has applied up to `index`: consensus_applied(). `awaited`: among it a SUBSCRIBE of another node, whose
@@ -174,22 +174,17 @@ void core_set_token_keys(struct core *core, struct token_keys *keys);
 void core_set_acl_file(struct core *core, struct acl_file *file);
 
 /* Gets a command of an operator (COMMAND_USER_ADD to COMMAND_BAN) committed; `done` is called when it has been applied here,
- * from inside core_committed or core_state_replaced: it must not call into the core. OUTCOME_FENCED: not known whether. */
+ * from inside an event of the core: it must not call into it. OUTCOME_FENCED: not known whether. */
 typedef void (*core_administered)(void *context, enum outcome outcome);
 /* STATUS_BUSY: nothing can be committed now, or too many are on their way. */
 enum status core_administer(struct core *core, const struct command *command, core_administered done, void *context);
 
-/* Whether a method could know anybody, for the table of who may connect. */
-bool core_method_ready(const struct core *core, unsigned method);
 
 /* ---- events from consensus ---- */
 
-/* The committed entry at `index`, in order; `entry` is empty for entries without a command. Borrowed for the call.
- * It is applied at once. */
-void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
-
-/* The same in steps, for a driver that has other things to do: what is left goes on with each core_turn(). `entry` is
- * borrowed until core_takes_entries() is true again, which is to be asked before the first, too. */
+/* The committed entry at `index`, in order; `entry` is empty for entries without a command. It is applied in steps: what
+ * is left goes on with each core_turn(). `entry` is borrowed until core_takes_entries() is true again, which is to be
+ * asked before the first, too. */
 void core_take_entry(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms);
 bool core_takes_entries(const struct core *core);
 /* Amid an entry: state_commit() is not to be called. */
@@ -233,7 +228,7 @@ enum core_drop {               /* why a message did not reach a client */
     DROP_TOO_LARGE,            /* beyond the client's Maximum Packet Size */
     DROP_EXPIRED,
     DROP_NO_LINK,              /* QoS 0 for a node that is not linked */
-    DROP_NOT_PERMITTED,        /* the client may not receive it */
+    DROP_NOT_PERMITTED,        /* the client may not receive it; of a group: nor may any other member */
     DROP_BEHIND,               /* batches of QoS 0 from a node that sends more than this one delivers */
     DROP_COUNT,
 };
@@ -300,19 +295,5 @@ struct core_stats {
     uint64_t turn_longest_us;              /* set by the driver, if it measures */
 };
 void core_stats(const struct core *core, struct core_stats *stats);
-
-/* One line per client for operators. Calls `each` for every connection whose client id begins with `prefix`. */
-struct core_client_facts {
-    struct bytes client_id;
-    const char *address, *listener;
-    uint64_t connection, connected_ms, session_id;
-    uint32_t in_flight, output_bytes;
-    uint8_t protocol_level;
-    uint16_t keep_alive_s;
-};
-void core_each_client(const struct core *core, struct bytes prefix,
-                      bool (*each)(void *context, const struct core_client_facts *facts), void *context);
-/* Closes the connection of this client (0x98). STATUS_NOT_FOUND: it is not held here. */
-enum status core_disconnect(struct core *core, struct bytes client_id, uint64_t now_ms);
 
 #endif

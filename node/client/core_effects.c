@@ -34,6 +34,8 @@ static void carry_out_outcome(struct core *core, const struct effect *effect, ui
 
     if (effect->type == EFFECT_ADMINISTERED)
         core_administration_done(core, (uint32_t)cookie, effect->outcome);
+    if (effect->type == EFFECT_DELIVERY_DONE)
+        core->node.stats.drops[DROP_NOT_PERMITTED] += effect->delivery.dropped;
     if (client == NULL)
         return;
     assert(client->commands_pending > 0);
@@ -244,18 +246,6 @@ bool core_applying(const struct core *core)
 bool core_takes_entries(const struct core *core)
 {
     return !core_busy(core) && core->apply_looks < APPLY_LOOKS;
-}
-
-void core_committed(struct core *core, uint64_t index, uint64_t term, struct bytes entry, uint64_t now_ms)
-{
-    core->now_ms = now_ms;
-    while (core->ending.open)
-        core_end_more(core);
-    while (core->live.open)
-        core_live_more(core, UINT32_MAX);
-    core_take_entry(core, index, term, entry, now_ms);
-    while (core->trouble == STATUS_OK && state_applying(core->state))
-        core_apply_more(core, APPLY_LOOKS);
 }
 
 /* ---- SUBACKs that wait for the other nodes ---- */

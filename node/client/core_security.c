@@ -157,11 +157,6 @@ void core_set_acl_file(struct core *core, struct acl_file *file)
     core_rules_changed(core);
 }
 
-bool core_method_ready(const struct core *core, unsigned method)
-{
-    return logins_method_ready(core->node.logins, (enum login_method)method, core->node.security);
-}
-
 /* ---- operators' commands ---- */
 
 enum status core_administer(struct core *core, const struct command *command, core_administered done, void *context)

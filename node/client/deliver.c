@@ -209,6 +209,21 @@ static void skip(struct core *core, struct client *client, const struct target *
     deliver_note_acks(core, client);
 }
 
+/* What the client may not have. If it is what a group gave, and it has not been sent before either (QoS 1 may be repeated
+ * to another, 4.8.2), another member gets it. */
+static void deny(struct core *core, struct client *client, const struct target *target)
+{
+    bool perhaps_sent = target->qos == 2 && target->order <= client->sent_before;
+
+    if (!target->shared || perhaps_sent) {
+        skip(core, client, target, DROP_NOT_PERMITTED);
+        return;
+    }
+    inflight_declined(&client->inflight, track(client, target, DELIVERY_ACKED, NULL));
+    deliver_note_acks(core, client);
+    core->acks_urgent = true;
+}
+
 static void send_tracked(struct core *core, struct client *client, const struct target *target, struct frame *frame)
 {
     track(client, target, target->qos == 0 ? DELIVERY_ACKED : DELIVERY_SENT, NULL);
@@ -291,7 +306,7 @@ static void deliver_stored(struct core *core, struct client *client, struct form
         if (waiting)
             client->behind = true; /* in its turn */
         else
-            skip(core, client, target, DROP_NOT_PERMITTED);
+            deny(core, client, target);
         return;
     }
     if (buggify(BUGGIFY_FALLS_BEHIND)) {
@@ -419,7 +434,7 @@ static bool send_queued(struct core *core, struct client *client, const struct q
         return true;
     }
     if (!may_receive(core, client, &queued->message)) {
-        skip(core, client, target, DROP_NOT_PERMITTED);
+        deny(core, client, target);
         return true;
     }
     frame = frame_now(core, &forms, client, target, duplicate);
@@ -499,9 +514,23 @@ void deliver_note_acks(struct core *core, struct client *client)
         core->acks_ms = due_ms;
 }
 
+static void decline(struct core *core, struct client *client)
+{
+    struct command command = {.type = COMMAND_DECLINE};
+
+    buffer_clear(&core->own);
+    if (!inflight_decline(&client->inflight, &core->own, &command.decline.count))
+        return;
+    command.decline.owner = client_owner(client);
+    command.decline.orders = buffer_bytes(&core->own);
+    core_propose(core, client, &command, 0);
+}
+
 void deliver_acknowledge(struct core *core, struct client *client)
 {
     struct command command = {.type = COMMAND_ACK};
+
+    decline(core, client);
 
     buffer_clear(&core->own);
     buffer_clear(&core->broadcast);

@@ -207,6 +207,13 @@ void inflight_acked(struct inflight *inflight, struct delivery *delivery)
     inflight->acks++;
 }
 
+void inflight_declined(struct inflight *inflight, struct delivery *delivery)
+{
+    assert(delivery->phase == DELIVERY_ACKED && delivery->acknowledgement == 0 && !delivery->declined);
+    delivery->declined = true;
+    inflight->declines++;
+}
+
 void inflight_completing(struct inflight *inflight, struct delivery *delivery)
 {
     leave_window(inflight, delivery);
@@ -246,7 +253,12 @@ void inflight_acks_done(struct inflight *inflight)
 
 static bool wants_acknowledgement(const struct delivery *delivery)
 {
-    return delivery->phase == DELIVERY_ACKED && delivery->acknowledgement == 0;
+    return delivery->phase == DELIVERY_ACKED && delivery->acknowledgement == 0 && !delivery->declined;
+}
+
+static bool wants_decline(const struct delivery *delivery)
+{
+    return delivery->phase == DELIVERY_ACKED && delivery->acknowledgement == 0 && delivery->declined;
 }
 
 static const uint64_t *filters_of(const struct delivery *delivery)
@@ -314,11 +326,11 @@ bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_
                           uint32_t *broadcast_count)
 {
     uint64_t previous = 0;
-    uint32_t left = inflight->acks;
+    uint32_t left = inflight->acks - inflight->declines;
 
     *own_count = 0;
     *broadcast_count = 0;
-    if (inflight->acks == 0)
+    if (left == 0)
         return false;
     for (uint32_t i = 0; i < inflight->count && left > 0; i++) {
         const struct delivery *delivery = inflight_at(inflight, i);
@@ -342,7 +354,7 @@ bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_
         }
     }
     inflight->acknowledgements++;
-    left = inflight->acks;
+    left = inflight->acks - inflight->declines;
     for (uint32_t i = 0; i < inflight->count && left > 0; i++) {
         struct delivery *delivery = inflight_at(inflight, i);
 
@@ -351,6 +363,29 @@ bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_
             left--;
         }
     }
-    inflight->acks = 0;
+    inflight->acks = inflight->declines;
+    return true;
+}
+
+bool inflight_decline(struct inflight *inflight, struct buffer *orders, uint32_t *count)
+{
+    uint64_t previous = 0;
+
+    *count = 0;
+    if (inflight->declines == 0)
+        return false;
+    inflight->acknowledgements++;
+    for (uint32_t i = 0; i < inflight->count && *count < inflight->declines; i++) {
+        struct delivery *delivery = inflight_at(inflight, i);
+
+        if (!wants_decline(delivery))
+            continue;
+        buffer_put_varint(orders, delivery->order - previous);
+        previous = delivery->order;
+        delivery->acknowledgement = inflight->acknowledgements;
+        ++*count;
+    }
+    inflight->acks -= inflight->declines;
+    inflight->declines = 0;
     return true;
 }

@@ -40,11 +40,12 @@ struct delivery {
         uint64_t one;                /* filter_count == 1 */
         uint64_t *many;              /* filter_count > 1; owned */
     } filters;                       /* broadcast queues in which it is to be acknowledged */
-    uint32_t acknowledgement;        /* ACKED: number of the ACK command that holds it; 0 = none yet */
+    uint32_t acknowledgement;        /* ACKED: number of the ACK or DECLINE that holds it; 0 = none yet */
     uint16_t filter_count;
     uint8_t phase;                   /* enum delivery_phase */
     uint8_t qos : 2;                 /* 0: a stored message that is sent with QoS 0; no packet id */
     uint8_t own : 1;                 /* acknowledge it in the session's own queue */
+    uint8_t declined : 1;            /* ACKED: it was not sent, and is for another member of the group */
 };
 
 struct inflight {
@@ -53,8 +54,9 @@ struct inflight {
     uint32_t first, count;
     uint32_t waiting;                /* at the end of the ring */
     uint32_t unacknowledged;         /* of the client's window */
-    uint32_t acks;                   /* ACKED, and in no ACK command yet */
-    uint32_t acknowledgements;       /* ACK commands proposed, and */
+    uint32_t acks;                   /* ACKED, and in no command yet; */
+    uint32_t declines;               /* of them, those that are declined */
+    uint32_t acknowledgements;       /* ACKs and DECLINEs proposed, and */
     uint32_t acknowledgements_done;  /* applied */
     size_t waiting_bytes;            /* of frames */
 };
@@ -100,6 +102,8 @@ struct delivery *inflight_find_order(const struct inflight *inflight, uint64_t o
 /* The client has acknowledged it for good: to ACKED (its ACK is to be collected), or to COMPLETING. */
 void inflight_acked(struct inflight *inflight, struct delivery *delivery);
 void inflight_completing(struct inflight *inflight, struct delivery *delivery);
+/* It was added as ACKED, since it is not for this client, but for another member of its group. */
+void inflight_declined(struct inflight *inflight, struct delivery *delivery);
 /* Its end is committed. */
 void inflight_done(struct inflight *inflight, struct delivery *delivery);
 
@@ -107,6 +111,8 @@ void inflight_done(struct inflight *inflight, struct delivery *delivery);
  * how many entries; false: nothing to acknowledge. Answered, in order, by inflight_acks_done(). */
 bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_t *own_count, struct buffer *broadcast,
                           uint32_t *broadcast_count);
+/* The same for those that are declined: one DECLINE command, answered in its turn among the ACKs. */
+bool inflight_decline(struct inflight *inflight, struct buffer *orders, uint32_t *count);
 void inflight_acks_done(struct inflight *inflight);
 
 #endif

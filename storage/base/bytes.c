@@ -102,11 +102,6 @@ void buffer_put_u64(struct buffer *buffer, uint64_t value)
     put_little_endian(buffer, value, 8);
 }
 
-void buffer_put_u64_be(struct buffer *buffer, uint64_t value)
-{
-    put_little_endian(buffer, __builtin_bswap64(value), 8);
-}
-
 void buffer_put_varint(struct buffer *buffer, uint64_t value)
 {
     while (value >= 0x80) {
@@ -161,11 +156,6 @@ uint32_t reader_u32(struct reader *reader)
 uint64_t reader_u64(struct reader *reader)
 {
     return read_little_endian(reader, 8);
-}
-
-uint64_t reader_u64_be(struct reader *reader)
-{
-    return __builtin_bswap64(read_little_endian(reader, 8));
 }
 
 uint64_t reader_varint(struct reader *reader)

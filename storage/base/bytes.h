@@ -42,7 +42,6 @@ void buffer_put_u8(struct buffer *buffer, uint8_t value);
 void buffer_put_u16(struct buffer *buffer, uint16_t value);
 void buffer_put_u32(struct buffer *buffer, uint32_t value);
 void buffer_put_u64(struct buffer *buffer, uint64_t value);
-void buffer_put_u64_be(struct buffer *buffer, uint64_t value);      /* keys: big-endian sorts by value */
 void buffer_put_varint(struct buffer *buffer, uint64_t value);
 void buffer_put_block(struct buffer *buffer, struct bytes bytes);   /* varint length, then the bytes */
 
@@ -67,7 +66,6 @@ uint8_t reader_u8(struct reader *reader);
 uint16_t reader_u16(struct reader *reader);
 uint32_t reader_u32(struct reader *reader);
 uint64_t reader_u64(struct reader *reader);
-uint64_t reader_u64_be(struct reader *reader);
 uint64_t reader_varint(struct reader *reader);
 struct bytes reader_bytes(struct reader *reader, size_t size);      /* borrowed from the input */
 struct bytes reader_block(struct reader *reader);                   /* what buffer_put_block wrote; borrowed */

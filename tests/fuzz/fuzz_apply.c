@@ -339,6 +339,10 @@ static void draw_ack(struct machine *m, struct input *in, struct command *comman
             command_ack_put_own(&m->lists, &previous, target->order + 1 + order);
         command->ack.own_count = 1 + (order % 4 == 0);
         command->ack.own = buffer_bytes(&m->lists);
+        if (order % 8 >= 6) {
+            command->type = COMMAND_DECLINE;
+            command->decline = (struct command_decline){owner, 1, buffer_bytes(&m->lists)};
+        }
     }
 }
 
@@ -460,6 +464,7 @@ static void draw_command(struct machine *m, struct input *in, struct command *co
         command->pubrel = (struct command_pubrel){draw_owner(m, in), (uint16_t)input_below(in, 5)};
         return;
     case COMMAND_ACK:
+    case COMMAND_DECLINE:
         draw_ack(m, in, command);
         return;
     case COMMAND_PUBREC:

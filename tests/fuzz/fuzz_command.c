@@ -51,6 +51,8 @@ static void walk_command(const struct command *command)
     } else if (command->type == COMMAND_ACK) {
         walk_own(command->ack.own, command->ack.own_count);
         walk_broadcast(command->ack.broadcast, command->ack.broadcast_count);
+    } else if (command->type == COMMAND_DECLINE) {
+        walk_own(command->decline.orders, command->decline.count);
     }
 }
 

@@ -83,6 +83,7 @@ static const struct {
     {"pubcomp", {.type = COMMAND_PUBCOMP, .delivery = {.owner = OWNER, .order = 1234567}}},
     {"retained-more",
      {.type = COMMAND_RETAINED_MORE, .retained_more = {.owner = OWNER, .subscribe_position = 0x90000, .count = 1000}}},
+    {"decline", {.type = COMMAND_DECLINE, .decline = {.owner = OWNER, .count = 2, .orders = TEXT("\x05\x01")}}},
     {"user-add",
      {.type = COMMAND_USER_ADD, .user = {ACTOR, .name = TEXT("ann"), .credential = TEXT("$argon2id$v=19$")}}},
     {"user-password",

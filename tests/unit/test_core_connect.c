@@ -304,19 +304,6 @@ static void stopping_says_so_and_publishes_wills(void **state)
     then_closed(bob);
 }
 
-static void an_operator_can_close_a_client(void **state)
-{
-    struct cores *cores = *state;
-    struct device bob = given_client(cores, 1, 5, "bob");
-
-    assert_int_equal(core_disconnect(cores_core(cores, 1), bytes_text("nobody"), cores_now_ms(cores)),
-                     STATUS_NOT_FOUND);
-    assert_int_equal(core_disconnect(cores_core(cores, 1), bytes_text("bob"), cores_now_ms(cores)), STATUS_OK);
-    cores_settle(cores);
-    then_receives(bob, "e0 98");
-    then_closed(bob);
-}
-
 #define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, world_of_one, world_free)
 
 int main(void)
@@ -344,7 +331,6 @@ int main(void)
         cmocka_unit_test(connections_beyond_the_limit_are_closed),
         cmocka_unit_test(a_session_too_many_is_refused_with_quota),
         ON_ONE_NODE(stopping_says_so_and_publishes_wills),
-        ON_ONE_NODE(an_operator_can_close_a_client),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

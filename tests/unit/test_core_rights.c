@@ -593,6 +593,138 @@ static void members_of_groups_are_judged(void **state)
     then_only_y_comes(*state, paths);
 }
 
+/* Two members at two nodes; "ann", who would get the first, loses the right to what is below "x". */
+struct members {
+    struct device ann, bob, publisher;
+};
+
+static struct members given_members(struct cores *cores, uint8_t qos)
+{
+    struct members members;
+
+    given_user(cores, "ann");
+    given_user(cores, "bob");
+    given_acl_file(cores, "topic readwrite #\nuser ann\ntopic readwrite #\nuser bob\ntopic readwrite #\n");
+    members.ann = given_logged_in(cores, 3, "ann", "ann");
+    members.bob = given_logged_in(cores, 2, "bob", "bob");
+    when_subscribes(cores, members.ann, "$share/g/#", qos);
+    when_subscribes(cores, members.bob, "$share/g/#", qos);
+    members.publisher = given_client(cores, 1, 5, "publisher");
+    return members;
+}
+
+static void when_ann_may_not(struct cores *cores)
+{
+    given_acl_file(cores, "topic readwrite #\nuser ann\ntopic readwrite #\ntopic deny x/#\nuser bob\ntopic readwrite #\n");
+}
+
+static void when_nobody_may(struct cores *cores)
+{
+    given_acl_file(cores, "topic readwrite #\nuser ann\ntopic readwrite y\nuser bob\ntopic readwrite y\n");
+}
+
+static uint64_t not_permitted(struct cores *cores)
+{
+    uint64_t count = 0;
+
+    for (uint32_t node = 1; node <= 3; node++)
+        count += node_stats(cores, node).drops[DROP_NOT_PERMITTED];
+    return count;
+}
+
+static void then_nothing_is_left(struct cores *cores)
+{
+    struct state_counts counts;
+
+    cores_pass(cores, 50);
+    state_counts(core_state(cores_core(cores, 1)), &counts);
+    assert_int_equal(counts.messages, 0);
+    assert_int_equal(counts.queued + counts.in_flight, 0);
+}
+
+static void what_a_member_may_not_have_goes_to_another_that_may(void **state)
+{
+    struct members members = given_members(*state, 1);
+
+    when_ann_may_not(*state);
+    for (uint16_t i = 1; i <= 10; i++) {
+        when_published(members.publisher, "x/1", "1", i);
+        cores_pass(*state, 50);
+        when_answers(members.bob, 0x40, then_message(members.bob, "x/1", "1", 1, 0));
+    }
+    then_receives_nothing(members.ann);
+    assert_int_equal(not_permitted(*state), 0);
+    then_nothing_is_left(*state);
+}
+
+static void also_with_qos_2(void **state)
+{
+    struct members members = given_members(*state, 2);
+
+    when_ann_may_not(*state);
+    for (uint16_t i = 1; i <= 4; i++) {
+        when_publishes(members.publisher, "x/1", "1", 2, i);
+        then_answered(members.publisher, 0x50, i);
+        when_answers(members.publisher, 0x62, i);
+        then_answered(members.publisher, 0x70, i);
+        cores_pass(*state, 50);
+
+        uint16_t id = then_message(members.bob, "x/1", "1", 2, 0);
+        when_answers(members.bob, 0x50, id);
+        then_answered(members.bob, 0x62, id);
+        when_answers(members.bob, 0x70, id);
+    }
+    then_receives_nothing(members.ann);
+    assert_int_equal(not_permitted(*state), 0);
+    then_nothing_is_left(*state);
+}
+
+static void what_no_member_may_have_is_dropped_and_counted_once(void **state)
+{
+    struct members members = given_members(*state, 2);
+
+    when_nobody_may(*state);
+    when_published(members.publisher, "x/1", "1", 1);
+    when_publishes(members.publisher, "x/1", "1", 2, 2);
+    then_answered(members.publisher, 0x50, 2);
+    when_published(members.publisher, "y", "2", 3);
+    cores_pass(*state, 50);
+    assert_int_equal(not_permitted(*state), 2);
+    assert_true((line_received(members.ann.line).size > 0) != (line_received(members.bob.line).size > 0));
+}
+
+/* 4.8.2: what QoS 2 has begun to send stays with its session. */
+static void what_a_member_has_perhaps_got_with_qos_2_goes_to_nobody_else(void **state)
+{
+    struct members members = given_members(*state, 2);
+
+    when_publishes(members.publisher, "x/1", "1", 2, 1);
+    then_answered(members.publisher, 0x50, 1);
+    then_message(members.ann, "x/1", "1", 2, 0);
+    line_drop(members.ann.line);
+    when_ann_may_not(*state);
+    members.ann = when_resumes_as(*state, 1, "ann", "ann");
+    cores_pass(*state, 50);
+    then_receives_nothing(members.ann);
+    then_receives_nothing(members.bob);
+    assert_int_equal(not_permitted(*state), 1);
+    then_nothing_is_left(*state);
+}
+
+static void a_member_that_leaves_while_it_declines_loses_nothing(void **state)
+{
+    struct members members = given_members(*state, 1);
+
+    when_ann_may_not(*state);
+    cores_lag(*state, 3, true); /* ann's node does not know of the message yet */
+    when_published(members.publisher, "x/1", "1", 1);
+    line_drop(members.ann.line);
+    cores_lag(*state, 3, false);
+    cores_pass(*state, 50);
+    when_answers(members.bob, 0x40, then_message(members.bob, "x/1", "1", 1, 0));
+    then_nothing_is_left(*state);
+}
+
 static void it_is_the_same_with_an_acl_file(void **state)
 {
     struct paths paths;
@@ -742,6 +874,11 @@ int main(void)
         ON_THREE_NODES(messages_that_wait_for_the_socket_are_judged_again),
         ON_THREE_NODES(retained_messages_are_judged),
         ON_THREE_NODES(members_of_groups_are_judged),
+        ON_THREE_NODES(what_a_member_may_not_have_goes_to_another_that_may),
+        ON_THREE_NODES(also_with_qos_2),
+        ON_THREE_NODES(what_no_member_may_have_is_dropped_and_counted_once),
+        ON_THREE_NODES(what_a_member_has_perhaps_got_with_qos_2_goes_to_nobody_else),
+        ON_THREE_NODES(a_member_that_leaves_while_it_declines_loses_nothing),
         ON_THREE_NODES(it_is_the_same_with_an_acl_file),
         ON_THREE_NODES(a_will_has_to_be_allowed_when_it_is_left),
         ON_THREE_NODES(and_when_it_is_published),

@@ -505,6 +505,160 @@ static void qos_0_goes_to_one_member_of_the_cluster_in_turn(void **state)
     assert_int_equal(match.count, 0); /* a copy for plain subscriptions only */
 }
 
+/* ---- what a member may not have ---- */
+
+/* How many of its deliveries, which is this one, nobody may have. */
+static uint32_t decline(struct world *w, const char *name, uint64_t order)
+{
+    struct world_client *client = world_client(w, name);
+    struct buffer orders = {0};
+    uint64_t previous = 0;
+    command_ack_put_own(&orders, &previous, order);
+    struct command command = {.type = COMMAND_DECLINE,
+                              .decline = {.owner = client->owner, .count = 1, .orders = buffer_bytes(&orders)}};
+    world_apply_one(w, client->node, &command);
+    buffer_release(&orders);
+    return world_effect(w, client->node, EFFECT_DELIVERY_DONE, 0)->delivery.dropped;
+}
+
+static uint32_t decline_first(struct world *w, const char *name)
+{
+    return decline(w, name, world_delivery(w, name, 0).target.order);
+}
+
+static void what_a_member_declines_goes_on_until_all_have(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 1);
+    given_member(w, "b", 2, 2);
+    given_member(w, "c", 1, 0);
+    publish(w, "t", "1", 2);
+    assert_string_equal(world_queue(w, "a"), "1@1");
+    assert_int_equal(decline_first(w, "a"), 0);
+    assert_string_equal(world_queue(w, "a"), "");
+    assert_string_equal(world_queue(w, "b"), "1@2*"); /* as it was published */
+    assert_int_equal(decline_first(w, "b"), 0);
+    assert_string_equal(world_queue(w, "b"), "");
+    assert_string_equal(world_queue(w, "c"), "1@0");
+    assert_int_equal(decline_first(w, "c"), 1);
+    assert_int_equal(world_counts(w).messages, 0);
+    assert_int_equal(world_counts(w).queued + world_counts(w).in_flight, 0);
+}
+
+static void the_round_begins_at_whoever_was_given_it_first(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 1);
+    given_member(w, "b", 2, 1);
+    given_member(w, "c", 1, 1);
+    publish(w, "t", "1", 1);
+    publish(w, "t", "2", 1);
+    assert_int_equal(decline_first(w, "b"), 0);
+    assert_string_equal(world_queue(w, "c"), "2@1");
+    assert_int_equal(decline_first(w, "c"), 0);
+    assert_string_equal(world_queue(w, "a"), "1@1 2@1");
+    assert_int_equal(decline(w, "a", world_delivery(w, "a", 1).target.order), 1);
+    assert_string_equal(world_queue(w, "a"), "1@1");
+    assert_string_equal(world_queue(w, "b"), "");
+}
+
+static void a_member_that_gets_what_another_declined_is_told(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 2, 1);
+    given_member(w, "b", 1, 1);
+    publish(w, "t", "1", 1);
+    decline_first(w, "a");
+    const struct effect *queued = world_effect(w, 1, EFFECT_QUEUED, 0);
+    assert_non_null(queued);
+    assert_int_equal(queued->connection, world_client(w, "b")->connection);
+    assert_true(world_delivery(w, "b", 0).target.shared);
+    acknowledge_first(w, "b");
+    assert_int_equal(world_counts(w).messages, 0);
+}
+
+static void what_was_received_is_not_declined_any_more(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 2);
+    given_member(w, "b", 2, 2);
+    publish(w, "t", "1", 2);
+    uint64_t order = world_delivery(w, "a", 0).target.order;
+    world_pubrec(w, "a", order);
+    assert_int_equal(decline(w, "a", order), 0);
+    assert_string_equal(world_queue(w, "b"), "");
+    assert_int_equal(world_pubcomp(w, "a", order), OUTCOME_DONE);
+    assert_int_equal(decline(w, "a", order), 0); /* nor what is done */
+}
+
+static void what_was_declined_waits_for_its_new_member_and_is_handed_on_when_that_ends(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 1);
+    given_member(w, "b", 2, 1);
+    publish(w, "t", "1", 1);
+    decline_first(w, "a");
+    world_end(w, "b", END_CLEAN);
+    world_finish_work(w);
+    assert_string_equal(world_queue(w, "a"), ""); /* it has declined */
+    assert_string_equal(world_queue(w, "b"), "1@1");
+    world_connect(w, "b", (struct connect_options){.clean_start = true});
+    world_finish_work(w);
+    assert_string_equal(world_queue(w, "a"), "1@1");
+    assert_int_equal(decline_first(w, "a"), 1);
+    assert_int_equal(world_counts(w).messages, 0);
+}
+
+static void what_was_offered_and_is_declined_by_whoever_held_it_goes_on_once(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 1);
+    publish(w, "t", "1", 1);
+    world_end(w, "a", END_CLEAN);
+    world_finish_work(w); /* it is in the group's queue too */
+    world_connect(w, "a", (struct connect_options){.node = 1, .expiry_s = NEVER});
+    assert_int_equal(decline_first(w, "a"), 1);
+    assert_int_equal(world_counts(w).messages, 0);
+    assert_int_equal(world_counts(w).queued, 0);
+}
+
+static void what_no_group_gave_is_declined_for_good(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    world_connect(w, "a", (struct connect_options){.expiry_s = NEVER});
+    world_subscribe(w, "a", "t", 1);
+    given_member(w, "b", 2, 1);
+    world_unsubscribe(w, "b", "$share/g/t");
+    publish(w, "t", "1", 1);
+    assert_int_equal(decline_first(w, "a"), 1);
+    assert_string_equal(world_queue(w, "a"), "");
+    assert_int_equal(world_counts(w).messages, 0);
+}
+
+static void a_former_owner_declines_nothing(void **state)
+{
+    struct world *w = *state;
+    given_publisher(w);
+    given_member(w, "a", 1, 1);
+    given_member(w, "b", 2, 1);
+    publish(w, "t", "1", 1);
+    struct world_client *a = world_client(w, "a");
+    struct command_owner current = a->owner;
+    a->owner.client_epoch--;
+    assert_int_equal(decline_first(w, "a"), 0);
+    assert_int_equal(world_effect(w, 1, EFFECT_DELIVERY_DONE, 0)->outcome, OUTCOME_FENCED);
+    a->owner = current;
+    assert_string_equal(world_queue(w, "a"), "1@1");
+    assert_string_equal(world_queue(w, "b"), "");
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, world_setup, world_teardown)
@@ -537,6 +691,14 @@ int main(void)
         TEST(when_a_node_dies_its_members_hand_on),
         TEST(a_will_of_qos_0_goes_to_one_member),
         TEST(qos_0_goes_to_one_member_of_the_cluster_in_turn),
+        TEST(what_a_member_declines_goes_on_until_all_have),
+        TEST(the_round_begins_at_whoever_was_given_it_first),
+        TEST(a_member_that_gets_what_another_declined_is_told),
+        TEST(what_was_received_is_not_declined_any_more),
+        TEST(what_was_declined_waits_for_its_new_member_and_is_handed_on_when_that_ends),
+        TEST(what_was_offered_and_is_declined_by_whoever_held_it_goes_on_once),
+        TEST(what_no_group_gave_is_declined_for_good),
+        TEST(a_former_owner_declines_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
