@@ -14,6 +14,7 @@
 #include "broker_private.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #define APPLY_NS  (4 * 1000 * 1000)
@@ -42,7 +43,7 @@ void broker_begin(struct broker *broker)
 {
     if (broker->turn_ns != 0 || !broker_alive(broker))
         return;
-    broker->turn_ns = uv_hrtime();
+    broker->turn_ns = broker->phase_ns = uv_hrtime();
     uint64_t now = clock_ms(CLOCK_BOOTTIME), gap = now - broker->now_ms;
     broker->now_ms = now;
     consensus_advance(broker->consensus, now, clock_ms(CLOCK_REALTIME));
@@ -144,14 +145,35 @@ static void wake_up(uv_timer_t *timer)
     (void)timer; /* the turn follows by itself */
 }
 
+static void phase_over(struct broker *broker, enum turn_phase phase)
+{
+    uint64_t now = uv_hrtime();
+    broker->phase_us[phase] = (now - broker->phase_ns) / 1000;
+    broker->phase_ns = now;
+}
+
+static void measure_processor(struct broker *broker)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    uint64_t us = (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+    if (broker->cpu_us != 0 && us - broker->cpu_us > broker->numbers.turn_cpu_us)
+        broker->numbers.turn_cpu_us = us - broker->cpu_us;
+    broker->cpu_us = us;
+}
+
 static void measure_turn(struct broker *broker)
 {
-    uint64_t us = (uv_hrtime() - broker->turn_ns) / 1000;
+    phase_over(broker, TURN_REST);
+    measure_processor(broker);
+    uint64_t us = (broker->phase_ns - broker->turn_ns) / 1000;
     broker->turn_ns = 0;
     broker->numbers.turns++;
     histogram_add(&broker->numbers.turn_us, us);
-    if (us > broker->numbers.turn_longest_us)
+    if (us > broker->numbers.turn_longest_us) {
         broker->numbers.turn_longest_us = us;
+        memcpy(broker->numbers.turn_longest_phase_us, broker->phase_us, sizeof(broker->phase_us));
+    }
     if (us > broker->minute_longest_us)
         broker->minute_longest_us = us;
     if (broker->now_ms - broker->minute_ms >= MINUTE_MS) {
@@ -186,17 +208,20 @@ void broker_turn(uv_prepare_t *prepare)
 {
     struct broker *broker = prepare->data;
     broker_begin(broker);
+    phase_over(broker, TURN_SOCKETS);
     doors_turn(broker);
     if (broker_alive(broker))
         consensus_deliver(broker->consensus);
     if (broker_alive(broker))
         apply_committed(broker);
+    phase_over(broker, TURN_ENTRIES);
     if (broker_alive(broker)) {
         give_health(broker);
         core_turn(broker->core, broker->now_ms);
     }
     if (broker_alive(broker))
         conns_report(broker->conns);
+    phase_over(broker, TURN_CORE);
     if (broker_alive(broker))
         take_snapshot(broker);
     if (broker_alive(broker))

@@ -41,9 +41,19 @@ enum broker_end broker_free(struct broker *broker);
 
 /* ---- for the admin interface ---- */
 
+enum turn_phase {
+    TURN_SOCKETS,   /* what came: clients, peers, finished jobs */
+    TURN_ENTRIES,   /* committed entries are applied */
+    TURN_CORE,      /* clients, the commit of the store, writing to sockets */
+    TURN_REST,      /* snapshots, checks, consensus, links */
+    TURN_PHASES,
+};
+
 struct broker_numbers {
     uint64_t now_ms, started_ms;
     uint64_t turns, turn_longest_us;     /* longest since the start */
+    uint64_t turn_longest_phase_us[TURN_PHASES];
+    uint64_t turn_cpu_us;                /* most that a turn took of a processor: the rest is waiting for one, or for a disk */
     uint64_t turn_recent_us;             /* longest of the last full minute */
     uint64_t committed_waiting;          /* entries committed, not applied yet */
     uint64_t qos0_dropped_backlog;       /* batches to peers that take nothing */
@@ -75,6 +85,7 @@ int64_t broker_admin_certificate_seconds(const struct broker *broker);
 /* Of connections with TLS, WebSocket or PROXY headers. */
 struct broker_openings {
     uint64_t opened, refused, timed_out, handshakes;   /* they only grow */
+    uint64_t looks_max;                                /* conns_counts(): of all connections */
     uint32_t opening, waiting;                         /* now; of them, for the thread pool */
 };
 const struct admin *broker_admin(const struct broker *broker);          /* NULL: there is none */

@@ -417,6 +417,7 @@ void broker_openings(const struct broker *broker, struct broker_openings *openin
                                          .refused = counts.refused,
                                          .timed_out = counts.timed_out,
                                          .handshakes = counts.handshakes,
+                                         .looks_max = counts.looks_max,
                                          .opening = counts.opening,
                                          .waiting = counts.waiting};
 }

@@ -81,6 +81,9 @@ struct broker {
 
     uint64_t now_ms;
     uint64_t turn_ns;     /* when this turn began; 0: it has not */
+    uint64_t phase_ns;    /* when its present phase began */
+    uint64_t phase_us[TURN_PHASES];
+    uint64_t cpu_us;      /* of this thread, when the former turn ended */
     uint64_t stop_ms;     /* patience ends */
     uint64_t snapshot_ms; /* no snapshot before */
     uint64_t minute_ms, minute_longest_us;

@@ -270,6 +270,9 @@ static void put_client_metrics(struct buffer *body, struct core *core)
     metric(body, GAUGE, "coterie_paused_clients", "Clients not read, by back-pressure", (double)stats.paused_clients);
     metric(body, GAUGE, "coterie_turn_looks_max", "Most work of a turn, counted: things looked at, and what costs as much",
            (double)stats.turn_looks_max);
+    metric(body, GAUGE, "coterie_commit_pages_max", "Most pages of the store that were to be written out in one turn",
+           (double)stats.commit_pages_max);
+    metric(body, COUNTER, "coterie_spills_total", "Of such writes, those amid a long entry", (double)stats.spills);
 }
 
 static void put_state_metrics(struct buffer *body, struct core *core)
@@ -339,10 +342,27 @@ static void put_listener_metrics(struct buffer *body, struct broker *broker)
            (double)openings.timed_out);
     metric(body, COUNTER, "coterie_handshakes_total", "Steps of TLS handshakes done on the thread pool",
            (double)openings.handshakes);
+    metric(body, GAUGE, "coterie_sockets_looks_max", "Most work of a turn on reading and closing sockets of clients, counted",
+           (double)openings.looks_max);
     metric(body, GAUGE, "coterie_openings", "Connections in such handshakes", openings.opening);
     metric(body, GAUGE, "coterie_openings_waiting", "Of them, waiting for the thread pool", openings.waiting);
     metric(body, COUNTER, "coterie_admin_refused_total", "Requests to the admin HTTP without the right to what they asked",
            (double)admin_refused(broker_admin(broker)));
+}
+
+static void put_turn_metrics(struct buffer *body, const struct broker_numbers *numbers)
+{
+    static const char *const phases[TURN_PHASES] = {"sockets", "entries", "core", "rest"};
+    metric(body, COUNTER, "coterie_turns_total", "Turns of the core loop", (double)numbers->turns);
+    metric(body, GAUGE, "coterie_turn_longest_seconds", "Longest turn of the core loop since the start",
+           (double)numbers->turn_longest_us / 1e6);
+    for (unsigned phase = 0; phase < TURN_PHASES; phase++)
+        labelled(body, phase == 0, GAUGE, "coterie_turn_longest_phase_seconds", "What that turn was spent on", "phase",
+                 phases[phase], (double)numbers->turn_longest_phase_us[phase] / 1e6);
+    metric(body, GAUGE, "coterie_turn_cpu_longest_seconds", "Most that a turn took of a processor, since the start",
+           (double)numbers->turn_cpu_us / 1e6);
+    metric(body, GAUGE, "coterie_turn_recent_longest_seconds", "Longest turn of the last full minute",
+           (double)numbers->turn_recent_us / 1e6);
 }
 
 static unsigned handle_metrics(struct broker *broker, struct buffer *body)
@@ -353,11 +373,7 @@ static unsigned handle_metrics(struct broker *broker, struct buffer *body)
     metric(body, GAUGE, "coterie_ready", "1 while this node serves clients", broker_ready(broker, &why));
     metric(body, GAUGE, "coterie_uptime_seconds", "Since the start",
            (double)(numbers.now_ms - numbers.started_ms) / 1000);
-    metric(body, COUNTER, "coterie_turns_total", "Turns of the core loop", (double)numbers.turns);
-    metric(body, GAUGE, "coterie_turn_longest_seconds", "Longest turn of the core loop since the start",
-           (double)numbers.turn_longest_us / 1e6);
-    metric(body, GAUGE, "coterie_turn_recent_longest_seconds", "Longest turn of the last full minute",
-           (double)numbers.turn_recent_us / 1e6);
+    put_turn_metrics(body, &numbers);
     metric(body, COUNTER, "coterie_pauses_total", "Times the process stood still for 0.5 s or more",
            (double)numbers.pauses);
     metric(body, COUNTER, "coterie_peer_backlog_drops_total", "Batches of QoS 0 messages dropped before a slow peer",

@@ -100,6 +100,8 @@ void conns_counts(const struct conns *conns, struct conns_counts *counts)
 
 void conns_report(struct conns *conns)
 {
+    if (conns->looks > conns->counts.looks_max)
+        conns->counts.looks_max = conns->looks;
     conns->looks = 0;
     while (conns->reports != NULL) {
         struct conn *conn = conns->reports;

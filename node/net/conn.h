@@ -54,6 +54,7 @@ struct conn_calls {
 struct conns_counts {
     uint64_t opened, refused, timed_out;   /* of those with filters; they only grow */
     uint64_t handshakes;                   /* steps done on the thread pool */
+    uint64_t looks_max;                    /* the most work of a turn: reading and closing, as the core counts */
     uint32_t opening, waiting;             /* now; of them, waiting for the thread pool */
 };
 
