@@ -31,7 +31,7 @@ _spec = importlib.util.spec_from_file_location("coterie_test_mqtt", _CODEC)
 mqtt = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(mqtt)
 
-CONNECT_SECONDS = 2.0       # for TCP
+CONNECT_SECONDS = 2.0       # for TCP, and TLS
 CONNACK_SECONDS = 8.0       # a node without a majority holds a CONNECT for 5 s before it turns it away
 SESSION_FOR_EVER = 0xFFFFFFFF
 
@@ -140,12 +140,12 @@ class Wire(asyncio.Protocol):
 
 class Client:
     """One device. `name` is its own in the history and in the ids of its messages; `client_id` the same unless several devices
-    are to share one. `addresses`: node name -> (host, port)."""
+    are to share one. `addresses`: node name -> (host, port); `tls`: an SSLContext, or None."""
 
     def __init__(self, recorder, name, addresses, seed=0, level=5, expiry=SESSION_FOR_EVER, receive_maximum=None,
-                 payload_size=0, client_id=None):
+                 payload_size=0, client_id=None, tls=None):
         self.recorder, self.name, self.addresses, self.seed, self.level = recorder, name, addresses, seed, level
-        self.id = client_id or name
+        self.id, self.tls = client_id or name, tls
         self.expiry, self.receive_maximum, self.payload_size = expiry, receive_maximum, payload_size
         self.session = Session()
         self.sequence = 0           # of publishes; part of their ids
@@ -205,7 +205,7 @@ class Client:
     async def _dial(self, node):
         loop, wire = asyncio.get_running_loop(), Wire(self)
         try:
-            await asyncio.wait_for(loop.create_connection(lambda: wire, *self.addresses[node]), CONNECT_SECONDS)
+            await asyncio.wait_for(loop.create_connection(lambda: wire, *self.addresses[node], ssl=self.tls), CONNECT_SECONDS)
         except asyncio.TimeoutError as error:
             raise OSError("timed out") from error
         self.wire, self.last_heard = wire, loop.time()

@@ -12,6 +12,7 @@ For workloads and checkers (all of it may be called from any thread; `inside` sw
     cluster.node("n1"), cluster.node(1)      one of them
     cluster.enter_client()                   moves this thread, and those it starts later, into the clients' namespace:
                                              call it once in the main thread before the event loop opens sockets
+    cluster.tls, .ca                         what clients need where listeners are TLS, else None: a context, the CA's file
     cluster.client_namespace                 its name, for `with inside(cluster.client_namespace): ...` or `ip netns exec`
     cluster.start(i), stop(i), kill(i), pause(i), resume(i), restart(i), wipe(i), replace(i)
                                              i: Node, id or name. start() returns when the node's admin port answers
@@ -41,6 +42,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -153,8 +155,14 @@ class Node:
             file.write(f"node:\n  id: {self.id}\n  data_dir: {json.dumps(self.data)}\n"
                        f"  client_address: {self.mqtt[0]}:{MQTT_PORT}\n"
                        f"cluster:\n  name: {self.cluster.name}\n{links}  members:\n{members}"
-                       f"listeners:\n  - {{kind: tcp, address: {self.mqtt[0]}, port: {MQTT_PORT}, anonymous: true}}\n"
+                       f"listeners:\n  - {{{self.listener()}, address: {self.mqtt[0]}, port: {MQTT_PORT}, anonymous: true}}\n"
                        f"admin:\n  address: 127.0.0.1\n  port: {ADMIN_PORT}\n{self.cluster.extra_config}")
+
+    def listener(self):
+        clients = os.path.join(self.cluster.certificates, "clients")
+        if self.cluster.tls is None:
+            return "kind: tcp"
+        return f"kind: tls, certificate: {json.dumps(clients + '/server.pem')}, key: {json.dumps(clients + '/server.key')}"
 
     def environment(self, bootstrap, replacement=0):
         """Nothing of the caller's own COTERIE_* settings: two runs of one seed are to be alike."""
@@ -292,10 +300,11 @@ class Node:
 
 class Cluster:
     """disks: "plain", "ext4", "xfs" or "flaky" (disk.py); shaping: the switch that delays and loses; clocks: nodes whose
-    wall clocks can be set; settings: COTERIE_* for all nodes; logs: a directory that outlives the run."""
+    wall clocks can be set; settings: COTERIE_* for all nodes; tls: listeners are TLS only (links always are); logs: a directory that
+    outlives the run."""
 
     def __init__(self, nodes=3, seed=0, disks="plain", shaping=False, clocks=False, settings=None, extra_config="",
-                 logs=None, binary=None):
+                 logs=None, binary=None, tls=False):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.name = f"coterie-jepsen-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
         self.settings, self.extra_config, self.disks = dict(settings or {}), extra_config, disks
@@ -315,6 +324,8 @@ class Cluster:
             self.client_namespace = self.network.names[CLIENT]
             self.nodes = [Node(self, number) for number in range(1, nodes + 1)]
             self._make_certificates()
+            self.ca = os.path.join(self.certificates, "clients", "ca.pem") if tls else None
+            self.tls = ssl.create_default_context(cafile=self.ca) if tls else None
             for node in self.nodes:
                 node.write_config()
         except BaseException:
@@ -322,10 +333,10 @@ class Cluster:
             raise
 
     def _make_certificates(self):
-        """Of the links between nodes, as an operator would make them."""
+        """Of links and listeners, as an operator would make them."""
         self.certificates = os.path.join(self.directory, "certificates")
         subprocess.run([os.path.join(ROOT, "deploy", "certificates"), "new", self.name, "--nodes", str(len(self.nodes)),
-                        "--dir", self.certificates], check=True, stdout=subprocess.DEVNULL)
+                        "--dir", self.certificates, *(word for node in self.nodes for word in ("--host", node.mqtt[0]))], check=True, stdout=subprocess.DEVNULL)
 
     def _make_network(self, nodes, seed, shaping):
         hosts = [f"n{number}" for number in range(1, nodes + 1)] + [CLIENT]
@@ -487,6 +498,19 @@ class Cluster:
             return None
 
     # ---- the clients' side
+
+    def connect(self, which, timeout):
+        """A socket that is connected to a node's listener, for a thread that need not be in the clients' namespace."""
+        node = self.node(which)
+        with inside(self.client_namespace):
+            connection = socket.socket()
+        try:
+            connection.settimeout(timeout)
+            connection.connect(node.mqtt)
+            return self.tls.wrap_socket(connection, server_hostname=node.mqtt[0]) if self.tls else connection
+        except BaseException:
+            connection.close()
+            raise
 
     def enter_client(self):
         enter(self.client_namespace)

@@ -21,9 +21,9 @@ SWARM_WORLD = {"shaping": True, "clocks": True}
 
 class Row:
     def __init__(self, number, name, tier, do, workload="fleet", nodes=3, holds=(), options=None,
-                 swarm_seconds=0):
+                 swarm_seconds=0, tls=False):
         self.number, self.name, self.tier, self.workload, self.nodes = str(number), name, tier, workload, nodes
-        self.do, self.holds, self.options, self.swarm_seconds = do, holds, options or {}, swarm_seconds
+        self.do, self.holds, self.options, self.swarm_seconds, self.tls = do, holds, options or {}, swarm_seconds, tls
 
     def steps(self, times=1):
         return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do * times]
@@ -32,12 +32,18 @@ class Row:
         return [fault for fault, _, _ in self.do]
 
     def world(self):
-        return world_of(self.faults()) if self.do else dict(SWARM_WORLD, settings={})
+        world = world_of(self.faults()) if self.do else dict(SWARM_WORLD, settings={})
+        return dict(world, tls=True) if self.tls else world
+
+    def over_tls(self, tier):
+        """The same with nothing but TLS, as a row of its own."""
+        return Row(f"{self.number}-tls", f"{self.name}, over TLS", tier, self.do, self.workload, self.nodes, self.holds, self.options,
+                   self.swarm_seconds, tls=True)
 
     def key(self):
         """Rows with the same key can share a cluster and its load."""
         world = self.world()
-        return (self.workload, self.nodes, world.get("disks", "plain"), world.get("shaping", False), world.get("clocks", False),
+        return (self.workload, self.nodes, world.get("disks", "plain"), world.get("shaping", False), world.get("clocks", False), self.tls,
                 tuple(sorted(world["settings"].items())), tuple(sorted(self.options.items())))
 
 
@@ -159,11 +165,20 @@ ROWS = (
 )
 
 
+# Every listener TLS, as every link is in all rows; CONNECT takes more of a processor.
+ROWS += tuple(one.over_tls("P") for one in ROWS if one.number in ("1", "3", "32"))
+ROWS += tuple(one.over_tls("N") for one in ROWS if one.number in ("4", "10", "12", "26", "34", "35"))
+
+
 def row(number):
+    """The row of this number; "7-tls": row 7 over TLS, also if it is in no tier."""
     for one in ROWS:
         if one.number == str(number):
             return one
-    raise KeyError(number)
+    plain, tls, _ = str(number).partition("-tls")
+    if not tls:
+        raise KeyError(number)
+    return row(plain).over_tls("N")
 
 
 def tier(*names):

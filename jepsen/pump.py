@@ -1,11 +1,8 @@
 """Bytes for the logs of the nodes: large messages that nobody subscribes to, so that files fill up and are closed."""
 
 import os
-import socket
 import struct
 import time
-
-from network import inside
 
 CHUNK_BYTES = 200_000
 SEGMENT_BYTES = 17 << 20      # more than one segment of the log holds
@@ -36,12 +33,8 @@ def publish(cluster, nodes, size):
 
 
 def _publish_at(cluster, node, size, deadline):
-    with inside(cluster.client_namespace):
-        connection = socket.socket()
     done = 0
-    with connection:
-        connection.settimeout(1.5)
-        connection.connect(node.mqtt)
+    with cluster.connect(node, 1.5) as connection:
         name = f"pump-{os.getpid()}-{node.name}".encode()
         connection.sendall(b"\x10" + bytes([12 + len(name)]) + b"\x00\x04MQTT\x04\x02\x00\x3c" +
                            struct.pack(">H", len(name)) + name)

@@ -19,6 +19,7 @@ Files in the directory of a run: history.jsonl, history.edn, verdicts.json, repo
 import asyncio
 import importlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -30,6 +31,8 @@ import matrix
 from cluster import Cluster
 from network import inside
 from schedule import Schedule, swarm_faults
+
+logging.getLogger("asyncio").setLevel(logging.ERROR)    # it warns of each write to a connection that was just reset
 
 OBSERVED_SECONDS = 0.25
 EQUAL_SECONDS = 30

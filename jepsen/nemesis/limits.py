@@ -58,9 +58,7 @@ class FewDescriptors(Fault):
         """Seconds until the node answers a CONNECT again; None: not in time."""
         began = time.monotonic()
         while time.monotonic() - began < ACCEPT_SECONDS:
-            with contextlib.suppress(OSError), inside(self.cluster.client_namespace), socket.socket() as probe:
-                probe.settimeout(1.0)
-                probe.connect(self.node.mqtt)
+            with contextlib.suppress(OSError), self.cluster.connect(self.node, 1.0) as probe:
                 probe.sendall(b"\x10\x1d\x00\x04MQTT\x04\x02\x00\x3c\x00\x11jepsen-accept-ask"[:31])
                 if probe.recv(4)[:1] == b"\x20":
                     return round(time.monotonic() - began, 3)

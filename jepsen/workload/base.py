@@ -34,7 +34,7 @@ class Device:
         self.random = random.Random(f"{workload.seed} {name}")
         self.nodes = sorted(workload.addresses)
         self.home = home            # the node it prefers; None: any
-        self.client = Client(workload.recorder, name, workload.addresses, seed=workload.seed, **client_options)
+        self.client = Client(workload.recorder, name, workload.addresses, seed=workload.seed, tls=workload.cluster.tls, **client_options)
         self.subscribed = False
         self.ready = asyncio.Event()
         self.leaving = False        # for good: do not connect again

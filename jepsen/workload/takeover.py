@@ -43,7 +43,7 @@ class Workload(BaseWorkload):
             self.left[name] = chance.choice(OPERATIONS)
             persistent = chance.random() < 0.7
             devices = [Client(self.recorder, f"{name}-{letter}", self.addresses, seed=self.seed, client_id=name,
-                              expiry=SESSION_FOR_EVER if persistent else 0) for letter in "abc"[:DEVICES]]
+                              expiry=SESSION_FOR_EVER if persistent else 0, tls=self.cluster.tls) for letter in "abc"[:DEVICES]]
             for place, device in enumerate(devices):    # one session: an id of QoS 2 that another has open is no new message
                 device.session.next_id = place * IDS_APART
             self.fighters += devices

@@ -33,7 +33,8 @@ class Workload(BaseWorkload):
 
     async def live_and_die(self, number):
         chance = Random(f"{self.seed} will {number}")
-        client = Client(self.recorder, f"wills-d{number}", self.addresses, seed=self.seed, level=5 if number % 4 else 4)
+        client = Client(self.recorder, f"wills-d{number}", self.addresses, seed=self.seed, level=5 if number % 4 else 4,
+                        tls=self.cluster.tls)
         self.doomed.append(client)
         lives = 0
         while not self.stopping:
