@@ -110,14 +110,6 @@ void group_free(struct group *group)
     free(group);
 }
 
-uint32_t groups_match(struct state *state, struct bytes topic, struct group_list ***lists)
-{
-    void **values = NULL;
-    uint32_t count = state->counts.groups > 0 ? index_match(state->shared, topic, &values) : 0;
-    *lists = (struct group_list **)values;
-    return count;
-}
-
 /* ---- connected members, by session id ---- */
 
 static uint64_t session_id_at(const void *members, uint32_t place)

@@ -54,9 +54,6 @@ bool groups_load(struct state *state);               /* false: a row is not one 
 
 /* ---- messages ---- */
 
-/* The lists of groups that match `topic`; until the next call. */
-uint32_t groups_match(struct state *state, struct bytes topic, struct group_list ***lists);
-
 /* A message that is being published, as *delivery says it (message id, bytes, and its QoS and RETAIN). The member that it
  * is given to; *delivery then is what that one gets. NULL: it waits. Takes over one reference. */
 struct subscription *group_publish(struct state *state, struct group *group, struct delivery *delivery);
