@@ -111,7 +111,7 @@ static inline void disk_job_done(struct disk_job *job)
     job->done(job);
 }
 
-/* How an owner hands out jobs. Supplied by the runtime (thread pool) or the simulator (disk_sim_submit). Two jobs that
+/* How an owner hands out jobs. Supplied by the runtime (thread pool) or the simulator (disk_sim_queue). Two jobs that
  * are out at the same time may run at the same time, and in any order. */
 struct disk_queue {
     void (*submit)(void *context, struct disk_job *job);

@@ -23,7 +23,7 @@ enum outcome {
     OUTCOME_EXISTS,          /* there is already */
 };
 
-/* One delivery to one session that this node holds. Also how a node matches QoS 0 messages (state_match). */
+/* One delivery to one session that this node holds. Also how a node matches QoS 0 messages (state_match_begin). */
 struct target {
     uint64_t session_id;
     uint64_t connection;         /* the owner's, as given in COMMAND_CONNECT; always one of this node's */

@@ -21,7 +21,7 @@ void publish_begin_copy(struct state *state, const struct message *message, uint
 bool publish_is_open(const struct state *state);
 void publish_more(struct state *state);
 
-/* For QoS 0 outside the log; see state_match in state.h. `given`: the groups of a copy; NULL: it was published here. */
+/* For QoS 0 outside the log; see state_match_begin in state.h. `given`: the groups of a copy; NULL: it was published here. */
 void publish_live_begin(struct state *state, const struct message *message, uint64_t reachable, const uint64_t *given,
                         uint32_t given_count);
 bool publish_live_more(struct state *state, struct effects *effects, struct match *match);

@@ -439,7 +439,7 @@ static uint64_t lmdb_bytes(const struct store *store)
     return ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
 }
 
-/* Undoes what lmdb_open did, as far as it came. */
+/* Undoes what store_lmdb_open did, as far as it came. */
 static void discard(struct lmdb_store *self)
 {
     if (self->txn != NULL)

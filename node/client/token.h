@@ -1,6 +1,6 @@
 /* token.h — JSON Web Tokens (RFC 7519) as passwords: signed by somebody whose keys we have.
  *
- *   file of keys ──token_keys_load──▶ keys ──token_verify(token, wall clock)──▶ a user's name, and how long it may stay
+ *   file of keys ──token_keys_parse──▶ keys ──token_verify(token, wall clock)──▶ a user's name, and how long it may stay
  *
  * The file is a JWK, a JWKS, or PEM public keys. A token is checked with the key that it names (kid), or with each that
  * fits its algorithm: HS256 to HS512 with `oct`, RS and PS with `RSA`, ES with `EC` keys of the right curve and no others.
