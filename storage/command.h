@@ -224,7 +224,8 @@ struct quota {                        /* of one user at one node, but for subscr
     uint64_t messages_per_s;          /* published */
     uint64_t bytes_per_s;             /* of payload, published */
     uint64_t subscriptions;           /* of one session */
-    uint64_t queued_bytes;            /* of one session, stored for it alone */
+    uint64_t queued_bytes;            /* of one session, stored for it alone; what it shares with others in a broadcast
+                                       * queue is stored once, and bounded by queue_bytes_max of the filter */
 };
 
 struct command_user {
