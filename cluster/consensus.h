@@ -111,7 +111,7 @@ struct consensus_settings {
 struct consensus *consensus_new(const struct consensus_settings *settings, const struct consensus_calls *calls,
                                 void *context, struct log *log, const struct consensus_snapshot *snapshot,
                                 uint64_t applied_index, uint64_t applied_term, uint64_t clock_ms);
-void consensus_free(struct consensus *consensus);
+void consensus_free(struct consensus *consensus);   /* NULL is allowed */
 
 /* Starts to take part. STATUS_CORRUPT, STATUS_DAMAGED: log, snapshot and store do not belong together (`note` says
  * why); STATUS_IO_ERROR, STATUS_NO_SPACE. */
@@ -133,6 +133,7 @@ void consensus_link_up(struct consensus *consensus, uint32_t peer, enum link_kin
 /* Which life of the peer its HELLO told: before consensus_link_up, if it is not the first one or differs from before. As
  * leader this node brings a replacement into the cluster. */
 void consensus_peer_life(struct consensus *consensus, uint32_t peer, struct node_life life);
+/* The connection of that generation is gone; nothing if another one has replaced it. */
 void consensus_link_down(struct consensus *consensus, uint32_t peer, enum link_kind kind, uint64_t in);
 /* A whole frame that is not a HELLO. Frames of another generation than the link's are dropped. */
 void consensus_receive(struct consensus *consensus, uint32_t peer, enum link_kind kind, struct bytes frame);
@@ -164,9 +165,9 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 /* ---- operation ---- */
 /* Hands leadership to `node` (0 = whoever is best); also before stopping. STATUS_NOT_LEADER, STATUS_BUSY, STATUS_NOT_FOUND. */
 enum status consensus_transfer(struct consensus *consensus, uint32_t node);
-void consensus_status(const struct consensus *consensus, struct consensus_status *status);
+void consensus_status(const struct consensus *consensus, struct consensus_status *status);   /* as of the last call */
 
-/* Numbers for /metrics. */
+/* Numbers for /metrics, since consensus_new(). */
 struct consensus_counts {
     uint64_t batches_appended, batches_forwarded, batches_dropped;
     uint64_t frames_in, frames_out, bytes_in, bytes_out, frames_dropped;

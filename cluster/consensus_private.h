@@ -154,12 +154,14 @@ void health_tell(struct consensus *consensus);                 /* calls `changed
 /* ---- transfer.c ---- */
 void transfer_wanted(struct consensus *consensus, uint32_t peer);                 /* raft: this peer needs one */
 void transfer_link_down(struct consensus *consensus, uint32_t peer);
+/* Frames of `peer`, which may be anything that decodes. */
 void transfer_receive_offer(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_offer *offer);
 void transfer_receive_chunk(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_chunk *chunk);
 void transfer_receive_ack(struct consensus *consensus, uint32_t peer, const struct wire_snapshot_ack *ack);
-void transfer_received(struct consensus *consensus, enum status status);
-/* Whether raft's InstallSnapshot from `peer` may be shown to raft: only if its file is here. */
+void transfer_received(struct consensus *consensus, enum status status);          /* the answer to incoming_finish */
+/* Whether an InstallSnapshot of raft may be shown to the replica: only if its file is here. */
 bool transfer_is_stored(const struct consensus *consensus, uint64_t index, uint64_t term);
+/* Raft wants the stored one installed: core is asked to; and core has done it. */
 void transfer_install(struct consensus *consensus, const struct replica_snapshot *snapshot);
 void transfer_installed(struct consensus *consensus);
 /* The first log index that a peer needs behind the snapshot that it is getting; UINT64_MAX: none is. */

@@ -64,14 +64,16 @@ enum member_role {
 /* Whether the bytes are a configuration that we could have written: the library's decoder reads what is not there. */
 bool members_valid(struct bytes configuration);
 
+/* "2" of a first life, else "2/7/9c41". */
 void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_SIZE]);
 
+/* What this life of `node` is there. */
 enum member_role members_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life);
 
 /* The next step on the way of that life of `node` into the cluster: appends the configuration, in raft's encoding, to
  * `out`. false: there is none: it is a voter, a first life (they are members from the beginning, or never), older than the
  * one that is the member, or must wait because too few voters would be left. */
 bool members_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
-                     struct buffer *out);
+                  struct buffer *out);
 
 #endif

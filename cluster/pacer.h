@@ -32,6 +32,7 @@ struct pacer {
     struct pacer_piece pieces[PACER_PIECES_MAX];
 };
 
+/* Nothing waits, nothing is on the way, nothing is known of the peer: at first, and with a new term or connection. */
 void pacer_reset(struct pacer *pacer);
 /* Raft says: entries previous+1 to previous+count. false: a repetition of a probe that is still on the way (send a
  * heartbeat instead). */

@@ -27,8 +27,8 @@ struct proposer_settings {
     uint64_t resend_ms;         /* silence after which everything is sent again, doubling; 0 = 3,000 */
 };
 
-struct proposer *proposer_new(const struct proposer_settings *settings);
-void proposer_free(struct proposer *proposer);
+struct proposer *proposer_new(const struct proposer_settings *settings);   /* settings are copied */
+void proposer_free(struct proposer *proposer);   /* with what waits; its cookies are forgotten */
 
 /* Starts a life of this node: proposes NODE_UP with `up->boot_nonce`, which must be fresh random bytes each time. Call
  * once at start, again after proposer_reset. Commands may be added at once; they wait for the epoch. */

@@ -35,8 +35,9 @@ struct replica_calls {
     void (*send)(void *context, const struct raft_message *message, struct log_entry *const *entries, uint32_t count);
     /* Raft wants `peer` to get a snapshot. Asked again and again until the peer has one (S6). */
     void (*snapshot_needed)(void *context, uint32_t peer);
-    /* Make this snapshot (announced by the leader) the state, then replica_installed(). */
+    /* Make this snapshot (announced by the leader; borrowed) the state, then replica_installed(). */
     void (*install)(void *context, const struct replica_snapshot *snapshot);
+    /* This node cannot go on. Once; from then on nothing here does anything. */
     void (*fatal)(void *context, enum status status, const char *reason);
     /* Send this AppendEntries without entries as a pushed commit: the peer gives it to replica_receive_push(). */
     void (*push)(void *context, const struct raft_message *message);
@@ -50,11 +51,13 @@ struct replica_settings {
     unsigned seed;
 };
 
+/* Settings and calls are copied; the log is open and recovered, and borrowed. Nothing happens before replica_start().
+ * Calls come from inside the functions below, with `context`; they must not call back. */
 struct replica *replica_new(const struct replica_settings *settings, const struct replica_calls *calls, void *context,
                             struct log *log);
-void replica_free(struct replica *replica);
+void replica_free(struct replica *replica);   /* NULL is allowed */
 
-/* Encodes the members of a new cluster, the same on all nodes. */
+/* Appends to `out` the members of a new cluster, in raft's encoding, the same on all nodes. Ids are all different. */
 void replica_bootstrap_configuration(const uint32_t *nodes, uint32_t count, struct buffer *out);
 
 /* Starts from the log, all of which is durable, and the newest snapshot. The store is as of `applied`, of term
@@ -63,14 +66,14 @@ enum status replica_start(struct replica *replica, uint64_t now_ms, const struct
                           uint64_t applied, uint64_t applied_term);
 bool replica_started(const struct replica *replica);
 
-/* Time moves on; fires raft's timers. The deadline is when it is wanted again. */
+/* Time moves on, never back; fires raft's timers. The deadline is when it is wanted again; UINT64_MAX: never. */
 void replica_advance(struct replica *replica, uint64_t now_ms);
 uint64_t replica_deadline(const struct replica *replica);
 
 /* A message of `peer`. Entries of an AppendEntries: references taken where needed. `configuration`: of InstallSnapshot.
  * Not NULL: no honest peer says this (S12). Nothing was done; close the connection for that reason. */
 const char *replica_receive(struct replica *replica, uint32_t peer, struct raft_message *message,
-                     struct log_entry *const *entries, uint32_t count, struct bytes configuration);
+                            struct log_entry *const *entries, uint32_t count, struct bytes configuration);
 
 /* A pushed commit of `peer`. Answered only if it is refused: the leader knows already what an answer would say. */
 const char *replica_receive_push(struct replica *replica, uint32_t peer, struct raft_message *message);
@@ -96,27 +99,30 @@ void replica_flush(struct replica *replica);
 /* The connection to `peer` is new or gone: nothing sent on the old one is believed to have arrived. */
 void replica_peer_reset(struct replica *replica, uint32_t peer);
 
-/* A snapshot of this node was verified. Entries up to `keep_from` - 1 may be forgotten. */
+/* A snapshot of this node was verified (its configuration is copied). Entries up to `keep_from` - 1 may be forgotten; some
+ * before it stay, so that a peer that is a little behind needs no snapshot. */
 void replica_snapshot_taken(struct replica *replica, const struct replica_snapshot *snapshot, uint64_t keep_from);
 /* The answer to `install`: the state is as of the snapshot's index. */
 void replica_installed(struct replica *replica);
 
-enum status replica_transfer(struct replica *replica, uint32_t node);   /* 0 = whoever is best */
+/* As leader: hands leadership to `node` (0 = whoever is best). STATUS_NOT_LEADER; STATUS_BUSY: it is being handed over;
+ * STATUS_NOT_FOUND: nobody, or no voter. STATUS_OK only says that the attempt has begun. */
+enum status replica_transfer(struct replica *replica, uint32_t node);
 
 /* ---- facts ---- */
 enum raft_state replica_role(const struct replica *replica);
 uint32_t replica_leader(const struct replica *replica);       /* 0 = none known */
 uint64_t replica_term(const struct replica *replica);
 uint64_t replica_commit(const struct replica *replica);       /* committed, and held by the log; never falls */
-bool replica_transferring(const struct replica *replica);
-bool replica_damaged(const struct replica *replica);
+bool replica_transferring(const struct replica *replica);     /* as leader: it is handing over, and appends nothing */
+bool replica_damaged(const struct replica *replica);          /* log_owed(): it neither votes nor leads */
 /* What this life of the node is in the newest configuration, and whether that is committed. */
 enum member_role replica_member(const struct replica *replica, bool *committed);
-bool replica_installing(const struct replica *replica);
-uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as leader */
+bool replica_installing(const struct replica *replica);       /* between `install` and replica_installed() */
+uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as leader: what `peer` has; 0: unknown */
 uint64_t replica_voters(const struct replica *replica);       /* bit per node */
-uint64_t replica_members(const struct replica *replica);
-uint64_t replica_pushes(const struct replica *replica);
+uint64_t replica_members(const struct replica *replica);      /* the same, with those that learn */
+uint64_t replica_pushes(const struct replica *replica);       /* commits pushed so far */
 /* How long the log has owed us a flush, without the time in which this node stood still. */
 uint64_t replica_flush_lag_ms(const struct replica *replica);
 /* Members as of `index`: raft's encoding, borrowed until the next call that changes something. */

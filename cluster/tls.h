@@ -45,6 +45,7 @@ void tls_context_release(struct tls_context *context); /* NULL is allowed */
 /* Seconds since 1970 at which the first of: own certificates, CRL, becomes invalid; INT64_MAX: none does. */
 int64_t tls_context_expiry(const struct tls_context *context);
 
+/* One end of a connection. Retains the context. */
 struct tls_session *tls_session_new(struct tls_context *context, bool server);
 void tls_session_free(struct tls_session *session);
 
@@ -63,6 +64,7 @@ enum tls_result tls_session_handshake(struct tls_session *session, struct bytes 
  * an empty `in`, while the last `in` of the handshake still exists: what came behind it. */
 enum tls_result tls_session_receive(struct tls_session *session, struct bytes in, struct buffer *plain,
                                     struct buffer *wire);
+/* After TLS_DONE. Appends `plain`, sealed, to `wire`. TLS_OK or TLS_FAULT. */
 enum tls_result tls_session_send(struct tls_session *session, struct bytes plain, struct buffer *wire);
 /* Says that nothing follows. */
 void tls_session_finish(struct tls_session *session, struct buffer *wire);

@@ -113,11 +113,13 @@ struct node_life wire_hello_life(const struct wire_hello *hello);
 
 /* Instead of HELLO, or after it: why the connection is refused, for the other side's log. A whole frame. */
 #define WIRE_REFUSAL_BYTES_MAX 400
-void wire_refusal_encode(const char *why, struct buffer *out);
+void wire_refusal_encode(const char *why, struct buffer *out);                    /* cut off at so many bytes */
+/* false: it is something else. The text is whatever the other side wrote: not to be logged without escaping. */
 bool wire_refusal_decode(struct bytes frame, char why[WIRE_REFUSAL_BYTES_MAX + 1]);
 
 /* ---- LINK_BULK ---- */
-/* Encoders append a body; decoders read one. FORWARD's body is the batch. */
+/* Encoders append a body; decoders read one, whole: STATUS_OK or STATUS_MALFORMED. What they give borrows from the body.
+ * FORWARD's body is the batch. */
 
 struct wire_applied {
     uint64_t index;

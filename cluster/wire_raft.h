@@ -17,6 +17,7 @@
 
 #define WIRE_APPEND_ENTRIES_MAX 4096u   /* entries in one message */
 
+/* Types of frames: of raft's own messages. */
 enum wire_type wire_raft_type(const struct raft_message *message);
 enum link_kind wire_kind(enum wire_type type);   /* on which link a frame of this type travels */
 

@@ -129,11 +129,11 @@ struct effect {
 
 struct effects;
 
-struct effects *effects_new(void);
-void effects_free(struct effects *effects);
+struct effects *effects_new(void);                           /* empty */
+void effects_free(struct effects *effects);                  /* with all that effects_allocate gave */
 void effects_clear(struct effects *effects);                 /* forgets all, keeps the memory */
 uint32_t effects_count(const struct effects *effects);
-const struct effect *effects_at(const struct effects *effects, uint32_t number);
+const struct effect *effects_at(const struct effects *effects, uint32_t number);   /* from 0, in order */
 
 /* For the state machine: room that lives as long as the effects do (aligned for a uint64_t), and a new effect (zeroed
  * but for its type; borrowed until the next effects_add). */

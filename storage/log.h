@@ -104,6 +104,7 @@ uint64_t log_owed(const struct log *log);
 
 /* ---- term and vote ---- */
 
+/* The present term, and for whom this node has voted in it: both durable. */
 uint64_t log_term(const struct log *log);
 uint64_t log_vote(const struct log *log);                    /* raft id; 0 = none */
 /* Durable in two places when it returns. Blocks for two small syncs. */

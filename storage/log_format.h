@@ -118,11 +118,13 @@ enum status log_record_decode(struct bytes file, uint64_t offset, uint64_t seed,
 bool log_looks_torn(struct bytes file, uint64_t offset, uint64_t size);
 
 void log_metadata_encode(const struct log_metadata *metadata, uint8_t out[LOG_METADATA_SIZE]);
+/* STATUS_CORRUPT, STATUS_UNSUPPORTED: as for a segment's header. */
 enum status log_metadata_decode(const uint8_t in[LOG_METADATA_SIZE], struct log_metadata *metadata);
 
 /* "0000000000000001.segment" */
 #define LOG_SEGMENT_NAME_SIZE 32
 void log_segment_name(uint64_t sequence, char name[LOG_SEGMENT_NAME_SIZE]);
+/* false: no log would name a segment so. */
 bool log_segment_name_parse(const char *name, uint64_t *sequence);
 
 #endif

@@ -10,6 +10,7 @@
 /* Once, before the first table is filled. Without it the secret is 0: tests and simulations do not need one. */
 void hash_set_secret(uint64_t secret);
 
+/* Of bytes, a number, or a number and bytes together. */
 uint64_t hash_bytes(struct bytes bytes);
 uint64_t hash_number(uint64_t number);
 uint64_t hash_both(uint64_t number, struct bytes bytes);

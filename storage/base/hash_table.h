@@ -17,6 +17,7 @@ struct hash_table {
     uint64_t (*hash)(const void *thing);
 };
 
+/* `hash` gives the hash that a thing knows: the same for as long as it is in the table. */
 void hash_table_init(struct hash_table *table, uint64_t (*hash)(const void *thing));
 void hash_table_release(struct hash_table *table);       /* not the things */
 
