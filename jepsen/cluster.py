@@ -9,6 +9,7 @@ For workloads and checkers (all of it may be called from any thread; `inside` sw
 
     cluster = Cluster(nodes=3, seed=1)       starts nothing that outlives the process
     cluster.nodes                            list of Node: .id 1.., .name "n1".., .mqtt ("10.77.0.1", 1883)
+    cluster.spares                           Nodes that nobody knows yet; cluster.known: those that configurations name
     cluster.node("n1"), cluster.node(1)      one of them
     cluster.enter_client()                   moves this thread, and those it starts later, into the clients' namespace:
                                              call it once in the main thread before the event loop opens sockets
@@ -39,6 +40,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -148,7 +150,7 @@ class Node:
 
     def write_config(self):
         members = "".join(f"    - {{id: {node.id}, link: '{node.mqtt[0]}:{LINK_PORT}', "
-                          f"admin: '{node.mqtt[0]}:{ADMIN_PORT}'}}\n" for node in self.cluster.nodes)
+                          f"admin: '{node.mqtt[0]}:{ADMIN_PORT}'}}\n" for node in self.cluster.known)
         links = "".join(f"  {key}: {json.dumps(os.path.join(self.cluster.certificates, 'links', name))}\n" for key, name in
                         (("certificate", f"node{self.id}.pem"), ("key", f"node{self.id}.key"), ("ca", "ca.pem"), ("crl", "crl.pem")))
         with open(self.config, "w") as file:
@@ -191,7 +193,10 @@ class Node:
         argv = [self.binary, "--config", self.config]
         if self.cluster.disks not in POWER_DISKS:
             return argv
-        return ["unshare", "--mount", "sh", "-c", f'mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
+        # It must not keep the other nodes' disks mounted: a disk that is still in use somewhere forgets nothing when its power fails.
+        others = " ".join(shlex.quote(node.data) for node in self.cluster.nodes + self.cluster.spares if node is not self)
+        return ["unshare", "--mount", "sh", "-c", f'for disk in {others}; do umount -l "$disk" 2>/dev/null; done; '
+                f'mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
 
     def spawn(self, bootstrap=False, replacement=0):
         """A new process; returns at once. `replacement`: the number to begin anew with, for a node without data."""
@@ -300,11 +305,11 @@ class Node:
 
 class Cluster:
     """disks: "plain", "ext4", "xfs" or "flaky" (disk.py); shaping: the switch that delays and loses; clocks: nodes whose
-    wall clocks can be set; settings: COTERIE_* for all nodes; tls: listeners are TLS only (links always are); logs: a directory that
-    outlives the run."""
+    wall clocks can be set; settings: COTERIE_* for all nodes; tls: listeners are TLS only (links always are); spares: how many nodes
+    there are beside, which nobody knows yet; logs: a directory that outlives the run."""
 
     def __init__(self, nodes=3, seed=0, disks="plain", shaping=False, clocks=False, settings=None, extra_config="",
-                 logs=None, binary=None, tls=False):
+                 logs=None, binary=None, tls=False, spares=0):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.name = f"coterie-jepsen-{os.getpid()}-{random.SystemRandom().getrandbits(32):08x}"
         self.settings, self.extra_config, self.disks = dict(settings or {}), extra_config, disks
@@ -320,9 +325,11 @@ class Cluster:
             os.chmod(self.directory, 0o755)
             self.logs = logs or os.path.join(self.directory, "logs")
             os.makedirs(self.logs, exist_ok=True)
-            self.network = self._make_network(nodes, seed, shaping)
+            self.network = self._make_network(nodes + spares, seed, shaping)
             self.client_namespace = self.network.names[CLIENT]
-            self.nodes = [Node(self, number) for number in range(1, nodes + 1)]
+            everybody = [Node(self, number) for number in range(1, nodes + spares + 1)]
+            self.nodes, self.spares = everybody[:nodes], everybody[nodes:]
+            self.known = list(self.nodes)    # the members that configurations name
             self._make_certificates()
             self.ca = os.path.join(self.certificates, "clients", "ca.pem") if tls else None
             self.tls = ssl.create_default_context(cafile=self.ca) if tls else None
@@ -335,7 +342,7 @@ class Cluster:
     def _make_certificates(self):
         """Of links and listeners, as an operator would make them."""
         self.certificates = os.path.join(self.directory, "certificates")
-        subprocess.run([os.path.join(ROOT, "deploy", "certificates"), "new", self.name, "--nodes", str(len(self.nodes)),
+        subprocess.run([os.path.join(ROOT, "deploy", "certificates"), "new", self.name, "--nodes", str(len(self.nodes + self.spares)),
                         "--dir", self.certificates, *(word for node in self.nodes for word in ("--host", node.mqtt[0]))], check=True, stdout=subprocess.DEVNULL)
 
     def _make_network(self, nodes, seed, shaping):

@@ -12,11 +12,13 @@ power_loss(), which is to follow a kill at once and ends with the disk attached 
 import os
 import shutil
 import subprocess
+import time
 
 from network import command
 
 IMAGE_BYTES = {"ext4": 768 << 20, "xfs": 320 << 20, "flaky": 192 << 20}
 BALLAST = "ballast"
+RELEASE_SECONDS = 10
 
 
 class DiskError(Exception):
@@ -62,11 +64,18 @@ class ImageDisk(PlainDisk):
         self._mount(self.image)
 
     def _mount(self, device):
+        self.device = device
         self.undo.command("umount", "-l", self.path)
         command("mount", "-o", "loop", device, self.path)
 
     def detach(self):
+        """Returns when the file system is gone, with all that it had in memory: it lives on while any namespace has it mounted."""
         command("umount", self.path)
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while command("losetup", "-j", self.device).strip():
+            if time.monotonic() > deadline:
+                raise DiskError(f"{self.path} is unmounted here, but still in use elsewhere")
+            time.sleep(0.01)
 
     def power_loss(self, _seed):
         command("xfs_io", "-x", "-c", "shutdown", self.path)
@@ -130,6 +139,7 @@ class FlakyDisk(ImageDisk):
         return int(answer[1])
 
     def power_loss(self, seed):
+        self.tell("cut", 0)
         kept = self.tell("power", seed)
         self.detach()
         self.tell("on", 1)

@@ -10,6 +10,8 @@
  *
  *   power SEED      the power fails: a random half of what was not flushed is there afterwards (NUMBER: sectors kept).
  *                   Writes and flushes fail from then on, so that nothing of the time before comes after all
+ *   cut N           the power will fail like that at the Nth flush from now, before it is done; 0: it will not
+ *   left 0          NUMBER: how many flushes there are until then, 0 if it has failed
  *   on 0|1          the power is off or on
  *   lie 0|1         flushes are confirmed and not done
  *   delay MS        each flush takes so much longer
@@ -47,6 +49,7 @@ static struct disk {
     uint64_t *volatile_numbers; /* of the volatile sectors, in the order of their first write */
     bool on, lie, eio_write, eio_flush, eio_read, hang;
     unsigned delay_ms;
+    uint64_t flushes_left, cut_seed; /* until the power fails; 0: it will not */
     struct fuse *fuse;
 } disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER, .on = true};
 
@@ -95,6 +98,38 @@ static int settle_all(void)
             status = -EIO;
     disk.volatile_count = 0;
     return status;
+}
+
+/* ---- the power ---- */
+
+static uint64_t draw(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static long long power_loss(uint64_t seed)
+{
+    long long kept = 0;
+    for (uint64_t i = 0; i < disk.volatile_count; i++) {
+        if ((draw(&seed) & 1) == 0)
+            sector_forget(disk.volatile_numbers[i]);
+        else if (sector_settle(disk.volatile_numbers[i]) == 0)
+            kept++;
+    }
+    disk.volatile_count = 0;
+    disk.on = false;
+    return kept;
+}
+
+/* The lock is held. */
+static int flush(void)
+{
+    if (disk.flushes_left > 0 && --disk.flushes_left == 0)
+        power_loss(disk.cut_seed);
+    return disk.eio_flush || !disk.on ? -EIO : disk.lie ? 0 : settle_all();
 }
 
 /* ---- the file system's side ---- */
@@ -200,7 +235,7 @@ static int disk_fsync(const char *path, int data_only, struct fuse_file_info *fi
     }
     pthread_mutex_lock(&disk.lock);
     wait_while_hung();
-    int status = disk.eio_flush || !disk.on ? -EIO : disk.lie ? 0 : settle_all();
+    int status = flush();
     pthread_mutex_unlock(&disk.lock);
     return status;
 }
@@ -223,28 +258,6 @@ static const struct fuse_operations operations = {
 };
 
 /* ---- commands ---- */
-
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static long long power_loss(uint64_t seed)
-{
-    long long kept = 0;
-    for (uint64_t i = 0; i < disk.volatile_count; i++) {
-        if ((draw(&seed) & 1) == 0)
-            sector_forget(disk.volatile_numbers[i]);
-        else if (sector_settle(disk.volatile_numbers[i]) == 0)
-            kept++;
-    }
-    disk.volatile_count = 0;
-    disk.on = false;
-    return kept;
-}
 
 /* The number to answer with; negative if it is no command. The lock is held. */
 static long long run_command(const char *word, unsigned long long value)
@@ -270,6 +283,12 @@ static long long run_command(const char *word, unsigned long long value)
         disk.delay_ms = (unsigned)value;
         return (long long)disk.volatile_count;
     }
+    if (strcmp(word, "cut") == 0) {
+        disk.flushes_left = disk.cut_seed = value;
+        return (long long)disk.volatile_count;
+    }
+    if (strcmp(word, "left") == 0)
+        return (long long)disk.flushes_left;
     return strcmp(word, "power") == 0 ? power_loss(value) : -1;
 }
 

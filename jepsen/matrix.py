@@ -8,6 +8,8 @@ A row is data. `do` lists its faults with how long they are in force and their g
     recovery      from the fault's end until 99 % of the publishers have their next acknowledgement
     ready         from the fault's end until all nodes serve and are full members
     accepts       from the fault's end until the node that was hit answers a new client
+    start         from the start of all nodes until they serve
+    drain         until a client that had read nothing has taken all
 
 `holds` names functions of this file: (events of the run, facts of the row's faults) -> complaints.
 
@@ -16,14 +18,20 @@ Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly
 from schedule import Step, world_of
 
 NODE_TIMEOUT = 2.0
+BACKLOG_MEMORY_KIB = 128 << 10
+CALM = 2_000_000_000
+SHORT = 50_000_000      # nanoseconds of a publish
+START_SLACK = 1.0       # an election more or less
 SWARM_WORLD = {"shaping": True, "clocks": True}
 
 
 class Row:
     def __init__(self, number, name, tier, do, workload="fleet", nodes=3, holds=(), options=None,
-                 swarm_seconds=0, tls=False):
+                 swarm_seconds=0, tls=False,
+                 missing=""):
         self.number, self.name, self.tier, self.workload, self.nodes = str(number), name, tier, workload, nodes
         self.do, self.holds, self.options, self.swarm_seconds, self.tls = do, holds, options or {}, swarm_seconds, tls
+        self.missing = missing      # what the product has not, so that there is nothing to test
 
     def steps(self, times=1):
         return [Step(fault, hold, goals, self.number) for fault, hold, goals in self.do * times]
@@ -32,7 +40,7 @@ class Row:
         return [fault for fault, _, _ in self.do]
 
     def world(self):
-        world = world_of(self.faults()) if self.do else dict(SWARM_WORLD, settings={})
+        world = dict(SWARM_WORLD, settings={}) if self.swarm_seconds else world_of(self.faults())
         return dict(world, tls=True) if self.tls else world
 
     def over_tls(self, tier):
@@ -44,6 +52,7 @@ class Row:
         """Rows with the same key can share a cluster and its load."""
         world = self.world()
         return (self.workload, self.nodes, world.get("disks", "plain"), world.get("shaping", False), world.get("clocks", False), self.tls,
+                world.get("spares", 0), self.missing,
                 tuple(sorted(world["settings"].items())), tuple(sorted(self.options.items())))
 
 
@@ -94,6 +103,47 @@ def full_disk_was_noticed(_events, facts):
            [f"{one['name']}: {', '.join(one['dead'])} had to be started again" for one in facts if one["dead"]]
 
 
+def nobody_was_taken_in(_events, facts):
+    return [f"{one['name']}: became a member without a majority" for one in facts if one.get("taken_in")]
+
+
+def drained_in_order(_events, facts):
+    return [f"{one['name']}: of {one['published']} messages {one['drained']} came, {'in order' if one['in_order'] else 'not in order'}"
+            for one in facts if one["drained"] != one["published"] or not one["in_order"]]
+
+
+def memory_is_bounded(_events, facts):
+    """What waits in queues is on the disk."""
+    return [f"{one['name']}: {one['memory_kib'][0]} KiB before, {one['memory_kib'][1]} KiB with {one['queued']} messages in queues"
+            for one in facts if one["memory_kib"][1] > one["memory_kib"][0] + BACKLOG_MEMORY_KIB]
+
+
+def others_go_on(events, facts):
+    """Their publishes take no longer while the fault is in force than before it began; both short, that says nothing."""
+    told = []
+    for one in facts:
+        calm, loaded = (slowest(events, begin, end) for begin, end in ((one["began"] - CALM, one["began"]), (one["started"], one["stop"])))
+        if loaded > 2 * max(calm, SHORT):
+            told.append(f"{one['name']}: 99 % of publishes took {calm / 1e6:.0f} ms before, {loaded / 1e6:.0f} ms with it")
+    return told
+
+
+def slowest(events, begin, end):
+    """What 99 % of the publishes that were acknowledged between two times took at most, in nanoseconds."""
+    sent, took = {}, []
+    for event in events:
+        if event["f"] == "publish" and event["type"] == "invoke":
+            sent[event["process"]] = event["time"]
+        elif event["f"] == "publish" and event["type"] == "ok" and begin <= event["time"] < end:
+            took.append(event["time"] - sent[event["process"]])
+    return sorted(took)[len(took) * 99 // 100] if took else 0
+
+
+def start_is_flat(_events, facts):
+    return [f"{one['name']}: {one['full_s']} s with {one['queued']} messages in queues, {one['empty_s']} s without"
+            for one in facts if one["full_s"] > 1.2 * one["empty_s"] + START_SLACK]
+
+
 def node_stopped(_events, facts):
     return [f"{one['name']}: the node went on as if nothing had been" for one in facts if not one.get("failed")]
 
@@ -124,6 +174,8 @@ ROWS = (
     Row(10, "leader stands still", "P", [("hiccup-leader", 0.1, {"interruption": 1.0}),
                                          ("pause-leader", 1, FAILOVER), ("pause-leader", 5, FAILOVER)]),
     Row(11, "all nodes killed together", "P", [("kill-all", 0.2, {"recovery": 3.0, "ready": 3.0})], holds=(nobody_was_replaced,)),
+    Row("11b", "all nodes killed together, a million messages in their queues", "N", [("kill-all-backlog", 0.2, {"start": 3.0})],
+        holds=(nobody_was_replaced,)),
     Row(12, "power loss of all nodes", "P", [("power-loss", 0.2, {"recovery": 10.0, "ready": 10.0})],
         holds=(nobody_was_replaced,)),
     Row("12b", "power loss of all nodes, torn sectors", "N", [("power-loss-torn", 0.2, {"recovery": 10.0, "ready": 10.0})] * 4,
@@ -152,12 +204,23 @@ ROWS = (
          ("clock-follower-day", 2, {"gap": 0.5}), ("clock-fast", 2, {"gap": 0.5})],
         holds=(no_election,)),
     Row(24, "rolling upgrade", "P", [("rolling-upgrade", 0, {"gap": 0.5})], holds=(nobody_was_replaced,)),
+    Row(25, "members replaced: the leader, and one without a majority to take it in", "N",
+        [("replace-leader", 0.5, {"ready": 5.0}), ("replace-while-cut", 3, {"ready": 5.0})], holds=(nobody_was_taken_in,)),
+    Row("25b", "a member added", "N", [("add-node", 0.5, {"ready": 5.0})]),
+    Row("25c", "a member removed", "N", [], missing="the product replaces and adds members, but has no word to remove one"),
     Row(26, "2,000 clients move when their node dies", "P", [("kill-follower", 4, {"moved": 5.0})], workload="storm",
         options={"clients": 2000}),
+    Row("26b", "10,000 clients move when their node dies", "N", [("kill-follower", 4, {"moved": 5.0})], workload="storm",
+        options={"clients": 10000}),
+    Row(27, "a consumer that does not read", "N", [("slow-consumer", 3, {"drain": 10.0})],
+        holds=(drained_in_order, memory_is_bounded, others_go_on)),
+    Row(28, "ten million messages in a thousand queues", "N", [("restart-backlog", 0.5, {})], holds=(start_is_flat,)),
     Row(29, "descriptors exhausted", "P", [("few-descriptors", 2, {"accepts": 1.0})]),
     Row(30, "little memory", "N", [("little-memory", 15, {"recovery": 2.0})], holds=(was_not_killed,)),
     Row(31, "little processor time for the leader", "N", [("slow-cpu-leader", 10, {"recovery": 5.0})] * 2),
     Row(32, "every connection reset, every two seconds", "P", [("reset-all", 5, {"recovery": 2.0})]),
+    Row(33, "power loss at one flush of a start after the other", "N", [("power-loss-at-flush", 0.5, {"ready": 10.0})] * 4,
+        holds=(nobody_was_replaced,)),
     Row(34, "quorum lost, nodes return one by one", "P", [("return-in-any-order", 0.2, {"recovery": 2.0, "ready": 3.0})] * 2,
         holds=(nobody_was_replaced,)),
     Row(35, "swarm of all faults that may overlap", "N", [], nodes=3, swarm_seconds=300),
@@ -276,6 +339,9 @@ def longest_gap(fact, events):
     return round(max(b - a for a, b in zip(points, points[1:])) / 1e9, 3)
 
 
+TOLD = {"ready": "ready_s", "accepts": "accepts_after_s", "start": "start_s", "drain": "drain_s"}    # goal -> where a fault's facts say it
+
+
 def recovery(one, facts, events, verdicts):
     """Each goal of the row with its worst measure."""
     table = next((verdict.get("rows") or [] for verdict in verdicts if verdict["name"] == "recovery in time"), [])
@@ -283,12 +349,10 @@ def recovery(one, facts, events, verdicts):
     worst = {}
     for fact in facts:
         for what, goal in fact.get("goals", {}).items():
-            if what == "ready":
-                value = fact["ready_s"]
-            elif what == "gap":
+            if what == "gap":
                 value = longest_gap(fact, events)
-            elif what == "accepts":
-                value = fact.get("accepts_after_s")
+            elif what in TOLD:
+                value = fact.get(TOLD[what])
             else:
                 value = by_index.get(fact["index"], {}).get(what, 0.0) or 0.0
             key = (what, goal)

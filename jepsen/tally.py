@@ -56,9 +56,9 @@ def run_group(rows, seed, out, tally, times=1):
     """Rows of one key, each of whose faults is done so many times."""
     able = []
     for row in rows:
-        reason = next((reason for reason in map(missing, row.faults()) if reason), "")
+        reason = next((f"this machine has no {reason}" for reason in map(missing, row.faults()) if reason), row.missing)
         if reason:
-            tally.skip(title(row), f"this machine has no {reason}")
+            tally.skip(title(row), reason)
         else:
             able.append(row)
     if not able:

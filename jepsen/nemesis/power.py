@@ -2,7 +2,16 @@
 
 On xfs by its `shutdown` (all of it is gone), on the flaky disk sector by sector (a random half is there: torn, reordered)."""
 
+import time
+
+import pump
+
 from . import Fault, names
+
+STARTS = 6                  # of one node, each cut short
+FLUSHES_APART = 4
+FLUSH_SECONDS = 6.0         # for the flush that was chosen to come
+PUMPED_BYTES = 20 << 20     # more than the log may hold
 
 
 class PowerLoss(Fault):
@@ -48,3 +57,35 @@ class PowerLossOneTorn(PowerLossTorn):
 
     def victims(self):
         return [self.any_node()]
+
+
+class PowerLossAtFlush(PowerLossOneTorn):
+    """one node loses its power at one flush of its start after the other, until it has got through"""
+    name = "power-loss-at-flush"
+    world = {"disks": "flaky", "settings": {"COTERIE_LIMITS_LOG_BYTES_MAX": str(16 << 20)}}
+
+    def start(self):
+        """With a log that is long enough for a snapshot and for its front to be cut off, so that flushes of these are hit too."""
+        self.lost = self.victims()
+        node, flush, hit = self.lost[0], 0, []
+        pump.publish(self.cluster, self.others(node), PUMPED_BYTES)
+        self.lose(node)
+        for _ in range(STARTS):
+            flush += self.rng.randint(1, FLUSHES_APART)
+            node.disk.tell("cut", flush)
+            node.spawn()
+            if self.reached(node):
+                hit.append(flush)
+            self.lose(node)
+        return {"nodes": names(self.lost), "flushes": hit}
+
+    def lose(self, node):
+        node.kill()
+        node.power_loss(self.rng.getrandbits(32))
+
+    def reached(self, node):
+        """Whether the power failed at the flush that was chosen, before the node had nothing more to flush."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while time.monotonic() < deadline and not node.disk.tell("left", 0) == 0:
+            time.sleep(0.02)
+        return node.disk.tell("left", 0) == 0

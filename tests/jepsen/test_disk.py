@@ -1,6 +1,7 @@
 """The disks under a node: what was flushed survives a power loss, what was not need not; and each of the other faults."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -11,7 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "jepsen"))
 
 from cluster import program    # noqa: E402
-from disk import make_disk    # noqa: E402
+from disk import DiskError, make_disk    # noqa: E402
 from probe import missing    # noqa: E402
 from undo import Undo    # noqa: E402
 
@@ -117,3 +118,27 @@ def test_a_slow_disk_is_slow_and_a_failing_flush_fails(flaky):
     with pytest.raises(OSError):
         write(flaky, "y", b"y" * 10_000, True)
     flaky.tell("eio_flush", 0)
+
+
+def test_the_power_fails_at_the_flush_that_was_chosen(flaky):
+    write(flaky, "first", b"kept" * 1000, True)
+    flaky.tell("cut", 3)    # a file's flush is more than one of the disk's
+    with pytest.raises(OSError):
+        for number in range(10):
+            write(flaky, f"later-{number}", b"lost" * 1000, True)
+    assert flaky.tell("left", 0) == 0
+    flaky.power_loss(1)
+    assert read(flaky, "first") == b"kept" * 1000 and read(flaky, "later-9") is None
+    write(flaky, "after", b"the disk works again", True)
+
+
+def test_a_disk_that_another_namespace_has_mounted_is_not_taken_for_detached(flaky, monkeypatch):
+    monkeypatch.setattr("disk.RELEASE_SECONDS", 0.2)
+    other = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(DiskError):
+            flaky.detach()
+    finally:
+        other.kill()
+        other.wait()
