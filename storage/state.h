@@ -15,6 +15,7 @@
 #include "command.h"
 #include "effects.h"
 
+struct names;
 struct state;
 struct store;
 
@@ -119,8 +120,10 @@ bool state_session_by_client_id(const struct state *state, struct bytes client_i
 
 /* Whether the QoS 2 packet id of a publisher is in use: what came with it has been published. */
 bool state_inbound_open(struct state *state, uint64_t session_id, uint16_t packet_id);
-/* The topic of the will that this connection (of `client_epoch`) has left; borrowed until the next call on `state`. */
-bool state_will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic);
+/* The topic of the will that this connection (of `client_epoch`) has left, and whose it is, also if its session is gone;
+ * borrowed until the next call on `state`. */
+bool state_will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic,
+                      struct names *names);
 
 /* Which life of `node` the state knows: 0 = never seen, or ended (then *up is false). */
 uint64_t state_node_epoch(const struct state *state, uint32_t node, bool *up);

@@ -113,9 +113,10 @@ bool state_inbound_open(struct state *state, uint64_t session_id, uint16_t packe
     return session != NULL && !session->ended && inbound_is_open(state, session, packet_id);
 }
 
-bool state_will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic)
+bool state_will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic,
+                      struct names *names)
 {
-    return will_topic(state, session_id, client_epoch, topic);
+    return will_topic(state, session_id, client_epoch, topic, names);
 }
 
 bool state_session_by_client_id(const struct state *state, struct bytes client_id, struct session_facts *facts)

@@ -170,7 +170,7 @@ void will_resume(struct state *state, struct session *session)
         will_forget(state, session);
 }
 
-bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic)
+bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic, struct names *names)
 {
     struct will_row row;
     struct message message;
@@ -178,6 +178,7 @@ bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch,
         !messages_get(&state->messages, row.message_id, &state->assembled, &message))
         return false;
     *topic = message.topic;
+    *names = row.names;
     return true;
 }
 

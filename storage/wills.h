@@ -32,7 +32,7 @@ bool will_decide(struct state *state, uint64_t session_id, uint64_t client_epoch
 void will_resume(struct state *state, struct session *session);
 /* The topic of the will that this connection has left, also a detached one; borrowed until the next write or read of a
  * message. */
-bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic);
+bool will_topic(struct state *state, uint64_t session_id, uint64_t client_epoch, struct bytes *topic, struct names *names);
 /* TICK. */
 void will_fall_due(struct state *state, uint64_t session_id);
 

@@ -107,12 +107,12 @@ void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet
 static bool will_permitted(const struct client *client)
 {
     const struct client_node *node = client->node;
-    struct session_facts facts;
+    struct names names;
     struct bytes topic;
 
-    return node->acl == NULL || !state_session(node->state, client->session_id, &facts) ||
-           !state_will_topic(node->state, client->session_id, client->client_epoch, &topic) ||
-           access_will_by_file(node, &(struct names){facts.user_name, facts.client_id}, topic);
+    return node->acl == NULL ||
+           !state_will_topic(node->state, client->session_id, client->client_epoch, &topic, &names) ||
+           access_will_by_file(node, &names, topic);
 }
 
 void client_propose_end(struct client *client, enum end_cause cause, struct actions *out)

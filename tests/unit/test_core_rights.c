@@ -811,6 +811,28 @@ static void and_with_an_acl_file_that_was_read_again(void **state)
 }
 
 /* The new owner leaves one that is not allowed any more; that says nothing about the former one's. */
+/* A take-over that begins a new session ends the old one; whose will it was is still known. */
+static void and_when_its_session_is_taken_over_and_gone(void **state)
+{
+    struct device watcher, mortal;
+
+    given_user(*state, "ann");
+    given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite #\n");
+    watcher = given_client(*state, 2, 5, "watcher");
+    when_subscribes(*state, watcher, "#", 0);
+    mortal = when_connects_with_will(*state, 1, "x/will");
+    then_connack(mortal, false, 0);
+    given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite y\n");
+    mortal = when_connects_with_will(*state, 3, "y");
+    then_connack(mortal, false, 0);
+    cores_pass(*state, 50);
+    then_receives_nothing(watcher);
+    then_connack(when_connects_with_will(*state, 1, "y"), false, 0);
+    cores_pass(*state, 50);
+    then_message(watcher, "y", "gone", 0, 0);
+    then_receives_nothing(watcher);
+}
+
 static void each_connection_has_a_will_of_its_own(void **state)
 {
     struct device watcher, former;
@@ -884,6 +906,7 @@ int main(void)
         ON_THREE_NODES(and_when_it_is_published),
         ON_THREE_NODES(also_when_its_node_dies),
         ON_THREE_NODES(and_with_an_acl_file_that_was_read_again),
+        ON_THREE_NODES(and_when_its_session_is_taken_over_and_gone),
         ON_THREE_NODES(each_connection_has_a_will_of_its_own),
         cmocka_unit_test(sys_may_be_hidden_while_there_are_no_rules),
     };
