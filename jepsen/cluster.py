@@ -175,7 +175,7 @@ class Node:
             environment["COTERIE_CLUSTER_REPLACE"] = str(replacement)
         if self.cluster.clocks:
             environment.update(LD_PRELOAD=self.cluster.clocks, FAKETIME_TIMESTAMP_FILE=self.clock, FAKETIME_NO_CACHE="1",
-                               FAKETIME_DONT_FAKE_MONOTONIC="1")
+                               FAKETIME_DONT_FAKE_MONOTONIC="1", COTERIE_NODE_CONFINE_WRITES="false")    # it shares memory
         return environment
 
     def new_boot(self):

@@ -45,6 +45,7 @@ static const struct option options[] = {
     {"node",     "io_threads",            OPTION_U32,  AT(node.io_threads),                  0,       0,         "0",        "threads for sockets; 0: they share the core's"},
     {"node",     "user",                  OPTION_TEXT, AT(node.user),                        0,       255,       "",         "started as root, become this user"},
     {"node",     "core_dumps",            OPTION_BOOL, AT(node.core_dumps),                  0,       1,         "false",    "true: core dumps and debuggers see keys and passwords"},
+    {"node",     "confine_writes",        OPTION_BOOL, AT(node.confine_writes),              0,       1,         "true",     "where the kernel has Landlock, nothing outside of data_dir can be written"},
     {"node",     "system_call_filter",    OPTION_CHOICE, AT(node.system_call_filter),        0,       0,         "auto",     "off|log|on|auto: the kernel refuses, or logs, what a node has no need to call; auto: on where it can be"},
     {"cluster",  "name",                  OPTION_TEXT, AT(cluster.name),                     1,       64,        "coterie",  "nodes of another name are refused"},
     {"cluster",  "bootstrap",             OPTION_BOOL, AT(cluster.bootstrap),                0,       1,         "false",    "create the cluster if this node has no data yet"},

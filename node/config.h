@@ -67,6 +67,7 @@ struct config {
         uint32_t io_threads;       /* 0: sockets share the thread of the core */
         char *user;                /* whom root becomes; "" = nobody else. node/process.h */
         bool core_dumps;           /* and debuggers: for whoever looks for a fault. Keys and passwords are in them */
+        bool confine_writes;       /* to data_dir */
         uint32_t system_call_filter;   /* enum config_system_call_filter */
     } node;
     struct {

@@ -41,8 +41,7 @@ static enum status failed(char *error, enum status status, const char *what)
 
 /* ---- the directory ---- */
 
-/* Makes `path` and its parents. */
-static enum status make_path(const char *path, char *error)
+enum status data_make_directory(const char *path, char error[DATA_ERROR_MAX])
 {
     char part[DISK_PATH_MAX];
     if (snprintf(part, sizeof(part), "%s", path) >= DISK_PATH_MAX - 64) {
@@ -81,7 +80,7 @@ static enum status take_lock(struct data *data, char *error)
 static enum status make_directories(struct data *data, const struct config *config, char *error)
 {
     snprintf(data->directory, sizeof(data->directory), "%s", config->node.data_dir);
-    enum status status = make_path(config->node.data_dir, error);
+    enum status status = data_make_directory(config->node.data_dir, error);
     if (status != STATUS_OK)
         return status;
     disk_path(data->log_path, data->directory, "log");

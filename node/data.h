@@ -46,6 +46,9 @@ struct data_log {
     void *context;
 };
 
+/* With all that lead to it, for nobody else. STATUS_INVALID: `error` is a sentence. */
+enum status data_make_directory(const char *path, char error[DATA_ERROR_MAX]);
+
 /* Any status but STATUS_OK: `error` is a sentence for the operator; nothing is left open. */
 enum status data_open(const struct config *config, const struct data_log *log, struct data *data,
                       char error[DATA_ERROR_MAX]);

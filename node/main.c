@@ -141,6 +141,8 @@ int main(int count, char **values)
         config_free(config);
         return 1;
     }
+    process_confine(config);
+    process_filter_begin(config);
     code = run(config, values);
     config_free(config);
     return code;

@@ -1,7 +1,7 @@
-/* process.h — what this process can do to the machine it runs on: as little as possible, in three steps.
+/* process.h — what this process can do to the machine it runs on: as little as possible, in four steps.
  *
  *   process_begin(): files for nobody else, no core dumps --> process_drop(): no longer root, no capabilities
- *   --> the node starts --> process_filter(): of the kernel only what a running node calls
+ *   --> process_confine(): writes its data, and nothing else --> the node starts --> process_filter(): of the kernel only what a running node calls
  *
  * Nothing of this is ever taken back. A node that restarts itself (execv of the same program) goes through all of it again, so
  * whatever a start needs is allowed afterwards, too. */
@@ -22,6 +22,11 @@ void process_begin(const struct config *config, const char *file);
  * STATUS_INVALID: `error` is a sentence. */
 enum status process_drop(const struct config *config, char error[PROCESS_ERROR_MAX]);
 
+/* Then, and still while there is one thread: `node.confine_writes`, where the kernel has Landlock. */
+void process_confine(const struct config *config);
+
+/* Before there is a loop: what has to be out of reach from the beginning, as it could not be given up later. */
+void process_filter_begin(const struct config *config);
 /* When the node runs: `node.system_call_filter`, for all threads. STATUS_INVALID: the kernel does not take it, and it was
  * asked for by name (`auto` warns and goes on). */
 enum status process_filter(const struct config *config);

@@ -1,5 +1,6 @@
 """What a running node can do to its machine: as little as possible. And the unit that systemd would start it by."""
 
+import ctypes
 import os
 import pwd
 import re
@@ -113,6 +114,100 @@ def test_behind_the_filter_it_stops_reloads_and_starts_again(node):
     made.start(1)
     made.wait_ready()
     assert serves(made)
+
+
+# ---- a node whose program has been taken over
+
+
+INTRUDER = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void tell(const char *what, long result)
+{
+    dprintf(2, "intruder: %s: %s\n", what, result < 0 ? "refused" : "done");
+}
+
+/* What it calls once it has its loop. (From some version on libuv would die of a ring that may be made and not be used.) */
+int listen(int listener, int backlog)
+{
+    char parameters[120] = {0};
+
+    tell("an io_uring at the start", syscall(SYS_io_uring_setup, 4, parameters));
+    return (int)syscall(SYS_listen, listener, backlog);
+}
+
+/* What it calls when somebody connects. */
+int accept4(int listener, struct sockaddr *address, socklen_t *size, int flags)
+{
+    const char *inside = getenv("INSIDE"), *outside = getenv("OUTSIDE");
+    char *const program[] = {"/bin/true", NULL};
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/made", inside);
+    tell("a file inside", open(path, O_WRONLY | O_CREAT, 0600));
+    snprintf(path, sizeof(path), "%s/made", outside);
+    tell("a file outside", open(path, O_WRONLY | O_CREAT, 0600));
+    tell("a directory outside", mkdir(path, 0700));
+    tell("a link outside", symlink("/etc/passwd", path));
+    snprintf(path, sizeof(path), "%s/precious", outside);
+    tell("changing what is outside", open(path, O_WRONLY));
+    tell("emptying what is outside", truncate(path, 0));
+    tell("removing what is outside", unlink(path));
+    tell("taking it inside", rename(path, inside));
+    tell("reading what is outside", open(path, O_RDONLY));
+    tell("another program", execv(program[0], program));
+    tell("another process", fork());
+    tell("memory to write and execute",
+         mmap(NULL, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
+    tell("a raw socket", socket(AF_PACKET, SOCK_RAW, 0));
+    tell("a new namespace", syscall(SYS_unshare, 0x10000000));
+    return (int)syscall(SYS_accept4, listener, address, size, flags);
+}
+"""
+INTRUDER_MAY = {"a file inside", "reading what is outside"}
+
+
+@pytest.fixture
+def intruder(tmp_path):
+    """A library to be loaded into a node; and a directory that is none of the node's."""
+    source, library, outside = tmp_path / "intruder.c", tmp_path / "intruder.so", tmp_path / "outside"
+    source.write_text(INTRUDER)
+    outside.mkdir()
+    (outside / "precious").write_text("text")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library, outside
+
+
+def has_landlock():
+    create_ruleset, version = 444, 1
+    return ctypes.CDLL(None).syscall(create_ruleset, None, 0, version) >= 2
+
+
+def test_who_takes_over_a_node_can_write_its_data_and_nothing_else(alone, intruder):
+    library, outside = intruder
+    made = alone(LD_PRELOAD=str(library), OUTSIDE=str(outside), INSIDE=str(outside.parent / "data"),
+                 COTERIE_NODE_DATA_DIR=str(outside.parent / "data"), ASAN_OPTIONS="verify_asan_link_order=0")
+    made.wait_log("clients can be served")
+    if "built with sanitizers" in made.text():
+        pytest.skip("there is no filter in builds with sanitizers")
+    port = int(re.search(r"listener=tcp:127.0.0.1:(\d+)", made.text()).group(1))
+    client = Client("visitor")
+    client.open(port)
+    client.close()
+    told = dict(re.findall(r"^intruder: (.*): (done|refused)$", made.text(), re.M))
+    outside_is_ours = {what for what in told if "outside" in what or what == "taking it inside"} - INTRUDER_MAY
+    expected = INTRUDER_MAY | (set() if has_landlock() else outside_is_ours)
+    assert {what for what in told if told[what] == "done"} == expected and len(told) == 15
+    assert not has_landlock() or [path.name for path in outside.iterdir()] == ["precious"]
 
 
 # ---- a node on its own, started by root
