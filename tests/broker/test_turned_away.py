@@ -37,7 +37,8 @@ def connected(cluster, node, level, name):
 
 def test_a_node_without_a_majority_sends_its_clients_to_the_others(small_cluster):
     alone, *others = small_cluster.followers() + [small_cluster.leader()]
-    addresses = {f"127.0.0.1:{small_cluster.ports[number]}" for number in others}  # one may be known to be down
+    addresses = {f"127.0.0.1:{node['client_port']}" for node in small_cluster.status()    # as node.client_address says
+                 if node["id"] in others}                                            # one may be known to be down
     old, new = (connected(small_cluster, alone, level, "held") for level in (4, 5))
     for number in others:
         small_cluster.pause(number)
