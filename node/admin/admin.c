@@ -166,7 +166,7 @@ static struct admin_asker asker_without_token(const struct admin *admin, struct 
 static struct admin_asker asker_of(const struct admin *admin, struct MHD_Connection *connection)
 {
     const char *authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (authorization != NULL)
+    if (authorization != NULL && (admin->door != NULL || admin_tokens_any(admin->tokens)))
         return admin_token_asker(admin->tokens, authorization); /* one that is wrong is no better than none */
     return asker_without_token(admin, connection);
 }

@@ -37,7 +37,7 @@ enum status admin_open(uv_loop_t *loop, struct broker *broker, const struct admi
 void admin_close(struct admin *admin);    /* memory is freed by the loop */
 /* For requests from now on; taken over. Before the loop runs, or a stranger on this machine may be an operator. */
 void admin_set_tokens(struct admin *admin, struct admin_tokens *tokens);
-/* For connections from now on; retained. */
+/* For connections from now on; retained. Older ones stay, but their certificates no longer count. */
 void admin_set_tls(struct admin *admin, struct tls_context *tls);
 uint64_t admin_refused(const struct admin *admin);    /* requests without the right to what they asked */
 

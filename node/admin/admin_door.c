@@ -54,6 +54,14 @@ struct admin_door {
     char buffer[READ_BYTES];
 };
 
+static struct visit *visit_of(struct admin_door *door, const struct conn *conn)
+{
+    struct visit *visit = door->visits;
+    while (visit != NULL && visit->conn != conn)
+        visit = visit->next;
+    return visit;
+}
+
 /* ---- a visit ends ---- */
 
 static void visit_free_if_over(struct visit *visit)
@@ -88,9 +96,7 @@ static void close_pipe(struct visit *visit)
 static void conn_is_closed(void *context, struct conn *conn)
 {
     struct admin_door *door = context;
-    struct visit *visit = door->visits;
-    while (visit != NULL && visit->conn != conn)
-        visit = visit->next;
+    struct visit *visit = visit_of(door, conn);
     if (visit != NULL) {
         visit->conn = NULL;
         close_pipe(visit);
@@ -134,14 +140,6 @@ static void read_pipe(struct visit *visit)
         return;
     visit->pipe_reading = uv_read_start((uv_stream_t *)&visit->pipe, lend_buffer, answered) == 0;
     assert(visit->pipe_reading); /* open, and with a callback */
-}
-
-static struct visit *visit_of(struct admin_door *door, const struct conn *conn)
-{
-    struct visit *visit = door->visits;
-    while (visit != NULL && visit->conn != conn)
-        visit = visit->next;
-    return visit;
 }
 
 static void written(void *context, struct conn *conn, size_t bytes)
@@ -357,6 +355,8 @@ void admin_door_set_tls(struct admin_door *door, struct tls_context *tls)
 {
     if (door->listener != NULL)
         listener_set_tls(door->listener, tls);
+    for (struct visit *visit = door->visits; visit != NULL; visit = visit->next)
+        visit->peer = (struct tls_peer){0};
 }
 
 /* ---- who it is ---- */

@@ -17,7 +17,7 @@
 #define ANSWER_BYTES_MAX    (16u * 1024 * 1024)
 #define PATIENCE_MS         3000L
 #define CONNECT_PATIENCE_MS 1000L
-#define TLS_PATIENCE_MS     3000L  /* names of hosts, and a handshake */
+#define TLS_PATIENCE_MS     5000L  /* names of hosts, and a handshake */
 #define CHANGE_PATIENCE_MS  15000L /* a change waits for the log */
 #define TOKEN_MAX           1024
 
@@ -125,6 +125,7 @@ static struct curl_slist *headers_of(const struct ctl_options *options, const ch
 static void set_tls(CURL *curl, const struct ctl_options *options)
 {
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, TLS_PATIENCE_MS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, TLS_PATIENCE_MS + PATIENCE_MS);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);

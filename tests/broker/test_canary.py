@@ -19,7 +19,7 @@ from mqtt import Client, Closed, encode_publish
 
 CANARIES = {name: f"canary{number}sings{name.replace(' ', '')}" for number, name in enumerate((
     "wrong password", "user password", "new password", "scram password", "scram message", "static password",
-    "admin token", "wrong admin token", "token key"), start=10)}
+    "admin token", "wrong admin token", "token key", "read token", "write token"), start=10)}
 PSK = b"canary sings psk".hex()
 TERRIBLE = "\x1b[31mred\x07\n<script>alert(1)</script>\u202e"
 
@@ -50,6 +50,8 @@ class Watched(Cluster):
             "COTERIE_LOG_LEVEL": "debug",
             "COTERIE_LISTENERS": f"tcp:127.0.0.1:0 anonymous=true,tls:127.0.0.1:0 anonymous=true psk_file={psk}",
             "COTERIE_ADMIN_TOKEN": CANARIES["admin token"],
+            "COTERIE_ADMIN_TOKEN_FILE": self.secret(
+                "tokens", f"read mon {CANARIES['read token']}\nwrite ann {CANARIES['write token']}\n"),
             "COTERIE_AUTHENTICATION_USERS": f"static:{CANARIES['static password']}",
             "COTERIE_AUTHENTICATION_PASSWORD_FILE": self.secret("passwords", f"bob:{PENCIL}\n"),
             "COTERIE_AUTHENTICATION_TOKEN_KEYS": keys})
@@ -92,6 +94,13 @@ def connect(watched, name, user=None, password=None, **options):
         client.close()
 
 
+def reload_with(watched, admin_token):
+    """The status of a change that an operator with this token asks for."""
+    return int(subprocess.run(["curl", "-s", "-o", os.devnull, "-w", "%{http_code}", "-d", "{}", "-H", "Content-Type: application/json",
+                               "-H", f"Authorization: Bearer {admin_token}", f"http://127.0.0.1:{watched.admin_ports[1]}/reload"],
+                              stdout=subprocess.PIPE, text=True, timeout=60).stdout)
+
+
 @pytest.fixture(scope="module")
 def used(watched):
     """Every secret has been used."""
@@ -106,6 +115,8 @@ def used(watched):
         assert connect(watched, "d", user, CANARIES["wrong password"]) != 0
     connect(watched, "e", properties={"auth_method": "SCRAM-SHA-256",
                                       "auth_data": f"n,,n=sam,r={CANARIES['scram message']}".encode()})
+    for name, status in (("read token", 403), ("write token", 200), ("wrong admin token", 401)):
+        assert reload_with(watched, CANARIES[name]) == status
     done = subprocess.run(["mosquitto_pub", "-h", "127.0.0.1", "-p", str(watched.tls_port), "-t", "t", "-m", "m", "--psk", PSK,
                            "--psk-identity", "device"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
     assert done.returncode == 0, done.stdout
