@@ -47,13 +47,21 @@ static bool contradicts(const struct replica *replica, uint64_t index, uint64_t 
     return ours != 0 && ours != term;
 }
 
+/* The last index that no honest leader takes back. A settled change of members is one, even above our commit index:
+ * the library counts on it. */
+static uint64_t committed_floor(const struct replica *replica)
+{
+    uint64_t floor = replica->commit > replica->trusted ? replica->commit : replica->trusted;
+    if (floor < replica->configured)
+        floor = replica->configured;
+    return floor < log_last(replica->log) ? floor : log_last(replica->log);
+}
+
 /* S1: what is committed here is not looked at again; the library could take an entry below its trail for a new one. */
 static uint32_t skip_committed(struct replica *replica, struct raft_append_entries *append,
                                struct log_entry *const *entries, uint32_t count)
 {
-    uint64_t floor = replica->commit > replica->trusted ? replica->commit : replica->trusted;
-    if (floor > log_last(replica->log))
-        floor = log_last(replica->log);
+    uint64_t floor = committed_floor(replica);
     if (replica->installing || append->prev_log_index >= floor)
         return 0;
     bool differs = append->prev_log_index != 0 && contradicts(replica, append->prev_log_index, append->prev_log_term);

@@ -35,6 +35,28 @@ static void s13_a_change_that_is_taken_back_leaves_the_one_before_it(void **stat
     buffer_release(&two);
 }
 
+/* A peer that lies sends a second change before the first is committed, and then another says that there was none. The
+ * library, told that the first is final, aborts when it leads with a log that ends before it. */
+static void s13_a_settled_change_is_not_taken_back_by_who_lied(void **state)
+{
+    struct world *w = *state;
+    struct buffer four = {0}, two = {0};
+    configuration_of(4, &four);
+    configuration_of(2, &two);
+    given_replica(w, 0, 0);
+    struct log_entry *entries[2] = {log_entry_new(1, LOG_CHANGE, four.data, four.size),
+                                    log_entry_new(1, LOG_CHANGE, two.data, two.size)};
+    receive_entries(w, append_of(1, 1, 1, 1), entries, 2);
+    assert_int_equal(log_last(w->log), 3);
+    entries[0] = log_entry_new(2, LOG_COMMAND, "y", 1);
+    receive_entries(w, append_of(2, 1, 1, 1), entries, 1);
+    assert_int_equal(w->fatals, 1);
+    assert_int_equal(w->fatal, STATUS_CORRUPT);
+    assert_int_equal(log_last(w->log), 3);
+    buffer_release(&four);
+    buffer_release(&two);
+}
+
 static void a_change_taken_back_by_who_had_nothing_before(void)
 {
     struct raft raft;
@@ -242,6 +264,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(s13_a_change_that_is_taken_back_leaves_the_one_before_it),
+        TEST(s13_a_settled_change_is_not_taken_back_by_who_lied),
         TEST(s13_a_new_node_survives_that_its_admission_is_taken_back),
         TEST(r1_another_life_of_a_member_is_neither_asked_nor_counted),
         TEST(r1_a_vote_of_another_life_is_not_counted),
