@@ -20,20 +20,6 @@ static int one_node(void **state)
     return 0;
 }
 
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
-static const struct core_stats *stats_of(struct cores *cores)
-{
-    static struct core_stats stats;
-
-    core_stats(cores_core(cores, 1), &stats);
-    return &stats;
-}
-
 /* ---- the client's side of SCRAM ---- */
 
 static void hmac(const uint8_t key[32], const char *text, uint8_t out[32])
@@ -120,22 +106,6 @@ static struct device given_authenticated(struct cores *cores, const char *user, 
     return device;
 }
 
-static void then_refused(struct device device, uint8_t reason)
-{
-    then_connack(device, false, reason);
-    then_closed(device);
-}
-
-static void then_ended(struct device device, uint8_t reason)
-{
-    size_t at;
-
-    first_packet(device, &at);
-    assert_int_equal(line_received(device.line).data[0], 0xe0);
-    assert_int_equal(line_received(device.line).data[at], reason);
-    assert_true(line_closed(device.line));
-}
-
 /* ---- before CONNACK ---- */
 
 static void who_proves_the_password_is_connected_and_told_our_proof(void **state)
@@ -145,7 +115,7 @@ static void who_proves_the_password_is_connected_and_told_our_proof(void **state
     when_sends(device, "c0");
     then_receives(device, "d0");
     given_authenticated(*state, "kept", "pencil");
-    assert_int_equal(stats_of(*state)->connects[CONNECT_ACCEPTED], 2);
+    assert_int_equal(node_stats(*state, 1).connects[CONNECT_ACCEPTED], 2);
 }
 
 static void a_wrong_password_and_an_unknown_user_are_told_the_same(void **state)
@@ -157,9 +127,9 @@ static void a_wrong_password_and_an_unknown_user_are_told_the_same(void **state)
         struct device device = when_begins(*state, users[i]);
 
         when_proves(device, users[i], "guess", expected);
-        then_refused(device, 0x87);
+        then_turned_away(device, 0x87);
     }
-    assert_int_equal(stats_of(*state)->connects[CONNECT_REFUSED_AUTHENTICATION], 3);
+    assert_int_equal(node_stats(*state, 1).connects[CONNECT_REFUSED_AUTHENTICATION], 3);
 }
 
 static void an_unknown_user_has_the_same_salt_every_time(void **state)
@@ -189,7 +159,7 @@ static void an_unknown_method_is_refused(void **state)
     struct device device = when_dials(*state, 1);
 
     when_sends(device, "10 'MQTT' 05 02 0000 (15 'SCRAM-SHA-1' 16 'n,,n=user,r=abc') 'id'");
-    then_refused(device, 0x8c);
+    then_turned_away(device, 0x8c);
 }
 
 static void only_auth_may_come_before_connack(void **state)
@@ -209,7 +179,7 @@ static void only_auth_may_come_before_connack(void **state)
 
         then_challenged(device, server);
         when_sends(device, packets[i]);
-        then_refused(device, 0x82);
+        then_turned_away(device, 0x82);
     }
 }
 
@@ -225,7 +195,7 @@ static void messages_that_are_no_scram_are_refused(void **state)
 
         snprintf(notation, sizeof(notation), "10 'MQTT' 05 02 0000 (15 'SCRAM-SHA-256' 16 '%s') 'id'", firsts[i]);
         when_sends(device, notation);
-        then_refused(device, 0x82);
+        then_turned_away(device, 0x82);
     }
 }
 
@@ -243,7 +213,7 @@ static void answers_that_do_not_fit_the_challenge_are_refused(void **state)
         snprintf(notation, sizeof(notation), "f0 18 (15 'SCRAM-SHA-256' 16 '%s')", final);
         when_sends(device, notation);
         cores_pass(*state, 1000); /* the last of so many are looked at later */
-        then_refused(device, 0x87);
+        then_turned_away(device, 0x87);
     }
 }
 
@@ -278,7 +248,7 @@ static void who_is_refused_leaves_no_will(void **state)
     when_subscribes(*state, bob, "#", 0);
     when_sends(device, "10 'MQTT' 05 06 0000 (15 'SCRAM-SHA-256' 16 'n,,n=user,r=abc') 'id' () 'will' 'gone'");
     when_proves(device, "user", "guess", expected);
-    then_refused(device, 0x87);
+    then_turned_away(device, 0x87);
     then_receives_nothing(bob);
 }
 
@@ -304,23 +274,23 @@ static void guessing_at_a_user_is_slow_and_locks_nobody_out(void **state)
         for (int guess = 0; guess < 4; guess++) {
             device = when_begins(*state, users[i]);
             when_proves(device, users[i], "guess", expected);
-            then_refused(device, 0x87);
+            then_turned_away(device, 0x87);
         }
         device = when_begins(*state, users[i]);
         when_proves(device, users[i], "guess", expected);
         then_waits(*state, device, 250);
-        then_refused(device, 0x87);
+        then_turned_away(device, 0x87);
         device = when_begins(*state, users[i]);
         when_proves(device, users[i], "pencil", expected);
         then_waits(*state, device, 500);
         if (i == 0)
             then_connack(device, false, 0);
         else
-            then_refused(device, 0x87);
+            then_turned_away(device, 0x87);
     }
     given_authenticated(*state, "user", "pencil"); /* the right one has cleared it */
     given_authenticated(*state, "kept", "pencil"); /* whom nobody guessed at */
-    assert_int_equal(stats_of(*state)->logins_slowed, 4);
+    assert_int_equal(node_stats(*state, 1).logins_slowed, 4);
 }
 
 static void who_leaves_while_its_proof_waits_leaves_nothing(void **state)
@@ -331,13 +301,13 @@ static void who_leaves_while_its_proof_waits_leaves_nothing(void **state)
     for (int guess = 0; guess < 4; guess++) {
         device = when_begins(*state, "user");
         when_proves(device, "user", "guess", expected);
-        then_refused(device, 0x87);
+        then_turned_away(device, 0x87);
     }
     device = when_begins(*state, "user");
     when_proves(device, "user", "pencil", expected);
     line_drop(device.line);
     cores_pass(*state, 1000);
-    assert_int_equal(stats_of(*state)->connections, 0);
+    assert_int_equal(node_stats(*state, 1).connections, 0);
 }
 
 /* ---- afterwards ---- */
@@ -366,11 +336,11 @@ static void authenticating_again_with_a_wrong_password_or_as_another_ends_the_co
 
     when_sends(device, AGAIN);
     when_proves(device, "user", "guess", expected);
-    then_ended(device, 0x87);
+    then_disconnected(device, 0x87);
     device = given_authenticated(*state, "user", "pencil");
     when_sends(device, "f0 19 (15 'SCRAM-SHA-256' 16 'n,,n=other,r=abc')");
     when_proves(device, "other", "word", expected);
-    then_ended(device, 0x87);
+    then_disconnected(device, 0x87);
 }
 
 static void auth_that_does_not_belong_there_ends_the_connection(void **state)
@@ -382,7 +352,7 @@ static void auth_that_does_not_belong_there_ends_the_connection(void **state)
         struct device device = given_authenticated(*state, "user", "pencil");
 
         when_sends(device, packets[i]);
-        then_ended(device, 0x82);
+        then_disconnected(device, 0x82);
     }
     {
         struct device device = given_authenticated(*state, "user", "pencil");
@@ -390,7 +360,7 @@ static void auth_that_does_not_belong_there_ends_the_connection(void **state)
         when_sends(device, AGAIN);
         then_challenged(device, server);
         when_sends(device, AGAIN); /* while one goes on */
-        then_ended(device, 0x82);
+        then_disconnected(device, 0x82);
     }
 }
 
@@ -408,7 +378,7 @@ static void entries_that_are_no_user_are_named_by_their_number(void **state)
     assert_int_equal(auth_check_users("a:SCRAM-SHA-256$0:c2FsdA==$x:y"), 1);
 }
 
-#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, one_node, free_nodes)
+#define ON_ONE_NODE(test) cmocka_unit_test_setup_teardown(test, one_node, world_free)
 
 int main(void)
 {

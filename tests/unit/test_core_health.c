@@ -5,26 +5,6 @@
 #include "node/client/registry.h"
 #include "node/client/timers.h"
 
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
-static struct core_stats stats_of(struct cores *cores, uint32_t node)
-{
-    struct core_stats stats;
-
-    core_stats(cores_core(cores, node), &stats);
-    return stats;
-}
-
 /* ---- cut off ---- */
 
 static void a_node_that_is_cut_off_sends_its_clients_elsewhere_before_it_is_declared_down(void **state)
@@ -62,7 +42,7 @@ static void a_connect_is_held_and_then_refused(void **state)
     then_closed(bob);
     then_receives(old, "20 00 03");
     then_closed(old);
-    assert_int_equal(stats_of(cores, 2).connects[CONNECT_REFUSED_UNAVAILABLE], 2);
+    assert_int_equal(node_stats(cores, 2).connects[CONNECT_REFUSED_UNAVAILABLE], 2);
 }
 
 static void a_node_that_knows_that_it_is_cut_off_refuses_at_once(void **state)
@@ -248,13 +228,13 @@ static void a_publisher_whose_commands_wait_is_not_read(void **state)
     when_sends_bytes(alice, many);
     then_receives_nothing(alice);
     assert_false(line_read(alice.line));
-    assert_int_equal(stats_of(cores, 2).paused_clients, 1);
-    assert_int_equal(stats_of(cores, 2).commands_pending, 10);
+    assert_int_equal(node_stats(cores, 2).paused_clients, 1);
+    assert_int_equal(node_stats(cores, 2).commands_pending, 10);
     cores_lag(cores, 2, false);
     for (uint16_t i = 1; i <= 30; i++)
         then_answered(alice, 0x40, i);
     assert_true(line_read(alice.line));
-    assert_int_equal(stats_of(cores, 2).paused_clients, 0);
+    assert_int_equal(node_stats(cores, 2).paused_clients, 0);
     cores_free(cores);
 }
 
@@ -276,8 +256,8 @@ static void all_publishers_wait_when_too_much_is_on_its_way_together(void **stat
         for (uint16_t n = 1; n <= 20; n++)
             when_publishes(devices[i], "a", "0123456789012345678901234567890123456789", 1, n);
     }
-    assert_true(stats_of(cores, 2).commands_pending_bytes < 4200);
-    assert_true(stats_of(cores, 2).paused_clients > 10);
+    assert_true(node_stats(cores, 2).commands_pending_bytes < 4200);
+    assert_true(node_stats(cores, 2).paused_clients > 10);
     cores_lag(cores, 2, false);
     for (uint32_t i = 0; i < 20; i++) {
         for (uint16_t n = 1; n <= 20; n++)
@@ -306,7 +286,7 @@ static void input_of_all_clients_together_is_bounded(void **state)
         closed += line_closed(devices[i].line);
     }
     assert_int_equal(closed, 6);
-    assert_true(stats_of(cores, 1).input_bytes <= 200000);
+    assert_true(node_stats(cores, 1).input_bytes <= 200000);
     buffer_release(&part);
     cores_free(cores);
 }
@@ -323,7 +303,7 @@ static void who_does_not_read_its_answers_is_not_read_either(void **state)
     for (uint32_t i = 0; i < 1000; i++)
         when_sends(bob, "c0");
     assert_false(line_read(bob.line));
-    assert_true(stats_of(cores, 1).output_bytes < 1100);
+    assert_true(node_stats(cores, 1).output_bytes < 1100);
     line_stop(bob.line, false);
     for (; line_received(bob.line).size > 0; answers++)
         then_receives(bob, "d0");
@@ -496,19 +476,19 @@ static void acknowledgements_say_what_is_done_and_what_is_not(void **state)
     buffer_release(&broadcast);
 }
 
-#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, three_nodes, free_nodes)
+#define ON_THREE_NODES(test) cmocka_unit_test_setup_teardown(test, world_of_three, world_free)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_THREE_NODES(a_node_that_is_cut_off_sends_its_clients_elsewhere_before_it_is_declared_down),
         ON_THREE_NODES(a_connect_is_held_and_then_refused),
-        cmocka_unit_test_setup_teardown(a_node_that_knows_that_it_is_cut_off_refuses_at_once, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(a_node_that_stood_still_holds_a_connect_until_it_has_heard_its_leader, three_nodes,
-                                        free_nodes),
-        cmocka_unit_test_setup_teardown(a_node_that_only_lags_holds_a_connect_for_as_long_as_configured, three_nodes,
-                                        free_nodes),
+        cmocka_unit_test_setup_teardown(a_node_that_knows_that_it_is_cut_off_refuses_at_once, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(a_node_that_stood_still_holds_a_connect_until_it_has_heard_its_leader, world_of_three,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(a_node_that_only_lags_holds_a_connect_for_as_long_as_configured, world_of_three,
+                                        world_free),
         cmocka_unit_test(alone_it_says_unavailable),
         ON_THREE_NODES(a_held_connect_goes_on_when_the_node_is_back),
         ON_THREE_NODES(a_connect_on_its_way_is_not_told_no_and_leaves_no_will_behind),

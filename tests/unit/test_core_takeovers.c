@@ -6,18 +6,6 @@
 
 #define LATE_MS (2 * TIMERS_STEP_MS) /* a timer may be */
 
-static int three_nodes(void **state)
-{
-    *state = cores_new(3, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 static uint64_t slowed(struct cores *cores)
 {
     uint64_t count = 0;
@@ -233,16 +221,16 @@ static void the_table_has_room_for_whoever_is_noisy_now(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_pair_at_one_node_is_slowed_down_more_and_more, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_pair_at_two_nodes_is_slowed_down_at_both, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(whoever_waits_is_refused_if_another_one_was_faster, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(who_comes_back_once_never_waits, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(who_says_goodbye_before_it_comes_back_takes_nothing_over, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(other_ids_are_not_slowed_down, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_pair_is_forgiven_after_minutes, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(who_leaves_while_it_waits_takes_nothing_over, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(what_a_client_sends_behind_its_connect_waits_with_it, three_nodes, free_nodes),
-        cmocka_unit_test_setup_teardown(a_line_is_written_once_in_a_minute_for_each_id, three_nodes, free_nodes),
+        cmocka_unit_test_setup_teardown(a_pair_at_one_node_is_slowed_down_more_and_more, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_pair_at_two_nodes_is_slowed_down_at_both, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(whoever_waits_is_refused_if_another_one_was_faster, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(who_comes_back_once_never_waits, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(who_says_goodbye_before_it_comes_back_takes_nothing_over, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(other_ids_are_not_slowed_down, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_pair_is_forgiven_after_minutes, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(who_leaves_while_it_waits_takes_nothing_over, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(what_a_client_sends_behind_its_connect_waits_with_it, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(a_line_is_written_once_in_a_minute_for_each_id, world_of_three, world_free),
         cmocka_unit_test(the_table_has_room_for_whoever_is_noisy_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,18 +16,6 @@
 #define PAGES_MAX  2700   /* in one commit: what makes one due, and what is applied in one turn */
 #define COMMIT_LOOKS (PAGES_MAX * 20)
 
-static int one_node(void **state)
-{
-    *state = cores_new(1, NULL, NULL);
-    return 0;
-}
-
-static int free_nodes(void **state)
-{
-    cores_free(*state);
-    return 0;
-}
-
 /* Adds filter `number`, with its length in front and QoS 0 behind. */
 static void put_filter(struct buffer *out, uint32_t number)
 {
@@ -151,7 +139,7 @@ static int free_nodes_and_disk(void **state)
     static const char *const files[] = {"data.mdb", "lock.mdb", "marker"};
     char path[64];
 
-    (void)free_nodes(state);
+    (void)world_free(state);
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
         unlink(path);
@@ -205,10 +193,10 @@ static void no_commit_writes_very_many_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, one_node, free_nodes),
-        cmocka_unit_test_setup_teardown(all_clients_are_ended_over_several_turns, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(all_clients_are_ended_over_several_turns, world_of_one, world_free),
         cmocka_unit_test_setup_teardown(no_commit_writes_very_many_pages, one_node_on_disk, free_nodes_and_disk),
-        cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, one_node, free_nodes),
+        cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, world_of_one, world_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
