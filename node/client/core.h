@@ -275,7 +275,7 @@ struct core_stats {
     uint64_t taken_over;
     uint64_t keep_alive_timeouts;
     uint64_t protocol_errors;
-    uint64_t reserved_topics;              /* publishes below $, where clients do not write */
+    uint64_t reserved_topics;              /* publishes below $, where clients do not write; copies that no client can have sent */
     uint64_t publishes_denied, subscribes_denied;
     uint64_t logins, logins_refused, logins_slowed;   /* that needed a hash or a signature */
     uint64_t messages_in[3], messages_out[3];   /* PUBLISH packets by QoS */

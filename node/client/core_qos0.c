@@ -5,6 +5,8 @@
  * matches much is delivered in parts, one each turn; others come behind it, so that their order is kept. */
 #include "core_private.h"
 
+#include "base/topic.h"
+
 #define PEER_BYTES_MAX    (4 * 1024 * 1024)  /* QoS 0 for one node in one turn */
 #define ARRIVED_BYTES_MAX (16 * 1024 * 1024) /* QoS 0 from one node that waits for its turn */
 #define LIVE_BYTES_KEPT   (64 * 1024)        /* of the message under way, for the next one */
@@ -141,6 +143,16 @@ static void deliver_copy(struct core *core, const struct message *message, struc
     core_live_more(core, looks_left(core));
 }
 
+/* Whether a client can have published it. The node that it was published at has asked that, too, and who may publish there;
+ * who may receive it is asked here, at each delivery. */
+static bool is_publishable(struct core *core, const struct message *message)
+{
+    bool publishable = topic_name_check(message->topic) == STATUS_OK && !topic_is_reserved(message->topic);
+
+    core->node.stats.reserved_topics += !publishable;
+    return publishable;
+}
+
 /* Takes what a node has sent, as far as this turn may; what has been taken is forgotten when it is much. */
 static void take_from(struct core *core, struct peer_node *peer)
 {
@@ -151,7 +163,8 @@ static void take_from(struct core *core, struct peer_node *peer)
     while (core_takes_input(core) && wire_message_next(&reader, &message, &groups)) {
         core->node.stats.qos0_from_peers++;
         core->input_looks += PACKET_LOOKS;
-        deliver_copy(core, &message, groups);
+        if (is_publishable(core, &message))
+            deliver_copy(core, &message, groups);
     }
     peer->taken = peer->arrived.size - reader.rest.size;
     if (reader.rest.size == 0 || reader.failed) {

@@ -2,6 +2,8 @@
  * rule; and what a change does to clients that are connected. */
 #include "core_world.h"
 
+#include "base/topic.h"
+#include "cluster/wire.h"
 #include "node/client/acl_file.h"
 #include "node/client/credential.h"
 #include "rights.h"
@@ -593,6 +595,41 @@ static void members_of_groups_are_judged(void **state)
     then_only_y_comes(*state, paths);
 }
 
+/* As if node 1 had sent a copy of a QoS 0 message to node 3. */
+static void when_copied(struct cores *cores, const char *topic, const char *payload)
+{
+    const struct message message = {.topic = bytes_text(topic), .payload = bytes_text(payload)};
+    struct buffer copy = {0};
+
+    wire_message_put(&copy, &message, bytes_of(NULL, 0));
+    core_peer_messages(cores_core(cores, 3), 1, buffer_bytes(&copy), cores_now_ms(cores));
+    cores_settle(cores);
+    buffer_release(&copy);
+}
+
+static void copies_from_other_nodes_are_judged(void **state)
+{
+    static const char *const impossible[] = {"y/+", "#", "$SYS/y", "$share/g/y", "y\xff", "y\xed\xa0\x80"};
+    struct paths paths = given_watcher(*state, "#");
+    char deep[TOPIC_LEVELS_MAX + 1];
+    uint64_t before = node_stats(*state, 3).reserved_topics;
+
+    given_rule(*state, "all", RULE_ALLOW, RIGHTS_ALL, "$SYS/#", -100);
+    then_suback(*state, paths.watcher, "$SYS/y", 1);
+    when_revoked(*state);
+    when_copied(*state, "x/1", "1");
+    assert_int_equal(node_stats(*state, 3).drops[DROP_NOT_PERMITTED], 1);
+    for (size_t i = 0; i < sizeof(impossible) / sizeof(impossible[0]); i++)
+        when_copied(*state, impossible[i], "1");
+    memset(deep, '/', TOPIC_LEVELS_MAX);
+    deep[TOPIC_LEVELS_MAX] = '\0';
+    when_copied(*state, deep, "1");
+    assert_int_equal(node_stats(*state, 3).reserved_topics - before, 7);
+    when_copied(*state, "y", "2");
+    then_message(paths.watcher, "y", "2", 0, 0);
+    then_receives_nothing(paths.watcher);
+}
+
 /* Two members at two nodes; "ann", who would get the first, loses the right to what is below "x". */
 struct members {
     struct device ann, bob, publisher;
@@ -896,6 +933,7 @@ int main(void)
         ON_THREE_NODES(messages_that_wait_for_the_socket_are_judged_again),
         ON_THREE_NODES(retained_messages_are_judged),
         ON_THREE_NODES(members_of_groups_are_judged),
+        ON_THREE_NODES(copies_from_other_nodes_are_judged),
         ON_THREE_NODES(what_a_member_may_not_have_goes_to_another_that_may),
         ON_THREE_NODES(also_with_qos_2),
         ON_THREE_NODES(what_no_member_may_have_is_dropped_and_counted_once),
