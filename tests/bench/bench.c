@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POLL_MS = 2, NO_PROGRESS_S = 10, SETTLE_S = 2 };
+enum { POLL_MS = 2, NO_PROGRESS_S = 30, SETTLE_S = 2 };
 
 enum { EXIT_WELL = 0, EXIT_BROKEN_PROMISE = 1, EXIT_NOT_MEASURED = 3 };
 
