@@ -75,11 +75,23 @@ def test_the_clocks_of_machines_may_differ_by_hours(made):
             made.path("links", "crl.pem"), made.path("links", "node1.pem"))
 
 
+def test_an_operator_has_a_token_and_others_can_be_added(made):
+    def tokens():
+        with open(os.path.join(made.directory, "tokens")) as file:
+            return [line.split() for line in file]
+    before = tokens()
+    assert [line[:2] for line in before] == [["write", "operator"]] and len(before[0][2]) == 64
+    made.run("token", "mon", "read")
+    made.run("new", "plant", "--nodes", "2")
+    assert tokens()[:1] == before and [line[:2] for line in tokens()[1:]] == [["read", "mon"]]
+
+
 @pytest.mark.parametrize("arguments, sentence", [
     (["new", "a/b"], "expected a name"), (["new", "x", "--nodes", "0"], "--nodes"), (["new"], "deploy/certificates new"),
     (["node", "64", "--dir", "."], "1 to 63"), (["client", "ca"], "another meaning"), (["client", "../x"], "expected a name"),
     (["client", "alice", "--dir", "/nonexistent"], "begin with"), (["revoke", "/etc/hostname"], "no certificate that was made"),
-    (["server", "web", "--dir", "."], "--host"), (["paint"], "deploy/certificates new"),
+    (["server", "web", "--dir", "."], "--host"), (["token", "ann", "admin"], "read or write"), (["token", "a b", "read"], "expected a name"),
+    (["token", "ann", "read", "--dir", "/nonexistent"], "begin with"), (["paint"], "deploy/certificates new"),
 ])
 def test_what_makes_no_sense_is_refused(arguments, sentence):
     assert sentence in refused(*arguments)
