@@ -14,7 +14,7 @@ from mqtt import Client
 
 TEXT = b"a retained message that is easy to find in a file"
 IMAGE_BYTES = 160 << 20
-PATIENCE = 60
+PATIENCE = 180
 
 
 @pytest.fixture

@@ -121,3 +121,36 @@ def test_a_node_is_not_wiped_for_replacement_while_the_others_are_no_majority(ow
     assert os.path.exists(os.path.join(data_of(own_cluster, other), "identity"))
     own_cluster.start(one)
     own_cluster.wait_ready()
+
+
+def put_back(cluster, number):
+    shutil.rmtree(data_of(cluster, number))
+    shutil.copytree(data_of(cluster, number) + ".copy", data_of(cluster, number), symlinks=True)
+
+
+def test_copies_of_all_nodes_that_were_put_back_go_on_where_they_were(own_cluster):
+    client = Client("keeper", timeout=60)
+    client.open(own_cluster.ports[1])
+    client.publish("kept", "as of the copy", qos=1, retain=True)
+    client.close()
+    for number in own_cluster.ports:
+        own_cluster.stop(number)
+    for number in own_cluster.ports:
+        shutil.copytree(data_of(own_cluster, number), data_of(own_cluster, number) + ".copy")
+        own_cluster.start(number)
+    own_cluster.wait_ready(timeout=60)
+    client.open(own_cluster.ports[2])
+    client.publish("kept", "later", qos=1, retain=True)
+    client.close()
+    for number in own_cluster.ports:
+        own_cluster.kill(number)
+    for number in own_cluster.ports:
+        put_back(own_cluster, number)
+        own_cluster.start(number)
+    own_cluster.wait_ready(timeout=60)
+    own_cluster.wait_equal(timeout=60)
+    client.open(own_cluster.ports[3])
+    client.subscribe(("kept", 1))
+    client.expect_message("kept", "as of the copy")
+    client.publish("kept", "new", qos=1, retain=True)
+    client.close()
