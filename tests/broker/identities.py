@@ -50,11 +50,18 @@ class Guarded(Cluster):
         self.change("/reload", number)
         wait_until("files read again", lambda: self.asked(number, "/status")["reloads"] > before)
 
+    def reload_all(self):
+        """All nodes do, at the same time."""
+        before = {number: self.asked(number, "/status")["reloads"] for number in self.ports}
+        for number in self.ports:
+            self.change("/reload", number)
+        for number in self.ports:
+            wait_until("files read again", lambda n=number: self.asked(n, "/status")["reloads"] > before[n])
+
     def acl(self, text):
         """The ACL file of all nodes: what root may, and this."""
         self._file("acl", self._rules(text))
-        for number in self.ports:
-            self.reload(number)
+        self.reload_all()
 
     def ctl(self, *words, node=1, text="", check=True):
         """coteriectl at a node; returns what it printed."""

@@ -1,7 +1,8 @@
 """Every right on every path of a message, for every kind of rule, over three nodes.
 
 A kind of rule is a way to say: this client may do everything below its topics (open), and then: only below `yes`, not
-below `no` (closed). A path is a way by which a message could get where it must not.
+below `no` (closed). That changes while the client is connected: first it may, then it may not. A path is a way by which a
+message could get where it must not.
 """
 
 import pytest
@@ -44,7 +45,6 @@ class FileTopic(Kind):
     """`topic` of the anonymous, in the file."""
 
     def open(self):
-        self.cluster.acl("")
         self._write(f"topic readwrite {self.all}\n")
 
     def closed(self):
@@ -52,11 +52,22 @@ class FileTopic(Kind):
 
     def _write(self, lines):
         self.cluster._file("acl", lines + self.cluster._rules(""))
-        for number in self.cluster.ports:
-            self.cluster.reload(number)
+        self.cluster.reload_all()
 
 
 class FileUser(Kind):
+    """`topic` of a user: what nothing allows is denied."""
+
+    user = "bob"
+
+    def open(self):
+        self.cluster.acl(f"user bob\ntopic readwrite {self.all}\n")
+
+    def closed(self):
+        self.cluster.acl(f"user bob\ntopic readwrite {self.yes}/#\n")
+
+
+class FileDeny(Kind):
     """`topic` of a user, with a deny."""
 
     user = "bob"
@@ -84,15 +95,30 @@ class FilePattern(Kind):
         self.cluster.acl(f"pattern readwrite {self.top}/%u/#\n")
 
 
+class FileClientPattern(Kind):
+    """`pattern` with the client id in it."""
+
+    def __init__(self, cluster, top):
+        super().__init__(cluster, top)
+        self.yes, self.no = f"{top}/{top}-subject", f"{top}/other"
+
+    def open(self):
+        self.cluster.acl(f"pattern readwrite {self.all}\n")
+
+    def closed(self):
+        self.cluster.acl(f"pattern readwrite {self.top}/%c/#\n")
+
+
 class Role(Kind):
     user = "bob"
+    grantee = "bob"
     everything = ["publish", "subscribe", "receive"]
 
     def open(self):
         self.cluster.acl("")
         self.cluster.change("/roles", do="add", name=self.top)
         self.rule("allow", self.all, node=2)
-        self.cluster.change("/roles", node=3, do="grant", name=self.top, user="bob")
+        self.cluster.change("/roles", node=3, do="grant", name=self.top, user=self.grantee)
         self.cluster.caught_up()
 
     def rule(self, what, topic_filter, **options):
@@ -123,6 +149,40 @@ class RolePriority(Role):
         self.rule("allow", f"{self.yes}/#", priority=9, node=3)
         self.rule("deny", self.all, priority=5, node=2)
         self.cluster.caught_up()
+
+
+class RolePattern(Role):
+    """The name in a rule."""
+
+    def __init__(self, cluster, top):
+        super().__init__(cluster, top)
+        self.yes, self.no = f"{top}/bob", f"{top}/other"
+
+    def closed(self):
+        self.rule("allow", f"{self.top}/%u/#", node=3)
+        self.rule("clear", self.all)
+        self.cluster.caught_up()
+
+
+class RoleClientPattern(Role):
+    """The client id in a rule of everybody's role."""
+
+    grantee = "$everyone"
+
+    def __init__(self, cluster, top):
+        super().__init__(cluster, top)
+        self.yes, self.no = f"{top}/{top}-subject", f"{top}/other"
+
+    def closed(self):
+        self.rule("allow", f"{self.top}/%c/#")
+        self.rule("clear", self.all, node=3)
+        self.cluster.caught_up()
+
+
+class RoleAnonymous(RoleAllow):
+    """The role of those who do not say who they are."""
+
+    user, grantee = None, "$anonymous"
 
 
 # -- clients ---------------------------------------------------------------------------------------------------
@@ -181,9 +241,11 @@ class Stage:
 
 
 def publish(stage):
+    stage.connect(2)
+    for qos in (1, 2):
+        assert stage.client.publish(f"{stage.kind.no}/x", "before", qos) in PASSED
     stage.kind.closed()
     stage.watch()
-    stage.connect(2)
     for qos in (0, 1, 2):
         assert stage.client.publish(f"{stage.kind.no}/x", "x", qos) == (NOT_AUTHORIZED if qos else 0)
     for qos in (1, 2):
@@ -193,11 +255,15 @@ def publish(stage):
 
 
 def alias(stage):
+    stage.connect(3)
+    stage.client.send(encode_publish(f"{stage.kind.no}/x", "1", 1, 8, properties={"topic_alias": 1}))
+    assert stage.client.receive().reason in PASSED
     stage.kind.closed()
     stage.watch()
-    stage.connect(3)
-    stage.client.send(encode_publish(f"{stage.kind.no}/x", "1", properties={"topic_alias": 1}))
     stage.client.send(encode_publish("", "2", 1, 9, properties={"topic_alias": 1}))
+    assert stage.client.receive().reason == NOT_AUTHORIZED
+    stage.client.send(encode_publish(f"{stage.kind.no}/y", "3", properties={"topic_alias": 2}))
+    stage.client.send(encode_publish("", "4", 1, 10, properties={"topic_alias": 2}))
     assert stage.client.receive().reason == NOT_AUTHORIZED
     stage.told()
 
@@ -216,8 +282,8 @@ def will(stage):
 
 
 def subscribe(stage):
-    stage.kind.closed()
     stage.connect(2)
+    stage.kind.closed()
     wanted = [(f"{stage.kind.yes}/#", 1), (f"{stage.kind.no}/x", 1), (f"{stage.kind.no}/#", 1), (stage.kind.all, 1), ("#", 1)]
     assert stage.client.subscribe(*wanted) == [1] + [NOT_AUTHORIZED] * 4
     stage.says()
@@ -245,8 +311,8 @@ def queued(stage):
 
 def retained(stage):
     stage.says(retain=True)
-    stage.kind.closed()
     stage.connect(3)
+    stage.kind.closed()
     assert stage.client.subscribe((f"{stage.kind.no}/#", 1), (f"{stage.kind.yes}/#", 1)) == [NOT_AUTHORIZED, 1]
     stage.hears_only_yes(1)
     for topic in (stage.kind.no, stage.kind.yes):
@@ -262,8 +328,23 @@ def share(stage):
     stage.hears_only_yes()
 
 
-KINDS = [FileTopic, FileUser, FilePattern, RoleAllow, RoleDeny, RolePriority]
-PATHS = [publish, alias, will, subscribe, live, queued, retained, share]
+def share_with_another(stage):
+    """What the member may not have goes to another one, at another node."""
+    stage.connect(3)
+    for client in (stage.client, stage.root):
+        assert client.subscribe((f"$share/g/{stage.kind.all}", 2)) == [2]
+    stage.kind.closed()
+    for _ in range(2):
+        assert stage.root.publish(f"{stage.kind.no}/x", "x", 1) in PASSED
+        assert stage.root.publish(f"{stage.kind.no}/x", "x", 2) in PASSED
+    for _ in range(4):
+        stage.root.expect_message(f"{stage.kind.no}/x", "x")
+    stage.client.expect_nothing()
+
+
+KINDS = [FileTopic, FileUser, FileDeny, FilePattern, FileClientPattern, RoleAllow, RoleDeny, RolePriority, RolePattern,
+         RoleClientPattern, RoleAnonymous]
+PATHS = [publish, alias, will, subscribe, live, queued, retained, share, share_with_another]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
