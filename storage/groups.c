@@ -248,24 +248,39 @@ static bool has_room(const struct state *state, const struct session *session)
            load < state->settings.in_flight_max && load < state->settings.queue_messages_max;
 }
 
-/* The member to give the next message to; NULL: none has room. */
-static struct subscription *choose(struct state *state, const struct group *group)
+static void consider(struct choosing *choosing, struct subscription *member)
 {
-    struct subscription *best = NULL;
-    uint64_t best_load = UINT64_MAX;
-    uint32_t first = member_place(group, group->last_given + 1), looks = 0;
-    for (uint32_t i = 0; i < group->member_count && looks < CHOICES_MAX && best_load > 0; i++) {
-        struct subscription *member = group->members[(first + i) % group->member_count];
-        state_look(state, 1);
-        if (!has_room(state, member->session))
-            continue;
-        looks++;
-        if (bug(BUG_V15_ORDER_OF_POINTERS) ? best == NULL || member < best : load_of(member->session) < best_load) {
-            best = member;
-            best_load = load_of(member->session);
-        }
+    uint64_t load = load_of(member->session);
+    bool better = bug(BUG_V15_ORDER_OF_POINTERS) ? choosing->best == NULL || member < choosing->best
+                                                 : load < choosing->best_load;
+    choosing->compared++;
+    if (better) {
+        choosing->best = member;
+        choosing->best_load = load;
     }
-    return best;
+}
+
+/* The member to give the next message to; NULL: none has room. All of them may have to be asked, so it is done in steps.
+ * false: it goes on with the same call, the first of the next step. */
+static bool choose(struct state *state, const struct group *group, struct subscription **member)
+{
+    struct choosing *choosing = &state->entry.choosing;
+    uint32_t first = member_place(group, group->last_given + 1);
+    if (choosing->group == NULL)
+        *choosing = (struct choosing){.group = group, .best_load = UINT64_MAX};
+    assert(choosing->group == group);
+    while (choosing->at < group->member_count && choosing->compared < CHOICES_MAX && choosing->best_load > 0) {
+        struct subscription *next = group->members[(first + choosing->at) % group->member_count];
+        if (state_spent(state))
+            return false;
+        state_look(state, 1);
+        choosing->at++;
+        if (has_room(state, next->session))
+            consider(choosing, next);
+    }
+    *member = choosing->best;
+    choosing->group = NULL;
+    return true;
 }
 
 /* `delivery` is the message on entry, and what the member gets of it on return. Takes over one reference. */
@@ -288,14 +303,16 @@ static void give(struct state *state, struct group *group, const struct subscrip
         own_append(state, session, delivery);
 }
 
-struct subscription *group_publish(struct state *state, struct group *group, struct delivery *delivery)
+bool group_publish(struct state *state, struct group *group, struct delivery *delivery, struct subscription **member)
 {
-    struct subscription *member = group->filter->queue_count == 0 ? choose(state, group) : NULL;
-    if (member == NULL)
+    *member = NULL;
+    if (group->filter->queue_count == 0 && !choose(state, group, member))
+        return false;
+    if (*member == NULL)
         waiting_add(state, group, delivery->message_id, &(struct waiting){.bytes = delivery->bytes});
     else
-        give(state, group, member, delivery);
-    return member;
+        give(state, group, *member, delivery);
+    return true;
 }
 
 struct subscription *group_turn(struct state *state, struct group *group)
@@ -417,7 +434,9 @@ bool group_hand_on(struct state *state, uint64_t filter_id)
     struct filter *filter = filter_by_id(state, filter_id);
     if (filter == NULL)
         return false; /* it has ended */
-    struct subscription *member = filter->queue_count > 0 ? choose(state, filter->group) : NULL;
+    struct subscription *member = NULL;
+    if (filter->queue_count > 0 && !choose(state, filter->group, &member))
+        return true; /* the same piece goes on */
     if (member == NULL)
         return false;
     state->budget--;

@@ -54,9 +54,10 @@ bool groups_load(struct state *state);               /* false: a row is not one 
 
 /* ---- messages ---- */
 
-/* A message that is being published, as *delivery says it (message id, bytes, and its QoS and RETAIN). The member that it
- * is given to; *delivery then is what that one gets. NULL: it waits. Takes over one reference. */
-struct subscription *group_publish(struct state *state, struct group *group, struct delivery *delivery);
+/* A message that is being published, as *delivery says it (message id, bytes, and its QoS and RETAIN). *member is whom it is
+ * given to; *delivery then is what that one gets. NULL: it waits. Takes over one reference.
+ * false: nothing has been done yet; the same call comes first in the next step. */
+bool group_publish(struct state *state, struct group *group, struct delivery *delivery, struct subscription **member);
 /* Whose turn it is, for a QoS 0 message in the log (a will), which is not stored; NULL: none is connected. */
 struct subscription *group_turn(struct state *state, struct group *group);
 

@@ -501,19 +501,25 @@ static void add_member(struct state *state, struct publication *publication, con
     target->own = delivery->order != 0 && !target->admitted;
 }
 
-static void give_to_group(struct state *state, struct publication *publication, struct group *group)
+/* false: it is not decided yet who gets it. */
+static bool give_to_group(struct state *state, struct publication *publication, struct group *group)
 {
     const struct message *message = &publication->message;
     struct delivery delivery = {.message_id = publication->message_id,
                                 .bytes = message_bytes(message),
                                 .qos = message->qos,
                                 .retain = message->retain};
-    struct subscription *member = message->qos > 0 ? group_publish(state, group, &delivery) : group_turn(state, group);
+    struct subscription *member;
+    if (message->qos == 0)
+        member = group_turn(state, group);
+    else if (!group_publish(state, group, &delivery, &member))
+        return false;
     if (member == NULL)
-        return;
+        return true;
     add_member(state, publication, member, &delivery);
     if (delivery.qos == 2)
         hit_add(state, member->session); /* to be admitted, if it was not at once */
+    return true;
 }
 
 /* The group at `at`, `within`; NULL: there are no more. */
@@ -569,8 +575,12 @@ static bool stage_groups(struct state *state, struct publication *publication)
 {
     struct group *group = NULL;
     begin_page(state, publication);
-    while (state->targets.count < TARGETS_AT_ONCE && !state_spent(state) && (group = next_group(publication)) != NULL)
-        give_to_group(state, publication, group);
+    while (state->targets.count < TARGETS_AT_ONCE && !state_spent(state) && (group = next_group(publication)) != NULL) {
+        if (give_to_group(state, publication, group))
+            continue;
+        publication->within--; /* the same one again */
+        break;
+    }
     tell_targets(state, publication);
     return publication->at == publication->list_count;
 }

@@ -320,6 +320,12 @@ struct entry {
         uint32_t from, to;           /* nodes; 0: it was not, or will not be, connected */
         uint32_t at;
     } relinking;
+    struct choosing {                /* the member of a group that gets a message; see groups.c */
+        const struct group *group;   /* NULL: none is being chosen */
+        struct subscription *best;
+        uint64_t best_load;
+        uint32_t at, compared;
+    } choosing;
     struct session *clearing;        /* has ended, and is cleared before anything else is done; NULL: none */
 };
 

@@ -132,6 +132,18 @@ static int teardown(void **state)
 
 /* ---- given ---- */
 
+static struct command_owner connect_for(struct machine *m, const char *client_id, uint16_t receive_maximum)
+{
+    struct command command = {.type = COMMAND_CONNECT,
+                              .connect = {.connection = 1,
+                                          .client_id = bytes_text(client_id),
+                                          .protocol_level = 5,
+                                          .receive_maximum = receive_maximum,
+                                          .session_expiry_s = 3600}};
+    apply_one(m, &command);
+    return (struct command_owner){POSITION(m->index, 0), POSITION(m->index, 0)};
+}
+
 static struct command_owner connect(struct machine *m, const char *client_id, const char *will_topic)
 {
     struct command command = {.type = COMMAND_CONNECT,
@@ -309,6 +321,34 @@ static void many_groups_on_one_filter_come_and_go_in_parts(void **state)
     assert_int_equal(counts.groups, 0);
 }
 
+static void given_group_of_full_members(struct machine *m, struct command_owner publisher)
+{
+    char client_id[16];
+    for (uint32_t i = 0; i < MANY; i++) {
+        snprintf(client_id, sizeof client_id, "m%u", i);
+        subscribe(m, connect_for(m, client_id, 1), 1, name_group);
+    }
+    for (uint32_t i = 0; i < MANY; i++)
+        publish(m, publisher, "all", false);
+}
+
+/* Nobody has room until all have been asked. */
+static void a_group_of_full_members_is_asked_in_parts(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner publisher = connect(m, "publisher", NULL);
+    struct state_counts before, after;
+    given_group_of_full_members(m, publisher);
+    state_counts(m->state, &before);
+    begin_measuring(m);
+    publish(m, publisher, "all", false);
+    then_no_step_was_long(m, 500);
+    assert_in_range(m->steps, MANY / STEP_LOOKS, 10);
+    assert_int_equal(m->targets, 0);
+    state_counts(m->state, &after);
+    assert_int_equal(after.queued, before.queued + 1);
+}
+
 /* A message waits in each of many groups: their member looks through all of them, but not for every message. */
 static void what_waits_in_many_groups_is_given_without_looking_at_all_of_them_for_each(void **state)
 {
@@ -442,6 +482,7 @@ int main(void)
         MACHINE(many_subscriptions_of_one_client_come_and_go_in_parts),
         MACHINE(a_session_with_many_subscriptions_is_resumed_and_taken_over_in_parts),
         MACHINE(many_groups_on_one_filter_come_and_go_in_parts),
+        MACHINE(a_group_of_full_members_is_asked_in_parts),
         MACHINE(what_waits_in_many_groups_is_given_without_looking_at_all_of_them_for_each),
         MACHINE(a_message_to_one_with_many_other_subscriptions_does_not_look_at_them),
         MACHINE(much_is_acknowledged_at_once_in_parts),
