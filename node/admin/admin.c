@@ -146,6 +146,13 @@ static int descriptor_of(struct MHD_Connection *connection)
     return info != NULL ? info->connect_fd : -1;
 }
 
+/* Whether there are to be tokens. A file that has none lets nobody in, rather than everybody. */
+static bool wants_tokens(const struct admin *admin)
+{
+    const struct config *config = broker_config(admin->broker);
+    return config->admin.token[0] != '\0' || config->admin.token_file[0] != '\0';
+}
+
 /* Without a token: by the certificate, or because it comes from this machine. */
 static struct admin_asker asker_without_token(const struct admin *admin, struct MHD_Connection *connection)
 {
@@ -153,7 +160,7 @@ static struct admin_asker asker_without_token(const struct admin *admin, struct 
     const struct sockaddr *address = address_of(connection);
     struct admin_asker asker = {.role = ADMIN_NOBODY};
     if (admin->door == NULL && address != NULL && is_loopback(address))
-        asker.role = admin_tokens_any(admin->tokens) ? ADMIN_LOCAL : ADMIN_WRITE;
+        asker.role = wants_tokens(admin) ? ADMIN_LOCAL : ADMIN_WRITE;
     if (admin->door == NULL)
         return asker;
     const struct tls_peer *peer = admin_door_peer(admin->door, descriptor_of(connection));
@@ -166,7 +173,7 @@ static struct admin_asker asker_without_token(const struct admin *admin, struct 
 static struct admin_asker asker_of(const struct admin *admin, struct MHD_Connection *connection)
 {
     const char *authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (authorization != NULL && (admin->door != NULL || admin_tokens_any(admin->tokens)))
+    if (authorization != NULL && (admin->door != NULL || wants_tokens(admin)))
         return admin_token_asker(admin->tokens, authorization); /* one that is wrong is no better than none */
     return asker_without_token(admin, connection);
 }

@@ -44,11 +44,6 @@ void admin_tokens_free(struct admin_tokens *tokens)
     free(tokens);
 }
 
-bool admin_tokens_any(const struct admin_tokens *tokens)
-{
-    return tokens != NULL && tokens->count > 0;
-}
-
 void admin_tokens_add(struct admin_tokens *tokens, enum admin_role role, const char *name, struct bytes text)
 {
     tokens->rows = memory_resize(tokens->rows, (tokens->count + 1) * sizeof(*tokens->rows));

@@ -15,7 +15,7 @@
 
 enum admin_role {
     ADMIN_NOBODY,
-    ADMIN_LOCAL, /* asks from this machine without a token where there are tokens: health, status, metrics */
+    ADMIN_LOCAL, /* asks from this machine without a token, where tokens are configured: health, status, metrics */
     ADMIN_READ,  /* and lists of users, roles, bans and changes */
     ADMIN_WRITE, /* and changes */
 };
@@ -31,7 +31,6 @@ void admin_tokens_add(struct admin_tokens *tokens, enum admin_role role, const c
 /* Adds those of a file: lines of `read NAME TOKEN` or `write NAME TOKEN`; empty ones, and those that begin with `#`, are none.
  * STATUS_INVALID: `error` is "line N: ..." and shows nothing of the line. */
 enum status admin_tokens_parse(struct admin_tokens *tokens, struct bytes text, char *error, size_t error_size);
-bool admin_tokens_any(const struct admin_tokens *tokens); /* NULL: none */
 
 /* ---- who asks ---- */
 

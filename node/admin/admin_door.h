@@ -38,7 +38,8 @@ enum status admin_door_open(uv_loop_t *loop, const struct admin_door_settings *s
                             struct admin_door **door, char *error, size_t error_size);
 /* Closes everything at once; closed() follows. */
 void admin_door_close(struct admin_door *door);
-/* For connections from now on. Those that there are stay, but their certificates, which may be revoked, no longer count. */
+/* For connections from now on. Those that there are stay, but their certificates, which may be revoked, no longer count;
+ * one that is in its handshake goes on with what it began with. */
 void admin_door_set_tls(struct admin_door *door, struct tls_context *tls);
 
 /* Of the connection whose end of a pair is `fd`; NULL: it has gone. Borrowed until the loop goes on. */

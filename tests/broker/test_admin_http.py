@@ -129,6 +129,16 @@ def test_without_tokens_this_machine_may_do_everything(trusting):
     assert trusting.ask("GET", "/audit").json()["changes"][-2]["by"] == "ann"
 
 
+def test_a_file_without_tokens_lets_nobody_in_rather_than_everybody(tmp_path):
+    empty = Operated(tmp_path, COTERIE_ADMIN_TOKEN_FILE=secret_file(tmp_path / "tokens", "# nobody yet\n"))
+    try:
+        assert statuses({path: post(empty, path) for path in POSTS}) == all_are(401, POSTS)
+        assert empty.ask("GET", "/users").status == 401 and empty.ask("GET", "/readyz").status == 200
+        assert empty.ask("GET", "/readyz", {"Authorization": "Bearer "}).status == 401
+    finally:
+        empty.down()
+
+
 @pytest.mark.parametrize("actor", ["token:ann", "certificate:ann", "a\u001b[31m", "a" * 129])
 def test_nobody_calls_itself_like_a_token(trusting, actor):
     for path, fields in (("/roles", {"do": "add", "name": "r"}), ("/reload", {})):
@@ -175,10 +185,12 @@ def test_a_path_that_is_escaped_is_the_same_path(node):
 # -- web pages -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost"}, {"Content-Type": None},
-                                     {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"},
-                                     {"Content-Type": "multipart/form-data; boundary=x"}, {"Content-Type": "text/plain; application/json"}],
-                         ids=str)
+PAGES = [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost"}, {"Content-Type": None},
+         {"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"},
+         {"Content-Type": "multipart/form-data; boundary=x"}, {"Content-Type": "text/plain; application/json"}]
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
 @pytest.mark.parametrize("who", ["writer", "this machine"])
 def test_a_web_page_changes_nothing(plain, trusting, who, headers):
     node, credentials = (plain, WRITER) if who == "writer" else (trusting, {})

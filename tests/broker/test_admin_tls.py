@@ -97,6 +97,7 @@ def test_a_certificate_is_not_taken_from_another_ca_late_or_revoked(node, certif
     assert node.ask("GET", "/users", context=eve).status == 200
     certificates.run("revoke", certificates.client("eve")[0])
     with node.connect(eve) as kept:
+        assert lives(kept, "")      # the node has ended the handshake, too
         shutil.copy(certificates.path("clients", "crl.pem"), place / "crl.pem")
         before = node.log().count("certificate-reloaded listener=admin")
         node.reload()
@@ -121,9 +122,9 @@ def test_what_is_not_tls_is_not_answered(node):
 @pytest.mark.parametrize("option, taken", [("-tls1_3", True), ("-tls1_2", True), ("-tls1_1", False),
                                            ("-tls1_2 -cipher AES128-SHA", False), ("-tls1_2 -cipher ECDHE-ECDSA-AES128-SHA", False)])
 def test_only_tls_as_clients_have_it(node, certificates, option, taken):
-    said = openssl("s_client", "-connect", f"127.0.0.1:{node.port}", "-CAfile", certificates.path("clients", "ca.pem"), *option.split(), "-quiet",
-                   "-verify_return_error", input=f"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {READ_TOKEN}\r\n\r\n".encode(),
-                   check=False, timeout=60)
+    request = f"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {READ_TOKEN}\r\n\r\n".encode()
+    said = openssl("s_client", "-connect", f"127.0.0.1:{node.port}", "-CAfile", certificates.path("clients", "ca.pem"), *option.split(),
+                   "-quiet", "-verify_return_error", input=request, check=False, timeout=60)
     assert ("alive" in said) == taken, said
 
 
@@ -142,7 +143,8 @@ def test_many_requests_go_over_one_connection(node):
 
 
 def test_a_connection_that_ends_anywhere_ends_nothing_else(node):
-    request = f"POST /users HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {WRITE_TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 34\r\n\r\n".encode()
+    request = (f"POST /users HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {WRITE_TOKEN}\r\n"
+               "Content-Type: application/json\r\nContent-Length: 34\r\n\r\n").encode()
     for length in (0, 1, 50, len(request), len(request) + 10, len(request) + 34):
         with node.connect() as connection:
             connection.sendall((request + b'{"do": "remove", "name": "nobody"}')[:length])
@@ -242,9 +244,9 @@ def test_certificates_are_read_again_and_nobody_is_dropped(node, place, certific
     shutil.copy(certificates.path("clients", "newer.pem"), place / "server.pem")
 
 
-def lives(connection):
+def lives(connection, credentials=f"Authorization: Bearer {READ_TOKEN}\r\n"):
     """It is answered over this connection. It must not be idle for long."""
-    connection.sendall(f"GET /livez HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {READ_TOKEN}\r\n\r\n".encode())
+    connection.sendall(f"GET /livez HTTP/1.1\r\nHost: a\r\n{credentials}\r\n".encode())
     heard = b""
     while not heard.endswith(b"alive\n"):
         part = connection.recv(4096)
@@ -327,8 +329,9 @@ def not_started(tmp_path, text):
     """What a node with this configuration says, which must not start."""
     path = tmp_path / "node.yaml"
     path.write_text(text)
-    done = subprocess.run([os.environ["COTERIE_BIN"], "--config", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
-                          env={"PATH": os.environ["PATH"], "COTERIE_NODE_DATA_DIR": str(tmp_path / "data"), "COTERIE_LISTENERS": "tcp:127.0.0.1:0"})
+    environment = {"PATH": os.environ["PATH"], "COTERIE_NODE_DATA_DIR": str(tmp_path / "data"), "COTERIE_LISTENERS": "tcp:127.0.0.1:0"}
+    done = subprocess.run([os.environ["COTERIE_BIN"], "--config", str(path)], env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=60)
     assert done.returncode != 0
     return done.stdout.replace(str(tmp_path), "")
 
