@@ -79,8 +79,7 @@ def test_a_subscriber_that_does_not_read_stops_nobody(world, qos):
     other = world.subscriber((world.topic("#"), qos), name="other", at=1)
     publisher = world.publisher()
     payload = bytes(20000)
-    start = time.monotonic()
-    for number in range(500):
+    for number in range(500):    # each step within the patience of a client, else it raises Timeout
         publisher.publish(world.topic("x"), payload, qos=qos)
         if number % 10 == 0 or qos:
             other.next_message()
@@ -88,7 +87,6 @@ def test_a_subscriber_that_does_not_read_stops_nobody(world, qos):
             publisher.ping()
     publisher.ping()
     other.ping()
-    assert time.monotonic() - start < 20
     try:
         lazy.ping()
     except Closed:
