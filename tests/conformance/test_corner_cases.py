@@ -59,7 +59,7 @@ def test_many_retained_messages_come_to_a_slow_reader_and_block_nobody(world, to
     start = time.monotonic()
     publisher.publish(world.unique + "o", "quick", qos=1)
     other.expect_message(payload="quick")
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     slow.next_id = 1
     got = set()
     while len(got) < total:
