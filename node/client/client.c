@@ -188,6 +188,24 @@ static uint8_t end_reason(const struct client *client, enum client_end why)
     return REASON_UNSPECIFIED_ERROR;
 }
 
+/* The reason of a CONNACK for it: the client is not connected yet, and CONNACK does not know all codes. */
+static uint8_t refusal_reason(const struct client *client, enum client_end why)
+{
+    switch (why) {
+    case CLIENT_END_QUOTA: return REASON_QUOTA_EXCEEDED;
+    case CLIENT_END_NOT_AUTHORIZED:
+    case CLIENT_END_EXPIRED: return REASON_NOT_AUTHORIZED;
+    case CLIENT_END_UNAVAILABLE:
+    case CLIENT_END_SHUTTING_DOWN:
+        return client->node->server_reference.size > 0 ? REASON_USE_ANOTHER_SERVER : REASON_SERVER_UNAVAILABLE;
+    case CLIENT_END_TAKEN_OVER:
+    case CLIENT_END_KEEP_ALIVE:
+    case CLIENT_END_NO_PACKET_ID:
+    case CLIENT_END_GONE: return REASON_UNSPECIFIED_ERROR;
+    }
+    return REASON_UNSPECIFIED_ERROR;
+}
+
 /* Its CONNECT is on the way: it may still become the owner, and with Clean Start end the session that there is. So it is not told
  * no, which would say that nothing has happened; nor has it been told yes, so that it leaves no will. */
 static void give_up_connect(struct client *client, struct actions *out)
@@ -215,9 +233,7 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
         return;
     }
     if (client->phase == CLIENT_CHECKING) {
-        if (why == CLIENT_END_UNAVAILABLE && client->node->server_reference.size == 0)
-            reason = REASON_SERVER_UNAVAILABLE;
-        connect_refuse(client, reason, out);
+        connect_refuse(client, refusal_reason(client, why), out);
         return;
     }
     send_disconnect(client, reason, reason == REASON_USE_ANOTHER_SERVER, NULL, out);

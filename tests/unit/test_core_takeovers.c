@@ -75,6 +75,19 @@ static void a_pair_at_two_nodes_is_slowed_down_at_both(void **state)
     assert_int_equal(slowed(cores), 2);
 }
 
+static void whoever_waits_is_turned_away_by_a_node_that_stops(void **state)
+{
+    struct cores *cores = *state;
+    struct device last = given_flapping(cores, 2, 2, "pair", 4), next = when_connects(cores, 2, 5, "pair", true, 0);
+
+    then_receives_nothing(next);
+    core_stop(cores_core(cores, 2), cores_now_ms(cores));
+    cores_settle(cores);
+    then_connack(next, false, 0x88); /* CONNACK does not know 0x8B */
+    then_closed(next);
+    then_closed(last);
+}
+
 static void whoever_waits_is_refused_if_another_one_was_faster(void **state)
 {
     struct cores *cores = *state;
@@ -223,6 +236,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_pair_at_one_node_is_slowed_down_more_and_more, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(a_pair_at_two_nodes_is_slowed_down_at_both, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(whoever_waits_is_turned_away_by_a_node_that_stops, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(whoever_waits_is_refused_if_another_one_was_faster, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(who_comes_back_once_never_waits, world_of_three, world_free),
         cmocka_unit_test_setup_teardown(who_says_goodbye_before_it_comes_back_takes_nothing_over, world_of_three, world_free),
