@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define LINES 6
 #define STEPS_MAX 300
 #define HOLD_MS 40
+#define REST_MS_MAX 20000 /* a client id that several clients contend for rests for 16 s at most (takeovers.h) */
 
 /* ---- what clients may send ---- */
 
@@ -558,6 +559,16 @@ static void a_new_client_is_served(struct game *game)
     buffer_release(&publish);
 }
 
+static bool all_who_should_are_closed(const struct game *game)
+{
+    for (size_t i = 0; i < LINES; i++) {
+        const struct watch *watch = &game->watches[i];
+        if (watch->line != NULL && (watch->broke_rules || watch->left || watch->ended) && !line_closed(watch->line))
+            return false;
+    }
+    return true;
+}
+
 static void finish(struct game *game)
 {
     for (size_t i = 0; i < LINES; i++) {
@@ -569,10 +580,9 @@ static void finish(struct game *game)
         cores_lag(game->cores, node, false);
     }
     pass(game, HOLD_MS + 20);
-    for (size_t i = 0; i < LINES; i++) {
-        struct watch *watch = &game->watches[i];
-        if (watch->line != NULL && (watch->broke_rules || watch->left || watch->ended))
-            assert(line_closed(watch->line));
+    for (uint64_t waited_ms = 0; !all_who_should_are_closed(game); waited_ms += 500) {
+        assert(waited_ms < REST_MS_MAX);
+        pass(game, 500);
     }
     a_new_client_is_served(game);
     for (size_t i = 0; i < LINES; i++)
