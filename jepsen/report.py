@@ -434,7 +434,26 @@ def numbers(model, facts):
                     + spread + "</tr>")
     head = "".join(f"<th>{text(name)}</th>" for _, name in OUTCOMES)
     return (f'<section><h2>Numbers</h2><div class="scroll"><table><thead><tr><th>operation</th>{head}<th>median</th><th>99 %</th><th>longest</th>'
-            f'</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{setting_list(facts)}</section>')
+            f'</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{memory(model)}{setting_list(facts)}</section>')
+
+
+def memory(model):
+    """What each process needed, from its first cycle (a fault, and its healing) to the end; the store's pages are a file's."""
+    lives = defaultdict(list)
+    for event in model.resources:
+        if event["value"].get("anonymous_kib"):
+            lives[event["node"], event["value"].get("pid")].append(event)
+    rows = []
+    for (node, pid), seen in sorted(lives.items(), key=lambda one: (one[0][0], one[1][0]["time"])):
+        sizes = [event["value"]["anonymous_kib"] for event in seen]
+        cells = [f"{seen[0]['time'] / SECOND:.0f} s", f"{seen[-1]['time'] / SECOND:.0f} s", f"{len(seen):,}",
+                 *(f"{size / 1024:,.1f} MiB" for size in (sizes[0], max(sizes), sizes[-1])), f"{seen[-1]['value'].get('descriptors', '–')}"]
+        rows.append(f"<tr><td><b>{text(node)}</b> {text(pid)}</td>" + "".join(f'<td class="num">{text(cell)}</td>' for cell in cells) + "</tr>")
+    if not rows:
+        return ""
+    heads = "".join(f"<th>{name}</th>" for name in ("first seen", "last seen", "cycles", "memory at first", "at most", "at last", "descriptors"))
+    return (f'<h3>Memory of each process</h3><div class="scroll"><table><thead><tr><th>node, process</th>{heads}</tr></thead>'
+            f'<tbody>{"".join(rows)}</tbody></table></div>')
 
 
 def setting_list(facts):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,46 @@ def test_a_history_file_reads_back_as_it_was_and_a_torn_last_line_is_left_out(tm
 def test_edn_has_keywords_for_plain_words_and_strings_for_the_rest():
     assert history.edn({"mid": "a-1", "dup": False, "values": {"t/1": None}, "cut": [["n1", "n2"]], "session_present": True}) == \
         '{:mid "a-1", :dup false, :values {"t/1" nil}, :cut [["n1" "n2"]], :session-present true}'
+
+
+TOKEN = re.compile(r"""[\s,]*([{}\[\]] | :[A-Za-z][A-Za-z0-9*+!_?./-]* | "(?:[^"\\]|\\[trn"\\]|\\u[0-9a-f]{4})*" |
+                   (?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)? | nil | true | false)(?=[\s,}\]]))""", re.VERBOSE)
+CLOSING = {"{": "}", "[": "]"}
+
+
+def read_edn(text):
+    """By the book (github.com/edn-format/edn), of maps, vectors, keywords, strings, numbers and nil; anything else is an error."""
+    tokens, at = [], 0
+    while at < len(text.rstrip()):
+        found = TOKEN.match(text, at)
+        assert found, text[at:at + 40]
+        tokens.append(found[1])
+        at = found.end()
+    return read_form(tokens)
+
+
+def read_form(tokens):
+    token = tokens.pop(0)
+    if token in CLOSING:
+        items = []
+        while tokens[0] != CLOSING[token]:
+            items.append(read_form(tokens))
+        tokens.pop(0)
+        if token == "[":
+            return items
+        keys = items[::2]
+        assert len(items) % 2 == 0 and len(set(keys)) == len(keys)
+        return dict(zip(keys, items[1::2]))
+    constants = {"nil": None, "true": True, "false": False}
+    return constants[token] if token in constants else token if token[0] == ":" else json.loads(token)
+
+
+def test_edn_is_read_by_a_strict_reader():
+    value = {"topic/1": [1, -2.5, None], "text": 'a "quoted" \\ line\nend\tä \x01', "nested": {"x": {}, "y": []}}
+    read = read_edn(history.edn(value))
+    assert read == {"topic/1": [1, -2.5, None], ":text": value["text"], ":nested": {":x": {}, ":y": []}}
+    for event in calm().recorder.events:
+        assert read_edn(history.edn_event(dict(event, index=1)))[":f"] == ":" + event["f"]
 
 
 def test_in_edn_every_client_event_belongs_to_an_operation():
