@@ -86,7 +86,7 @@ class Cluster:
             return len({node["applied_index"] for node in nodes}) == 1 and nodes
         def hashes():
             nodes = equal()
-            return nodes and len({node["state_hash"] for node in nodes}) == 1
+            return nodes and len({node["state_hash"] for node in nodes}) == 1 and nodes[0]["state_hash"]
         wait_until("equal state on all nodes", hashes, timeout)
 
     def kill(self, which):
