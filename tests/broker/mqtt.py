@@ -45,6 +45,10 @@ class Closed(Exception):
     """The server closed the connection."""
 
 
+class ClosedWhileSending(Closed, ConnectionError):
+    """Likewise, and it is also what a socket without TLS would have raised."""
+
+
 class Timeout(Exception):
     """Nothing arrived in time."""
 
@@ -367,7 +371,10 @@ class Client:
     # -- packets -------------------------------------------------------------------------------------------
 
     def send(self, data):
-        self.socket.sendall(data)
+        try:
+            self.socket.sendall(data)
+        except ssl.SSLEOFError as error:    # with TLS an end is seen while sending, too
+            raise ClosedWhileSending(str(error)) from error
 
     def receive(self, timeout=None):
         """The next packet; Timeout, or Closed when the server has closed."""
