@@ -20,7 +20,9 @@
  * waits for its session and ends with it. When a member only disconnects, the same messages are *offered*: they stay with
  * it, and are in the group's queue too, with its session as their holder. Who comes first has them: another member with
  * room, or the holder when it is back (then with its old packet id and DUP, as 4.4.0-1 wants). So nothing is lost,
- * nothing waits for a client that stays away, and QoS 1 may repeat, as it may. UNSUBSCRIBE leaves what was given where
+ * nothing waits for a client that stays away, and QoS 1 may repeat, as it may. What another member had in between, and a
+ * former holder is given again, is a new delivery to it, under a new packet id and without DUP: that speaks of the packet,
+ * not of the message (3.3.1.1), and the packet with the old id is never sent again. UNSUBSCRIBE leaves what was given where
  * it is, as that delivery may have begun (3.10.4-3); it follows the rules above when the connection ends.
  *
  * Declining. The owner of a session knows what the session may receive; the state machine knows only half of it (there are

@@ -289,6 +289,11 @@ uint64_t log_durable(const struct log *log)
     return log->durable;
 }
 
+uint64_t log_marked(const struct log *log)
+{
+    return log->marked;
+}
+
 uint64_t log_term_of(const struct log *log, uint64_t index)
 {
     if (index + 1 == log->first)

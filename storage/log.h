@@ -115,6 +115,8 @@ enum status log_set_term(struct log *log, uint64_t term, uint64_t vote);
 uint64_t log_first(const struct log *log);     /* index of the first entry held; log_last() + 1 if there is none */
 uint64_t log_last(const struct log *log);      /* index of the last one appended */
 uint64_t log_durable(const struct log *log);   /* index up to which all is on disk; log_first() - 1 if nothing */
+/* Index up to which the disk itself says so: above it, damage may pass for an interrupted write (log_format.h). */
+uint64_t log_marked(const struct log *log);
 /* Term of the entry at `index`, from log_first() - 1 to log_last(); 0 outside, and for index 0. Reads no file. */
 uint64_t log_term_of(const struct log *log, uint64_t index);
 

@@ -7,7 +7,8 @@
  *   calm       all is healed: within a minute everything is done, and all that was owed has been delivered
  *
  * Checked at every event: what ledger.c, history.c, client.c and node.c say. At the end: nothing acknowledged is lost, wills
- * came as often as they should, registers are linearizable, the rows of each state fit together, all replicas are equal. */
+ * came as often as they should, registers are linearizable, the rows of each state fit together, all replicas are equal, and
+ * no session is taken for connected whose connection is gone. */
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -220,13 +221,23 @@ static void liveness(struct sim *sim)
     }
 }
 
+/* Sessions that are connected without a connection would never end, and their wills never be published. */
+static bool has_orphans(const struct sim *sim, const struct sim_node *node)
+{
+    uint64_t open = 0;
+    for (uint32_t id = 1; id <= sim->config.nodes; id++)
+        open += node_connections(sim->node[id]);
+    return node_connected(node) > open;
+}
+
 static const char *unfinished_node(const struct sim *sim, char *text, size_t size)
 {
     for (uint32_t id = 1; id <= sim->config.nodes; id++) {
         const struct sim_node *node = sim->node[id];
         const char *what = !node_quiet(node)       ? "has work left"
                            : !node_is_whole(node) ? "is not whole"
-                           : node_applied(node) + 50 < ledger_last(sim->ledger) ? "lags behind" : NULL;
+                           : node_applied(node) + 50 < ledger_last(sim->ledger) ? "lags behind"
+                           : has_orphans(sim, node) ? "has sessions that are connected without a connection" : NULL;
         if (what != NULL) {
             snprintf(text, size, "node %u %s", id, what);
             return text;

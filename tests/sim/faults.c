@@ -20,6 +20,7 @@ struct sim_faults {
     bool begun;
     uint32_t target;                     /* the next fault is for this node; 0: for any */
     uint32_t rotten;                     /* the one node on whose disk something may have rotted; 0: none */
+    unsigned rots;                       /* so many times */
     uint64_t rotten_generation;          /* a later start has read, and repaired, everything */
 };
 
@@ -134,16 +135,21 @@ static void fault_crash_loop(struct sim *sim)
     crash_again(sim, id | (random_between(chance(sim), 2, 8) << 8), NULL);
 }
 
+static void forget_rot(struct sim_faults *faults)
+{
+    faults->rotten = 0;
+    faults->rots = 0;
+}
+
 /* One at a time: the next one only when this one is whole again. That much a cluster must be able to lose. */
 static bool others_are_whole(struct sim *sim, uint32_t id)
 {
     struct sim_faults *faults = sim->faults;
-    uint32_t rotten = faults->rotten;
-    if (rotten != 0 && node_is_whole(sim->node[rotten]) &&
-        node_generation(sim->node[rotten]) > faults->rotten_generation)
-        rotten = faults->rotten = 0;
+    if (faults->rotten != 0 && node_is_whole(sim->node[faults->rotten]) &&
+        node_generation(sim->node[faults->rotten]) > faults->rotten_generation)
+        forget_rot(faults);
     for (uint32_t other = 1; other <= sim->config.nodes; other++)
-        if (other != id && (!node_is_whole(sim->node[other]) || other == rotten))
+        if (other != id && (!node_is_whole(sim->node[other]) || other == faults->rotten))
             return false;
     return true;
 }
@@ -158,7 +164,7 @@ static void fault_wipe(struct sim *sim)
     node_crash(sim->node[id], true);
     node_wipe(sim->node[id]);
     if (sim->faults->rotten == id)
-        sim->faults->rotten = 0;
+        forget_rot(sim->faults);
     later(sim, a_while(sim, 3000, 30000), restart, id);
 }
 
@@ -440,6 +446,7 @@ static void rot(struct sim *sim, enum fault fault, bool (*damage)(struct disk_si
     sim->counts.disk_faults++;
     faults->bad_disk[id] = true;
     faults->rotten = id;
+    faults->rots++;
     faults->rotten_generation = node_generation(sim->node[id]);
     if (random_chance(chance(sim), 600))
         crash(sim, id, random_chance(chance(sim), 500));   /* or it is found when it is read for a peer, or later */
@@ -455,9 +462,9 @@ static void fault_disk_misdirect(struct sim *sim)
     rot(sim, FAULT_DISK_MISDIRECT, disk_sim_misdirect_random);
 }
 
-uint32_t faults_rotten(const struct sim *sim)
+unsigned faults_rots(const struct sim *sim, uint32_t node)
 {
-    return sim->faults->rotten;
+    return sim->faults->rotten == node ? sim->faults->rots : 0;
 }
 
 bool faults_disk_is_bad(const struct sim *sim, uint32_t node)
@@ -473,7 +480,7 @@ static void replace(struct sim *sim, uint32_t node)
     sim_note(sim, "node %u is replaced", node);
     node_wipe(sim->node[node]);
     sim->counts.wipes++;
-    sim->faults->rotten = 0;
+    forget_rot(sim->faults);
 }
 
 void faults_node_stopped(struct sim *sim, uint32_t node)

@@ -290,11 +290,16 @@ static const char *judge_repetition(struct history *history, uint32_t session, u
     return NULL;
 }
 
-/* Two members of a group got the same message. */
+/* A group got the same message again: another member, or the same one later, which had it taken away meanwhile. That one
+ * gets it as a new packet, so nothing is asked of DUP, which speaks of the packet and not of the message (3.3.1.1). But
+ * while a connection lasts, nothing is taken away from it. */
 static const char *judge_second_member(struct history *history, uint32_t session, uint32_t publisher, uint32_t number,
-                                       uint8_t qos)
+                                       uint8_t qos, bool same_connection)
 {
     const struct publish *publish = &history->client[publisher].publishes[number];
+    if (same_connection && !entered_twice(publish))
+        return verdict(history, "group %u got %u-%u (published with QoS %u) twice on one connection",
+                       session - history->clients, publisher, number, publish->qos);
     if (entered_twice(publish) || (publish->qos > 0 && qos < 2))
         return NULL;
     return verdict(history, "group %u got %u-%u (published with QoS %u) twice, with QoS %u", session - history->clients,
@@ -361,7 +366,7 @@ const char *history_delivered(struct history *history, uint32_t session, uint32_
     if (seen->times++ > 0) {
         history->counts.repeated++;
         wrong = session >= history->clients
-                    ? judge_second_member(history, session, publisher, number, qos)
+                    ? judge_second_member(history, session, publisher, number, qos, seen->connection == connection)
                     : judge_repetition(history, session, publisher, number, qos, dup, seen->connection == connection);
     } else if (session < history->clients && !publish->is_will) {
         wrong = judge_order(history, session, publisher, number, qos, connection);

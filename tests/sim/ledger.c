@@ -197,6 +197,14 @@ static void note_life(struct sim_ledger *ledger, uint64_t epoch, const struct ba
     life->up = life->up && life->epoch != command->node_down.node_epoch;
 }
 
+/* Who applies a batch, sends it on or writes it can rely on that. */
+static void judge_size(struct sim *sim, uint32_t node, uint64_t index, const struct batch_header *header, size_t size)
+{
+    if (header->count > BATCH_COMMANDS_MAX || (header->count > 1 && size > BATCH_BYTES_MAX))
+        sim_violation(sim, "node %u commits a batch of %u commands in %zu bytes at %" PRIu64, node, header->count, size,
+                      index);
+}
+
 /* The publishes of model clients, by the numbers in their payload: what is not here by then must not be acknowledged. */
 static void note_commands(struct sim *sim, uint64_t index, const struct batch_header *header, struct bytes content)
 {
@@ -237,6 +245,7 @@ void ledger_committed(struct sim *sim, uint32_t node, uint64_t index, uint64_t t
     struct bytes content;
     if (batch.size == 0 || batch_decode(batch, &header, &content) != STATUS_OK)
         return;
+    judge_size(sim, node, index, &header, batch.size);
     judge_stamp(sim, node, header.stamp_ms);
     remember_who_knows_the_time(sim);
     note_commands(sim, index, &header, content);

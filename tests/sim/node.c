@@ -489,6 +489,22 @@ bool node_quiet(const struct sim_node *node)
            !state_work_pending(node->state) && !is_overdue(node);
 }
 
+uint64_t node_connections(const struct sim_node *node)
+{
+    struct core_stats stats = {0};
+    if (node->running)
+        core_stats(node->core, &stats);
+    return stats.connections;
+}
+
+uint64_t node_connected(const struct sim_node *node)
+{
+    struct state_counts counts = {0};
+    if (node->running)
+        state_counts(node->state, &counts);
+    return counts.connected;
+}
+
 void node_describe(const struct sim_node *node, char *text, size_t size)
 {
     struct consensus_status status;

@@ -9,7 +9,11 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "log_format.h"
 #include "node_private.h"
+
+/* As many records as one bad sector can touch: they begin at multiples of 8, and the first may begin before it. */
+#define SECTOR_RECORDS_MAX (DISK_SECTOR / LOG_RECORD_OVERHEAD + 1)
 
 static void on_flushed(void *context, enum status status, uint64_t durable)
 {
@@ -60,20 +64,28 @@ static bool open_log(struct sim_node *node, uint64_t covered)
 void node_remember_promises(struct sim_node *node)
 {
     uint64_t durable = log_durable(node->log), index = durable < node->last_committed ? durable : node->last_committed;
+    node->marked = log_marked(node->log);
     if (index <= node->promised.index)
         return;
     node->promised.index = index;
     node->promised.term = log_term_of(node->log, index);
 }
 
-/* Rot that makes the last flush look as if it had never been made cannot be told from that (log_format.h): no more can be
- * asked of the log, and the operator replaces the node. */
+/* Rot that makes the end of the log look as if it had never been written cannot be told from that (log_format.h): no more
+ * can be asked of the log, and the operator replaces the node. But one bad sector takes no more along than the last flush,
+ * since that one bears a mark for all before it, or than lies in that sector with it. Two bad ones may take more. */
+static bool may_have_lost(const struct sim_node *node, uint64_t last)
+{
+    unsigned rots = faults_rots(node->sim, node->id);
+    return rots > 1 || (rots == 1 && (last >= node->marked || node->promised.index - last <= SECTOR_RECORDS_MAX));
+}
+
 static void check_promises(struct sim_node *node, uint64_t covered)
 {
     uint64_t index = node->promised.index;
     if (log_owed(node->log) != 0 || index <= covered)
         return;
-    if (log_last(node->log) < index && faults_rotten(node->sim) == node->id) {
+    if (log_last(node->log) < index && may_have_lost(node, log_last(node->log))) {
         sim_note(node->sim, "node %u has lost its last flush to rot", node->id);
         node->failed = node->beyond_repair = true;
         return;
@@ -268,7 +280,7 @@ void node_wipe(struct sim_node *node)
     remove_snapshots(node);
     empty_disk(node);
     node->ever_started = node->member = node->beyond_repair = false;
-    node->last_committed = node->promised.index = 0;
+    node->last_committed = node->promised.index = node->marked = 0;
     node->life = (struct node_life){node->life.number + 1, random_next(&node->sim->schedule_random) | 1};
 }
 

@@ -58,6 +58,7 @@ struct sim_node {
     uint64_t drifts_since_us;
     uint64_t last_committed;
     struct { uint64_t index, term; } promised;   /* the last committed entry that it had on its disk */
+    uint64_t marked;             /* up to where its disk said that it had */
     uint64_t clock_offset_ms;    /* monotonic clocks of two machines have nothing in common */
     struct disk_sim *disk;
     struct store *store;

@@ -109,7 +109,8 @@ void faults_node_died(struct sim *sim, uint32_t node);
 void faults_node_stopped(struct sim *sim, uint32_t node);
 /* Whether this node may say that its disk or what is on it is bad. */
 bool faults_disk_is_bad(const struct sim *sim, uint32_t node);
-uint32_t faults_rotten(const struct sim *sim);            /* the node on whose disk something may have rotted; 0: none */
+/* How many sectors of its log may have rotted since it was whole. */
+unsigned faults_rots(const struct sim *sim, uint32_t node);
 
 /* ---- network.c ---- */
 struct sim_network *network_new(struct sim *sim);
@@ -156,6 +157,8 @@ uint64_t node_applied(const struct sim_node *node);
 unsigned node_phases(const struct sim_node *node);       /* bits of enum phase_met: what it is in the middle of */
 bool node_quiet(const struct sim_node *node);            /* nothing pending: all committed is applied, long work done */
 void node_describe(const struct sim_node *node, char *text, size_t size);
+uint64_t node_connections(const struct sim_node *node);  /* of clients, open here */
+uint64_t node_connected(const struct sim_node *node);    /* sessions that its state takes for connected, anywhere */
 /* What must hold inside its state: NULL, or what does not. Also: what its limits have dropped, and what went with the
  * sessions of members of groups. */
 const char *node_check(struct sim_node *node, uint64_t *dropped, uint64_t *ended);
