@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import time
 
-from network import command
+from network import NetworkError, command
 
 IMAGE_BYTES = {"ext4": 768 << 20, "xfs": 320 << 20, "flaky": 192 << 20}
 BALLAST = "ballast"
 RELEASE_SECONDS = 10
+E2FSCK_FAILED = 4    # exit status from here on: not all is mended
 
 
 class DiskError(Exception):
@@ -127,7 +128,14 @@ class FlakyDisk(ImageDisk):
             raise DiskError("coterie-flakydisk does not start")
 
     def _mount(self, _image):
-        super()._mount(os.path.join(self.beneath, "disk"))
+        disk = os.path.join(self.beneath, "disk")
+        try:
+            super()._mount(disk)
+        except NetworkError:    # a disk that lied may not even have a file system; it is mended, or there is a new one
+            mended = subprocess.run(["e2fsck", "-fy", disk], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if mended.returncode >= E2FSCK_FAILED:
+                command("mkfs.ext4", "-qF", "-m", "0", "-E", "lazy_itable_init=0", disk)
+            super()._mount(disk)
 
     def tell(self, word, value):
         """One command of flakydisk.c; its answer."""
