@@ -176,7 +176,7 @@ enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64
     struct log *log = consensus->log;
     consensus->now = now_ms;
     consensus->wall = wall_ms;
-    consensus->clock_at_ms = consensus->leader_heard_ms = consensus->silence_from_ms = now_ms;
+    consensus->heard_ms = consensus->clock_at_ms = consensus->leader_heard_ms = consensus->silence_from_ms = now_ms;
     bool empty = log_last(log) == 0 && consensus->newest.index == 0 && consensus->applied == 0;
     if (!empty || consensus->bootstrap.size == 0)
         return start_replica(consensus);
@@ -250,6 +250,7 @@ void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wa
         consensus->silence_from_ms = now_ms;
     consensus->now = now_ms;
     consensus->wall = wall_ms;
+    consensus->heard_ms = now_ms;
     if (consensus->failed)
         return;
     replica_advance(consensus->replica, now_ms);
@@ -257,6 +258,15 @@ void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wa
     hand_over(consensus);
     adopt_replacements(consensus);
     health_update(consensus);
+}
+
+void consensus_heard(struct consensus *consensus, uint64_t now_ms)
+{
+    assert(now_ms >= consensus->heard_ms);
+    for (uint32_t node = 1; node < consensus->peers_end; node++)
+        if (consensus->peers[node].clock_at_ms >= consensus->now)
+            consensus->peers[node].clock_at_ms = now_ms; /* it has said so in this turn */
+    consensus->heard_ms = now_ms;
 }
 
 uint64_t consensus_deadline(const struct consensus *consensus)

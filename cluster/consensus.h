@@ -119,6 +119,9 @@ enum status consensus_start(struct consensus *consensus, uint64_t now_ms, uint64
 
 /* First call of each turn. `now_ms`: CLOCK_BOOTTIME, never back. `wall_ms`: used only after a gap in which no node ran. */
 void consensus_advance(struct consensus *consensus, uint64_t now_ms, uint64_t wall_ms);
+/* All that this turn looks at has been received by `now_ms`. A turn can be long, and what was sent meanwhile be read in it: time
+ * that others tell was true then, at the latest, and not when the turn began. Optional: without it a turn takes no time. */
+void consensus_heard(struct consensus *consensus, uint64_t now_ms);
 uint64_t consensus_deadline(const struct consensus *consensus);   /* now_ms of the next advance that is needed */
 /* Makes the `commit` calls for what is committed by now, without waiting for consensus_flush(). */
 void consensus_deliver(struct consensus *consensus);

@@ -1,7 +1,8 @@
 /* consensus_clock.c — cluster time: what the leader stamps batches with. Part of consensus.
  *
  * clock_ms was true at clock_at_ms, and time goes on at rate 1 from there. Every applied batch says again what time it
- * is; peers tell each other with APPLIED.
+ * is; peers tell each other with APPLIED. What they say is taken for true when this turn had heard it all (heard_ms): a turn
+ * that stood still, and then read what was sent meanwhile, would else be ahead by so long, and for ever.
  *
  * Always true: no stamp is below one that the log already holds (stamp_floor), and the wall clock comes in at one place
  * only, clock_take_over(). */
@@ -50,14 +51,14 @@ enum status clock_raise_floor_from_log(struct consensus *consensus)
 
 uint64_t clock_reckon(const struct consensus *consensus)
 {
-    uint64_t reckoned = consensus->clock_ms + (consensus->now - consensus->clock_at_ms);
+    uint64_t reckoned = consensus->clock_ms + (consensus->heard_ms - consensus->clock_at_ms);
     return reckoned > consensus->stamp_floor ? reckoned : consensus->stamp_floor;
 }
 
 void clock_set(struct consensus *consensus, uint64_t clock_ms)
 {
     consensus->clock_ms = clock_ms;
-    consensus->clock_at_ms = consensus->now;
+    consensus->clock_at_ms = consensus->heard_ms;
 }
 
 /* The latest time that a peer has told; 0: none knows. */
@@ -66,8 +67,8 @@ static uint64_t time_of_peers(const struct consensus *consensus)
     uint64_t best = 0;
     for (uint32_t node = 1; node < consensus->peers_end; node++) {
         const struct peer *peer = &consensus->peers[node];
-        if (peer->clock_ms != 0 && peer->clock_ms + (consensus->now - peer->clock_at_ms) > best)
-            best = peer->clock_ms + (consensus->now - peer->clock_at_ms);
+        if (peer->clock_ms != 0 && peer->clock_ms + (consensus->heard_ms - peer->clock_at_ms) > best)
+            best = peer->clock_ms + (consensus->heard_ms - peer->clock_at_ms);
     }
     return best;
 }

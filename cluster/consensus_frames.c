@@ -199,7 +199,7 @@ static void receive_applied(struct consensus *consensus, uint32_t node, const st
     struct peer *peer = &consensus->peers[node];
     peer->applied = applied->index;
     peer->clock_ms = applied->clock_ms;
-    peer->clock_at_ms = consensus->now;
+    peer->clock_at_ms = consensus->heard_ms;
     peer->told_clock = true;
     consensus->calls.peer_applied(consensus->context, node, applied->index);
 }

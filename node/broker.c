@@ -210,8 +210,10 @@ void broker_turn(uv_prepare_t *prepare)
     broker_begin(broker);
     phase_over(broker, TURN_SOCKETS);
     doors_turn(broker);
-    if (broker_alive(broker))
+    if (broker_alive(broker)) {
+        consensus_heard(broker->consensus, clock_ms(CLOCK_BOOTTIME));
         consensus_deliver(broker->consensus);
+    }
     if (broker_alive(broker))
         apply_committed(broker);
     phase_over(broker, TURN_ENTRIES);

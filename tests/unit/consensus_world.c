@@ -293,7 +293,7 @@ static uint64_t next_event(struct world *world)
         if (!node->running || node->paused)
             continue;
         uint64_t deadline = consensus_deadline(node->consensus);
-        if (deadline < UINT64_MAX / 1000 && deadline * 1000 < next)
+        if (node->turn_began_ms == 0 && deadline < UINT64_MAX / 1000 && deadline * 1000 < next)
             next = deadline * 1000;
         if (disk_sim_next_us(node->disk) < next)
             next = disk_sim_next_us(node->disk);
@@ -328,7 +328,7 @@ static void deliver_frames(struct world *world)
 static void run_turn(struct world *world)
 {
     for (uint32_t id = 1; id < NODES; id++)
-        if (world->nodes[id].running && !world->nodes[id].paused)
+        if (world->nodes[id].running && !world->nodes[id].paused && world->nodes[id].turn_began_ms == 0)
             consensus_advance(world->nodes[id].consensus, now_ms(world), wall_ms(world));
     deliver_frames(world);
     for (uint32_t id = 1; id < NODES; id++) {
@@ -336,6 +336,8 @@ static void run_turn(struct world *world)
         if (!node->running || node->paused)
             continue;
         disk_sim_run(node->disk, world->now_us);
+        if (node->turn_began_ms != 0)
+            consensus_heard(node->consensus, now_ms(world));
         finish_turn(node);
     }
 }

@@ -31,6 +31,7 @@ struct node {
     struct node_life life;
     bool running;
     bool paused;
+    uint64_t turn_began_ms;     /* its turn goes on since then: it reads what was sent meanwhile; 0: turns take no time */
     struct disk_sim *disk;
     struct log *log;
     struct consensus *consensus;

@@ -260,6 +260,30 @@ static void stamps_advance_at_rate_one_whatever_the_wall_clock_does(void **state
     assert_in_range(world->nodes[leader].clock, before + 1900, before + 2100);
 }
 
+static uint64_t cluster_time_of(struct world *world, uint32_t id)
+{
+    struct consensus_status status;
+    consensus_status(world->nodes[id].consensus, &status);
+    return status.cluster_ms;
+}
+
+static void a_node_whose_turn_stood_still_is_not_ahead_by_what_it_read_then(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    submit(world, leader);
+    run_ms(world, 200);
+    world->nodes[follower].turn_began_ms = now_ms(world);
+    for (int i = 0; i < 20; i++) {
+        submit(world, leader);
+        run_ms(world, 10);
+    }
+    world->nodes[follower].turn_began_ms = 0;
+    run_ms(world, 20);
+    uint64_t right = cluster_time_of(world, leader);
+    assert_in_range(cluster_time_of(world, follower), right - 100, right + 5);
+}
+
 static void the_wall_clock_bridges_a_gap_in_which_no_node_ran(void **state)
 {
     struct world *world = *state;
@@ -475,6 +499,7 @@ int main(void)
         TEST(a_disk_error_of_the_log_ends_the_node),
         TEST(a_node_whose_state_differs_from_the_majority_stops),
         TEST(stamps_advance_at_rate_one_whatever_the_wall_clock_does),
+        TEST(a_node_whose_turn_stood_still_is_not_ahead_by_what_it_read_then),
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
         TEST(a_leader_that_has_just_started_asks_its_peers_before_the_wall_clock),
         TEST(frames_of_an_older_connection_are_dropped),
