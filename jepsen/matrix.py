@@ -8,7 +8,7 @@ A row is data. `do` lists its faults with how long they are in force and their g
     recovery      from the fault's end until 99 % of the publishers have their next acknowledgement
     ready         from the fault's end until all nodes serve and are full members
     accepts       from the fault's end until the node that was hit answers a new client
-    start         from the start of all nodes until they serve
+    starts        from the start of all nodes until they serve
     drain         until a client that had read nothing has taken all
 
 `holds` names functions of this file: (events of the run, facts of the row's faults) -> complaints.
@@ -174,7 +174,7 @@ ROWS = (
     Row(10, "leader stands still", "P", [("hiccup-leader", 0.1, {"interruption": 1.0}),
                                          ("pause-leader", 1, FAILOVER), ("pause-leader", 5, FAILOVER)]),
     Row(11, "all nodes killed together", "P", [("kill-all", 0.2, {"recovery": 3.0, "ready": 3.0})], holds=(nobody_was_replaced,)),
-    Row("11b", "all nodes killed together, a million messages in their queues", "N", [("kill-all-backlog", 0.2, {"start": 3.0})],
+    Row("11b", "all nodes killed together, a million messages in their queues", "N", [("kill-all-backlog", 0.2, {"starts": 3.0})],
         holds=(nobody_was_replaced,)),
     Row(12, "power loss of all nodes", "P", [("power-loss", 0.2, {"recovery": 10.0, "ready": 10.0})],
         holds=(nobody_was_replaced,)),
@@ -339,7 +339,7 @@ def longest_gap(fact, events):
     return round(max(b - a for a, b in zip(points, points[1:])) / 1e9, 3)
 
 
-TOLD = {"ready": "ready_s", "accepts": "accepts_after_s", "start": "start_s", "drain": "drain_s"}    # goal -> where a fault's facts say it
+TOLD = {"ready": "ready_s", "accepts": "accepts_after_s", "starts": "start_s", "drain": "drain_s"}    # goal -> where a fault's facts say it
 
 
 def recovery(one, facts, events, verdicts):

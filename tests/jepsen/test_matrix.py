@@ -21,7 +21,7 @@ def test_a_row_is_of_faults_and_a_workload_that_exist_and_fits_one_cluster(row):
     assert row.workload in WORKLOADS and row.tier in ("P", "N")
     assert all(fault in FAULTS and FAULTS[fault].nodes_min <= row.nodes for fault in row.faults())
     row.world()
-    known = {"interruption", "gap", "moved", "recovery", "ready", "accepts", "start", "drain"}
+    known = {"interruption", "gap", "moved", "recovery", "ready", "accepts", "starts", "drain"}
     assert all(set(goals) <= known for _, _, goals in row.do)
 
 
