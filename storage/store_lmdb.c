@@ -48,6 +48,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define PATH_SIZE 4096
@@ -56,6 +57,7 @@
 #define SPILLED    (1u << 31) /* in the format: rule 4 */
 
 #define PAGE_BITS      12
+#define DISK_FULL_BYTES (1u << 20)
 #define SEEN_BITS      16
 #define LARGE_ROW_SIZE 2000 /* has pages of its own */
 
@@ -122,10 +124,18 @@ static enum status status_of(int code)
     }
 }
 
+/* A disk that has room for a part of what is written takes that part, and LMDB calls it EIO. */
+static bool disk_is_full(const struct lmdb_store *self)
+{
+    struct statvfs disk;
+
+    return fstatvfs(self->data, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < DISK_FULL_BYTES;
+}
+
 /* The status of a call on rows; poisons the store unless it is one of the two that are no trouble. */
 static enum status settle(struct lmdb_store *self, int code)
 {
-    enum status status = status_of(code);
+    enum status status = status_of(code == EIO && disk_is_full(self) ? ENOSPC : code);
 
     if (status != STATUS_OK && status != STATUS_NOT_FOUND)
         store_poison(&self->base, status, mdb_strerror(code));
