@@ -56,6 +56,7 @@ from network import CLIENT, ROOT, BridgeNetwork, TapNetwork, enter, host_address
 from undo import Undo
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+OTHER_DISKS = '$2 ~ "/coterie-jepsen-" && $2 != own && $2 !~ "[.]disk$" { print $2 }'    # awk, of /proc/self/mounts
 POWER_DISKS = ("xfs", "flaky")
 MQTT_PORT, LINK_PORT, ADMIN_PORT = 1883, 7883, 8883
 ASK_SECONDS = 1.5
@@ -64,6 +65,17 @@ STOP_SECONDS = 20
 POLL_SECONDS = 0.02
 FAKETIME_PATHS = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
                   "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+def descriptors_of(pid):
+    """How many, but for the log's: it has as many as it has segments."""
+    directory, count = f"/proc/{pid}/fd", 0
+    for name in os.listdir(directory):
+        try:
+            count += "/log/" not in os.readlink(os.path.join(directory, name))
+        except OSError:    # closed meanwhile
+            pass
+    return count
 
 
 class ClusterError(Exception):
@@ -193,10 +205,10 @@ class Node:
         argv = [self.binary, "--config", self.config]
         if self.cluster.disks not in POWER_DISKS:
             return argv
-        # It must not keep the other nodes' disks mounted: a disk that is still in use somewhere forgets nothing when its power fails.
-        others = " ".join(shlex.quote(node.data) for node in self.cluster.nodes + self.cluster.spares if node is not self)
-        return ["unshare", "--mount", "sh", "-c", f'for disk in {others}; do umount -l "$disk" 2>/dev/null; done; '
-                f'mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
+        # It must not keep other nodes' disks mounted, of this run or another: a disk that is still in use somewhere forgets nothing
+        # when its power fails.
+        return ["unshare", "--mount", "sh", "-c", f"awk -v own={shlex.quote(self.data)} '{OTHER_DISKS}' /proc/self/mounts | "
+                f'while read -r disk; do umount -l "$disk"; done; mount --bind "$0" {BOOT_ID} && exec "$@"', self.boot_id, *argv]
 
     def spawn(self, bootstrap=False, replacement=0):
         """A new process; returns at once. `replacement`: the number to begin anew with, for a node without data."""
@@ -488,7 +500,7 @@ class Cluster:
         try:
             with open(f"/proc/{pid}/status") as file:
                 fields = dict(line.split(":", 1) for line in file)
-            return {"pid": pid, "descriptors": len(os.listdir(f"/proc/{pid}/fd")), "resident_kib": int(fields["VmRSS"].split()[0]),
+            return {"pid": pid, "descriptors": descriptors_of(pid), "resident_kib": int(fields["VmRSS"].split()[0]),
                     "anonymous_kib": int(fields["RssAnon"].split()[0])}
         except (OSError, KeyError):
             return None
