@@ -11,7 +11,7 @@ from .verdict import Verdict
 
 DESCRIPTORS_SLACK = 8
 MEMORY_GROWTH_MAX = 1.10
-MEMORY_SLACK_KIB = 16 << 10     # small processes grow by more than a tenth when an allocator gets one more arena
+MEMORY_SLACK_KIB = 32 << 10     # small processes grow by more than a tenth when an allocator gets one more arena
 
 
 def check_replicas(model):

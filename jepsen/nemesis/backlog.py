@@ -4,11 +4,14 @@ import re
 import time
 
 import flood
+from cluster import wait_until
 
 from . import HEAL_SECONDS, Fault, names
 
 FILL_RATE_MIN = 1000        # messages/s; a machine that is slower than that fills less
 DRAIN_RATE_MIN = 1000
+FORGET_SECONDS = 600        # what sessions leave behind is worked off in small steps, each committed
+FORGOTTEN = 500
 TURN = re.compile(r'coterie_turn_seconds_bucket\{le="([^"]+)"\}')
 
 
@@ -63,7 +66,11 @@ class ManyQueues(Backlog):
 
     def stop(self):
         flood.end_sessions(self.cluster, self.names)
+        wait_until("what was queued is worked off", self.forgotten, FORGET_SECONDS)
         return {"nodes": names(self.cluster.nodes)}
+
+    def forgotten(self):
+        return (self.cluster.status(self.leader()) or {}).get("queued", self.messages) < FORGOTTEN
 
 
 def turns(metrics):
