@@ -37,10 +37,15 @@ def able():
         pytest.skip(reason)
 
 
+def hear_interrupts():
+    """A shell's background jobs begin deaf to them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     def __init__(self, how):
         self.process = subprocess.Popen([sys.executable, "-c", RUN, JEPSEN, how], stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True)
+                                        stderr=subprocess.DEVNULL, text=True, preexec_fn=hear_interrupts)
         words = self.process.stdout.readline().split()
         assert words, "the run did not start"
         self.name, self.directory, self.pids = words[0], words[1], [int(word) for word in words[2:]]
