@@ -83,10 +83,16 @@ static bool checkpoint_is_due(const struct duties *duties, const struct consensu
            status->applied >= duties->checkpoint_index + CHECKPOINT_ENTRIES;
 }
 
+/* Only who leads, and has said that it is up: what it proposes before that has no effect. */
+static bool can_propose(const struct consensus_status *status, const struct proposer *proposer)
+{
+    return status->role == CONSENSUS_LEADER && status->majority && proposer_epoch(proposer) != 0;
+}
+
 void duties_propose(struct duties *duties, const struct consensus_status *status, const struct state *state,
                     struct proposer *proposer, uint64_t now_ms)
 {
-    if (status->role != CONSENSUS_LEADER || !status->majority || proposer_epoch(proposer) == 0)
+    if (!can_propose(status, proposer))
         return;
     propose_downs(duties, status, state, proposer);
     if (!is_pending(duties, COMMAND_TICK) && state_due_ms(state) <= status->cluster_ms)
@@ -104,10 +110,10 @@ void duties_propose(struct duties *duties, const struct consensus_status *status
 }
 
 uint64_t duties_deadline(const struct duties *duties, const struct consensus_status *status, const struct state *state,
-                         uint64_t now_ms)
+                         const struct proposer *proposer, uint64_t now_ms)
 {
-    if (status->role != CONSENSUS_LEADER || !status->majority)
-        return UINT64_MAX; /* consensus tells of a change */
+    if (!can_propose(status, proposer))
+        return UINT64_MAX; /* consensus tells of a change, and entries are applied in a turn */
     uint64_t deadline = is_pending(duties, COMMAND_CHECKPOINT) ? UINT64_MAX : duties->checkpoint_ms + CHECKPOINT_MS;
     uint64_t due = state_due_ms(state);
     if (due != UINT64_MAX && !is_pending(duties, COMMAND_TICK)) {

@@ -41,6 +41,6 @@ void duties_done(struct duties *duties, uint64_t cookie);
 void duties_reset(struct duties *duties);
 /* When duties_propose wants to be called again although nothing has happened. */
 uint64_t duties_deadline(const struct duties *duties, const struct consensus_status *status, const struct state *state,
-                         uint64_t now_ms);
+                         const struct proposer *proposer, uint64_t now_ms);
 
 #endif

@@ -759,7 +759,7 @@ uint64_t core_deadline(const struct core *core)
         at = earlier(at, core->uncommitted_ms + core->node.limits.commit_ms);
     at = earlier(at, core_logins_deadline(core));
     at = earlier(at, proposer_deadline(core->proposer));
-    return earlier(at, duties_deadline(&core->duties, &core->health, core->state, core->now_ms));
+    return earlier(at, duties_deadline(&core->duties, &core->health, core->state, core->proposer, core->now_ms));
 }
 
 struct state *core_state(struct core *core)

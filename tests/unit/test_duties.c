@@ -122,7 +122,7 @@ static void a_checkpoint_is_proposed_every_second(void **state)
     for (int i = 0; i < 50; i++)
         turn(w, 100, true);
     assert_int_equal(w->proposed[COMMAND_CHECKPOINT] - before, 5);
-    assert_int_equal(duties_deadline(&w->duties, &w->status, w->state, w->now), w->now + 1000);
+    assert_int_equal(duties_deadline(&w->duties, &w->status, w->state, w->proposer, w->now), w->now + 1000);
 }
 
 static void a_node_that_is_silent_is_declared_down_once(void **state)
@@ -162,7 +162,19 @@ static void who_does_not_lead_or_hears_no_majority_proposes_nothing(void **state
     turn(w, 5000, true);
     assert_int_equal(w->proposed[COMMAND_NODE_DOWN], 0);
     assert_int_equal(w->proposed[COMMAND_CHECKPOINT], before);
-    assert_true(duties_deadline(&w->duties, &w->status, w->state, w->now) == UINT64_MAX);
+    assert_true(duties_deadline(&w->duties, &w->status, w->state, w->proposer, w->now) == UINT64_MAX);
+}
+
+/* A core that asked for a turn at once would get one after the other, all for nothing. */
+static void who_is_not_known_to_be_up_asks_for_no_turn(void **state)
+{
+    struct world *w = *state;
+    turn(w, 5000, false); /* a checkpoint is due, and on its way */
+    proposer_reset(w->proposer);
+    duties_reset(&w->duties);
+    w->now += 5000;
+    assert_int_equal(proposer_epoch(w->proposer), 0);
+    assert_true(duties_deadline(&w->duties, &w->status, w->state, w->proposer, w->now) == UINT64_MAX);
 }
 
 static void limits_that_differ_from_the_configuration_are_proposed_until_they_agree(void **state)
@@ -184,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_checkpoint_is_proposed_every_second),
         TEST(a_node_that_is_silent_is_declared_down_once),
+        TEST(who_is_not_known_to_be_up_asks_for_no_turn),
         TEST(who_does_not_lead_or_hears_no_majority_proposes_nothing),
         TEST(limits_that_differ_from_the_configuration_are_proposed_until_they_agree),
     };
