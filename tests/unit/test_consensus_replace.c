@@ -159,6 +159,13 @@ static void a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_begin
     then_all_agree_up_to(world, last_applied(world));
 }
 
+static void then_all_go_on(struct world *world)
+{
+    submit_some(world, leader_of(world), 10);
+    run_ms(world, 500);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
 static void the_next_leader_goes_on_with_a_replacement(void **state)
 {
     for (uint64_t after_ms = 0; after_ms < 400; after_ms += 23) {
@@ -173,9 +180,7 @@ static void the_next_leader_goes_on_with_a_replacement(void **state)
         connect_all(world);
         run_ms(world, 4000);
         assert_false(outside(world, follower));
-        submit_some(world, leader_of(world), 10);
-        run_ms(world, 500);
-        then_all_agree_up_to(world, last_applied(world));
+        then_all_go_on(world);
     }
 }
 
@@ -195,9 +200,7 @@ static void with_another_node_down_a_replacement_is_no_majority(void **state)
     connect_all(world);
     run_ms(world, 3000);
     assert_false(outside(world, follower));
-    submit_some(world, leader_of(world), 10);
-    run_ms(world, 500);
-    then_all_agree_up_to(world, last_applied(world));
+    then_all_go_on(world);
 }
 
 static void of_three_nodes_two_are_not_replaced_at_once(void **state)

@@ -799,14 +799,22 @@ static void a_will_has_to_be_allowed_when_it_is_left(void **state)
     then_connack(when_connects_with_will(*state, 1, "y"), false, 0);
 }
 
+/* At node 2, and gets all. */
+static struct device given_witness(struct cores *cores)
+{
+    struct device watcher = given_client(cores, 2, 5, "watcher");
+
+    when_subscribes(cores, watcher, "#", 0);
+    return watcher;
+}
+
 static void and_when_it_is_published(void **state)
 {
     struct device watcher, mortal;
 
     given_user(*state, "ann");
     given_freedom(*state);
-    watcher = given_client(*state, 2, 5, "watcher");
-    when_subscribes(*state, watcher, "#", 0);
+    watcher = given_witness(*state);
     mortal = when_connects_with_will(*state, 1, "x/will");
     then_connack(mortal, false, 0);
     given_rule(*state, "all", RULE_DENY, RIGHT_PUBLISH, "x/#", 0);
@@ -821,8 +829,7 @@ static void also_when_its_node_dies(void **state)
 
     given_user(*state, "ann");
     given_freedom(*state);
-    watcher = given_client(*state, 2, 5, "watcher");
-    when_subscribes(*state, watcher, "#", 0);
+    watcher = given_witness(*state);
     then_connack(when_connects_with_will(*state, 3, "x/will"), false, 0);
     given_rule(*state, "all", RULE_DENY, RIGHT_PUBLISH, "x/#", 0);
     cores_cut(*state, 3, true);
@@ -837,8 +844,7 @@ static void and_with_an_acl_file_that_was_read_again(void **state)
 
     given_user(*state, "ann");
     given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite #\n");
-    watcher = given_client(*state, 2, 5, "watcher");
-    when_subscribes(*state, watcher, "#", 0);
+    watcher = given_witness(*state);
     mortal = when_connects_with_will(*state, 1, "x/will");
     then_connack(mortal, false, 0);
     given_acl_file(*state, "topic readwrite #\nuser ann\ntopic read #\n");
@@ -847,7 +853,6 @@ static void and_with_an_acl_file_that_was_read_again(void **state)
     then_receives_nothing(watcher);
 }
 
-/* The new owner leaves one that is not allowed any more; that says nothing about the former one's. */
 /* A take-over that begins a new session ends the old one; whose will it was is still known. */
 static void and_when_its_session_is_taken_over_and_gone(void **state)
 {
@@ -855,8 +860,7 @@ static void and_when_its_session_is_taken_over_and_gone(void **state)
 
     given_user(*state, "ann");
     given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite #\n");
-    watcher = given_client(*state, 2, 5, "watcher");
-    when_subscribes(*state, watcher, "#", 0);
+    watcher = given_witness(*state);
     mortal = when_connects_with_will(*state, 1, "x/will");
     then_connack(mortal, false, 0);
     given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite y\n");
@@ -870,14 +874,14 @@ static void and_when_its_session_is_taken_over_and_gone(void **state)
     then_receives_nothing(watcher);
 }
 
+/* The new owner leaves one that is not allowed any more; that says nothing about the former one's. */
 static void each_connection_has_a_will_of_its_own(void **state)
 {
     struct device watcher, former;
 
     given_user(*state, "ann");
     given_acl_file(*state, "topic readwrite #\nuser ann\ntopic readwrite #\n");
-    watcher = given_client(*state, 2, 5, "watcher");
-    when_subscribes(*state, watcher, "#", 0);
+    watcher = given_witness(*state);
     former = when_connects_with_will(*state, 1, "y/will");
     then_connack(former, false, 0);
     cores_lag(*state, 1, true);
