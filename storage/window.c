@@ -137,13 +137,19 @@ bool window_release(struct state *state, struct session *session, uint64_t order
     return true;
 }
 
-static void remove_row(struct state *state, struct session *session, const struct delivery *delivery)
+/* Its reference to the message is the caller's. */
+static void take_row(struct state *state, struct session *session, const struct delivery *delivery)
 {
     struct key key = key_pair(session->id, delivery->order);
     store_delete(state->store, TABLE_IN_FLIGHT, key_bytes(&key));
+    count(state, session, -1);
+}
+
+static void remove_row(struct state *state, struct session *session, const struct delivery *delivery)
+{
+    take_row(state, session, delivery);
     if (!delivery->released)
         messages_release(&state->messages, delivery->message_id, 1);
-    count(state, session, -1);
 }
 
 bool window_complete(struct state *state, struct session *session, uint64_t order)
@@ -159,9 +165,7 @@ bool window_take(struct state *state, struct session *session, uint64_t order, s
 {
     if (!get(state, session, order, delivery) || delivery->released)
         return false;
-    struct key key = key_pair(session->id, order);
-    store_delete(state->store, TABLE_IN_FLIGHT, key_bytes(&key));
-    count(state, session, -1);
+    take_row(state, session, delivery);
     return true;
 }
 
