@@ -134,6 +134,7 @@ int main(int count, char **values)
         say_single_node(config);
     }
     signal(SIGPIPE, SIG_IGN);
+    process_watch_pages();
     draw_secret();
     setenv("UV_THREADPOOL_SIZE", "8", 0); /* flushes of the log must not wait for name look-ups and snapshots */
     if (process_drop(config, error) != STATUS_OK) {

@@ -1,4 +1,4 @@
-/* process.c — umask, core dumps, user and capabilities. The filter of system calls is in process_filter.c.
+/* process.c — umask, core dumps, pages that cannot be read, user and capabilities. The filter of system calls is in process_filter.c.
  *
  * Always true after process_drop(): nothing that this process executes gains rights (PR_SET_NO_NEW_PRIVS), and its capabilities
  * are at most CAP_NET_BIND_SERVICE, in all five sets: a restart by execv() has what the first start had. */
@@ -10,6 +10,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -38,6 +39,30 @@ void process_begin(const struct config *config, const char *file)
         return;
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* also where a program takes the dumps: keys and passwords are in them */
+}
+
+/* ---- pages that cannot be read ---- */
+
+/* It came from an instruction that reads a map, in LMDB or in a copy of what LMDB returned: nothing that the log needs is half
+ * done. Anything else that has this number goes on to be what it would have been. */
+static void page_unreadable(int number, siginfo_t *what, void *where)
+{
+    (void)where;
+    if (what->si_code != BUS_ADRERR) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    log_event(LOG_ERROR, "node-failed", log_result(STATUS_IO_ERROR),
+              log_text("why", "the disk cannot read a page of the store, or its file was cut short"),
+              log_text("consequence", "it stops"));
+    _exit(1);
+}
+
+void process_watch_pages(void)
+{
+    const struct sigaction action = {.sa_sigaction = page_unreadable, .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    sigaction(SIGBUS, &action, NULL);
 }
 
 /* ---- capabilities ---- */

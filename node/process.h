@@ -17,6 +17,10 @@
  * configuration's, or NULL. */
 void process_begin(const struct config *config, const char *file);
 
+/* Of a file that is read through a map, as the store is: a page that the disk cannot give ends the process with a line in the log
+ * and exit code 1, as any other error of a disk does, instead of SIGBUS. */
+void process_watch_pages(void);
+
 /* Before anything is opened or bound, and while there is one thread. Root becomes `node.user`, or stays root without
  * capabilities, which is warned about; CAP_NET_BIND_SERVICE alone is kept, and only for a listener below port 1024.
  * STATUS_INVALID: `error` is a sentence. */

@@ -27,7 +27,7 @@
  *
  * Never MDB_WRITEMAP: a full disk would be a SIGBUS, and a stray pointer of ours could write into the database. The map
  * is sized once, at opening, and never while a view reads it; address space is free. Pages are read through the map: a
- * disk that cannot read one kills the process with SIGBUS, and the peers go on.
+ * disk that cannot read one is a SIGBUS, which ends the process (node/process.h), and the peers go on.
  *
  * Each table has one cursor, opened when first needed in a transaction and gone with it. Rows of TABLE_MESSAGES mostly
  * come in ascending order and are then appended, which fills pages to the brim. The hash of all rows, and the format
@@ -135,8 +135,11 @@ static bool disk_is_full(const struct lmdb_store *self)
 /* The status of a call on rows; poisons the store unless it is one of the two that are no trouble. */
 static enum status settle(struct lmdb_store *self, int code)
 {
-    enum status status = status_of(code == EIO && disk_is_full(self) ? ENOSPC : code);
+    enum status status;
 
+    if (code == EIO && disk_is_full(self))
+        code = ENOSPC;
+    status = status_of(code);
     if (status != STATUS_OK && status != STATUS_NOT_FOUND)
         store_poison(&self->base, status, mdb_strerror(code));
     return status;
