@@ -423,6 +423,17 @@ static int finish(struct run *run)
     return well ? EXIT_WELL : EXIT_BROKEN_PROMISE;
 }
 
+/* The measured time, after one to warm up, of workers that are at it. */
+static void measure(struct run *run, struct sample *from, struct sample *to)
+{
+    pause_seconds(run->plan->warmup);
+    record(run, true);
+    take_sample(run, from);
+    pause_seconds(run->plan->seconds);
+    take_sample(run, to);
+    record(run, false);
+}
+
 /* --- workloads ---------------------------------------------------------------------------------------------------- */
 
 static void report_rates(const struct run *run, const struct sample *from, const struct sample *to)
@@ -471,12 +482,7 @@ static int run_traffic(struct run *run)
         wait_for(run, all_sent_and_delivered, plan->drain);
         take_sample(run, &to);
     } else {
-        pause_seconds(plan->warmup);
-        record(run, true);
-        take_sample(run, &from);
-        pause_seconds(plan->seconds);
-        take_sample(run, &to);
-        record(run, false);
+        measure(run, &from, &to);
     }
     wait_for(run, idle, NO_PROGRESS_S);
     order(run, ORDER_STOP);
@@ -554,12 +560,7 @@ static int run_connect(struct run *run)
     const struct plan *plan = run->plan;
     struct sample from, to;
     order(run, ORDER_CHURN);
-    pause_seconds(plan->warmup);
-    record(run, true);
-    take_sample(run, &from);
-    pause_seconds(plan->seconds);
-    take_sample(run, &to);
-    record(run, false);
+    measure(run, &from, &to);
     order(run, ORDER_STOP);
     double connects = (double)(to.counters[COUNTER_CONNECTED] - from.counters[COUNTER_CONNECTED]);
     if (!wait_for(run, idle, NO_PROGRESS_S) || connects == 0)
