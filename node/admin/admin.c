@@ -32,8 +32,6 @@
 #define BODY_BYTES_MAX     (64 * 1024)
 #define LISTENED_BYTES_MAX (1024 * 1024) /* of a body that is thrown away */
 
-_Static_assert(ADMIN_DOOR_CONNECTIONS_MAX <= CONNECTIONS_MAX, "libmicrohttpd takes whom the door lets in");
-
 struct admin {
     struct broker *broker;
     struct MHD_Daemon *daemon;
@@ -456,8 +454,10 @@ static struct MHD_Daemon *start_daemon(struct admin *admin, int fd)
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (fd < 0 ? MHD_USE_NO_LISTEN_SOCKET : 0);
     const struct MHD_OptionItem own_socket[] = {{MHD_OPTION_LISTEN_SOCKET, fd, NULL}, {MHD_OPTION_END, 0, NULL}};
     const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    /* The door counts its own; that one of them has gone is seen a little later here. */
+    unsigned connections = fd < 0 ? 2 * ADMIN_DOOR_CONNECTIONS_MAX : CONNECTIONS_MAX;
     return MHD_start_daemon(flags, 0, NULL, NULL, answer, admin, MHD_OPTION_ARRAY, fd < 0 ? none : own_socket,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+                            MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
                             MHD_OPTION_NOTIFY_COMPLETED, request_completed, NULL, MHD_OPTION_END);
 }

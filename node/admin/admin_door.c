@@ -1,11 +1,12 @@
 /* admin_door.c — see admin_door.h.
  *
- *   listener -> conn -> TLS -> opened(): a visit, with a pair of sockets: `pipe` is ours, the other end libmicrohttpd's
+ *   listener -> judge(): a visit -> TLS -> opened(): a pair of sockets: `pipe` is ours, the other end libmicrohttpd's
  *   received() -> pipe      beyond BYTES_MAX that libmicrohttpd has not read, the conn is not read
  *   pipe -> conn_write()    beyond BYTES_MAX that the kernel has not taken, the pipe is not read
  *
  * Whoever ends first takes the other along: a conn that is closed closes the pipe, and a pipe whose other end is closed
- * has the conn say what is left, and close. A visit is freed when both are. */
+ * has the conn say what is left, and close. A visit is freed when both are. Which stranger gives way: the one that has
+ * the least time left, so that who has come through TLS stays longer than who only connects. */
 #include "admin_door.h"
 
 #include "base/logger.h"
@@ -13,6 +14,7 @@
 #include "node/net/listener.h"
 
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,10 +30,12 @@
 struct visit {
     struct admin_door *door;
     struct conn *conn; /* NULL: closed */
+    struct sockaddr_storage address;
     uv_pipe_t pipe;
-    bool pipe_closing, pipe_closed, pipe_reading;
-    bool deaf; /* libmicrohttpd takes no more */
-    int fd;             /* the other end; libmicrohttpd's */
+    bool pipe_closing, pipe_closed, pipe_reading; /* the first two also before there is one */
+    bool deaf;          /* libmicrohttpd takes no more */
+    bool leaving;       /* told to give way */
+    int fd;             /* the other end; libmicrohttpd's. -1: TLS goes on */
     size_t outstanding; /* bytes handed to the conn and not taken by the kernel */
     size_t queued;      /* bytes handed to the pipe and not taken by libmicrohttpd */
     uint64_t deadline_ms; /* 0: it has asked something that it may */
@@ -47,7 +51,7 @@ struct admin_door {
     uint32_t patience_ms;
     uv_prepare_t prepare;
     uv_timer_t timer;
-    struct visit *visits; /* the newest first: a descriptor that is used again is found where it is */
+    struct visit *visits; /* the last one opened first: a descriptor that is used again is found where it is */
     bool closing;
     int handles; /* of prepare and timer, those that are not closed */
     struct log_limit refused;
@@ -64,17 +68,31 @@ static struct visit *visit_of(struct admin_door *door, const struct conn *conn)
 
 /* ---- a visit ends ---- */
 
-static void visit_free_if_over(struct visit *visit)
+static void visit_link(struct visit *visit)
 {
     struct admin_door *door = visit->door;
-    if (visit->conn != NULL || !visit->pipe_closed)
-        return;
+    visit->previous = NULL;
+    visit->next = door->visits;
+    if (door->visits != NULL)
+        door->visits->previous = visit;
+    door->visits = visit;
+}
+
+static void visit_unlink(struct visit *visit)
+{
     if (visit->previous != NULL)
         visit->previous->next = visit->next;
     else
-        door->visits = visit->next;
+        visit->door->visits = visit->next;
     if (visit->next != NULL)
         visit->next->previous = visit->previous;
+}
+
+static void visit_free_if_over(struct visit *visit)
+{
+    if (visit->conn != NULL || !visit->pipe_closed)
+        return;
+    visit_unlink(visit);
     free(visit);
 }
 
@@ -192,48 +210,6 @@ static void received(void *context, struct conn *conn, struct bytes bytes)
         conn_read(conn, false);
 }
 
-/* ---- a visit begins ---- */
-
-/* Both ends are non-blocking; false: there are no descriptors. */
-static bool make_pair(int ends[2])
-{
-    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0;
-}
-
-static void visit_begin(struct admin_door *door, struct conn *conn, const struct filter_facts *facts, const int ends[2])
-{
-    struct visit *visit = memory_zeroed(1, sizeof(*visit));
-    visit->door = door;
-    visit->conn = conn;
-    visit->fd = ends[1];
-    visit->peer = facts->tls;
-    visit->deadline_ms = uv_now(door->loop) + door->patience_ms;
-    visit->next = door->visits;
-    if (door->visits != NULL)
-        door->visits->previous = visit;
-    door->visits = visit;
-    uv_pipe_init(door->loop, &visit->pipe, 0);
-    visit->pipe.data = visit;
-    int error = uv_pipe_open(&visit->pipe, ends[0]);
-    assert(error == 0); /* a socket of our own making */
-    (void)error;
-    read_pipe(visit);
-}
-
-static void opened(void *context, struct conn *conn, const struct filter_facts *facts)
-{
-    struct admin_door *door = context;
-    struct sockaddr_storage address;
-    int ends[2];
-    if (door->closing || !conn_socket_address(conn, &address) || !make_pair(ends)) {
-        conn_close(conn, false);
-        return;
-    }
-    socklen_t size = address.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    visit_begin(door, conn, facts, ends);
-    door->calls.connected(door->calls.context, ends[1], (const struct sockaddr *)&address, size);
-}
-
 static void refused(void *context, struct conn *conn, const char *why)
 {
     struct admin_door *door = context;
@@ -244,6 +220,135 @@ static void refused(void *context, struct conn *conn, const char *why)
     conn_peer(conn, address);
     log_event(LOG_INFO, "connection-refused", log_text("listener", "admin"), log_text("address", address),
               log_text("why", why), log_u64("suppressed", suppressed));
+}
+
+/* ---- who gives way ---- */
+
+/* The strangers of one address. */
+struct crowd {
+    unsigned count;
+    struct visit *first_to_go; /* NULL: there are none */
+};
+
+/* Of an IPv6 address the network: who has one address there has all of them. */
+static struct bytes origin_of(const struct sockaddr_storage *address)
+{
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+    if (address->ss_family != AF_INET6)
+        return bytes_of(&((const struct sockaddr_in *)address)->sin_addr, sizeof(struct in_addr));
+    return IN6_IS_ADDR_V4MAPPED(v6) ? bytes_of(&v6->s6_addr[12], 4) : bytes_of(v6->s6_addr, 8);
+}
+
+static bool is_stranger(const struct visit *visit)
+{
+    return visit->conn != NULL && !visit->leaving && visit->deadline_ms != 0;
+}
+
+static struct crowd crowd_at(const struct admin_door *door, const struct sockaddr_storage *address)
+{
+    struct crowd crowd = {0};
+    for (struct visit *visit = door->visits; visit != NULL; visit = visit->next) {
+        if (!is_stranger(visit) || !bytes_equal(origin_of(&visit->address), origin_of(address)))
+            continue;
+        crowd.count++;
+        if (crowd.first_to_go == NULL || visit->deadline_ms <= crowd.first_to_go->deadline_ms)
+            crowd.first_to_go = visit;
+    }
+    return crowd;
+}
+
+static struct crowd largest_crowd(const struct admin_door *door)
+{
+    struct crowd largest = {0};
+    for (const struct visit *visit = door->visits; visit != NULL; visit = visit->next) {
+        struct crowd crowd = crowd_at(door, &visit->address);
+        if (crowd.count > largest.count)
+            largest = crowd;
+    }
+    return largest;
+}
+
+static unsigned places_taken(const struct admin_door *door)
+{
+    unsigned count = 0;
+    for (const struct visit *visit = door->visits; visit != NULL; visit = visit->next)
+        count += visit->conn != NULL && !visit->leaving;
+    return count;
+}
+
+/* Whether there is a place now for one more from there. */
+static bool make_room(struct admin_door *door, const struct sockaddr_storage *address)
+{
+    struct crowd crowd = crowd_at(door, address);
+    if (crowd.count < ADMIN_DOOR_STRANGERS_MAX) {
+        if (places_taken(door) < ADMIN_DOOR_CONNECTIONS_MAX)
+            return true;
+        crowd = largest_crowd(door);
+    }
+    if (crowd.first_to_go == NULL)
+        return false;
+    refused(door, crowd.first_to_go->conn, "others came, and it had not asked anything that it may");
+    crowd.first_to_go->leaving = true;
+    conn_close(crowd.first_to_go->conn, false);
+    return true;
+}
+
+/* ---- a visit begins ---- */
+
+static const char *judge(void *context, struct conn *conn)
+{
+    struct admin_door *door = context;
+    struct sockaddr_storage address;
+    if (door->closing || !conn_socket_address(conn, &address))
+        return "it has gone, or the node is stopping";
+    if (!make_room(door, &address))
+        return "all connections of the admin HTTP are in use, by those who may";
+    struct visit *visit = memory_zeroed(1, sizeof(*visit));
+    visit->door = door;
+    visit->conn = conn;
+    visit->address = address;
+    visit->pipe_closing = visit->pipe_closed = true;
+    visit->fd = -1;
+    visit->deadline_ms = uv_now(door->loop) + door->patience_ms;
+    visit_link(visit);
+    return NULL;
+}
+
+/* Both ends are non-blocking; false: there are no descriptors. */
+static bool make_pair(int ends[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0;
+}
+
+static void open_pipe(struct visit *visit, const int ends[2])
+{
+    visit_unlink(visit);
+    visit_link(visit);
+    visit->fd = ends[1];
+    uv_pipe_init(visit->door->loop, &visit->pipe, 0);
+    visit->pipe.data = visit;
+    visit->pipe_closing = visit->pipe_closed = false;
+    int error = uv_pipe_open(&visit->pipe, ends[0]);
+    assert(error == 0); /* a socket of our own making */
+    (void)error;
+    read_pipe(visit);
+}
+
+static void opened(void *context, struct conn *conn, const struct filter_facts *facts)
+{
+    struct admin_door *door = context;
+    struct visit *visit = visit_of(door, conn);
+    int ends[2];
+    assert(visit != NULL); /* since judge() */
+    if (door->closing || !make_pair(ends)) {
+        conn_close(conn, false);
+        return;
+    }
+    visit->peer = facts->tls;
+    visit->deadline_ms = uv_now(door->loop) + door->patience_ms;
+    open_pipe(visit, ends);
+    socklen_t size = visit->address.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    door->calls.connected(door->calls.context, ends[1], (const struct sockaddr *)&visit->address, size);
 }
 
 static bool takes(void *context)
@@ -300,12 +405,11 @@ enum status admin_door_open(uv_loop_t *loop, const struct admin_door_settings *s
         .refused = refused,
         .closed = conn_is_closed,
     };
-    const struct listener_calls for_listener = {.context = door, .paused = paused, .turned_away = refused};
+    const struct listener_calls for_listener = {.context = door, .paused = paused, .judge = judge, .turned_away = refused};
     const struct listener_settings for_tls = {
         .kind = "tls",
         .address = settings->address,
         .port = settings->port,
-        .connections_max = ADMIN_DOOR_CONNECTIONS_MAX,
         .proxies = "",
         .tls = settings->tls,
     };

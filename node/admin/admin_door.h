@@ -4,7 +4,10 @@
  *
  * What the certificate of the other side has said belongs to the pair; libmicrohttpd knows its end of that by the
  * descriptor. Bounded: connections, bytes on their way in each direction, and the time within which a connection has to
- * ask something that it may. */
+ * ask something that it may.
+ *
+ * Until then it is a stranger's, and strangers keep nobody out: beyond what one address may have, and where all places
+ * are taken, a stranger of the address that has most gives way to the newcomer. Who may ask has its place until it ends. */
 #ifndef COTERIE_ADMIN_DOOR_H
 #define COTERIE_ADMIN_DOOR_H
 
@@ -14,7 +17,8 @@
 #include "cluster/tls.h"
 
 #define ADMIN_DOOR_CONNECTIONS_MAX 32
-#define ADMIN_DOOR_DESCRIPTORS     (3 * ADMIN_DOOR_CONNECTIONS_MAX) /* socket and pair */
+#define ADMIN_DOOR_STRANGERS_MAX   8 /* of one address; of IPv6, one network of 64 bits */
+#define ADMIN_DOOR_DESCRIPTORS     (4 * ADMIN_DOOR_CONNECTIONS_MAX) /* socket and pair; and those that are about to close */
 
 struct admin_door;
 

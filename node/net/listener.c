@@ -82,7 +82,7 @@ static void make_chain(const struct listener *listener, struct chain *chain)
 }
 
 /* NULL, or why this connection is not wanted. */
-static const char *refusal(const struct listener *listener, const struct conn *conn)
+static const char *refusal(const struct listener *listener, struct conn *conn)
 {
     struct sockaddr_storage address;
     if (listener->settings.connections_max > 0 && listener->connections > listener->settings.connections_max)
@@ -91,7 +91,7 @@ static const char *refusal(const struct listener *listener, const struct conn *c
         (!conn_socket_address(conn, &address) ||
          !proxy_ranges_contain(listener->proxies, listener->proxy_count, (const struct sockaddr *)&address)))
         return "not one of the proxies that may connect (proxy_from)";
-    return NULL;
+    return listener->calls.judge != NULL ? listener->calls.judge(listener->calls.context, conn) : NULL;
 }
 
 static void take(struct listener *listener)

@@ -19,6 +19,9 @@ struct listener_calls {
     void *context;
     /* Descriptors ran out (true), or there are some again. */
     void (*paused)(void *context, const char *name, bool paused);
+    /* A connection is there, and within the limits of the listener. NULL: it is taken; else why not, in one sentence.
+     * May be NULL itself. */
+    const char *(*judge)(void *context, struct conn *conn);
     /* A connection was closed before its first byte; `why`: one sentence. */
     void (*turned_away)(void *context, struct conn *conn, const char *why);
 };

@@ -165,15 +165,73 @@ def is_closed(connection):
         return True
 
 
-def test_there_are_so_many_connections_and_no_more(node):
-    held = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(40)]
+def strangers(node, count, *sources):
+    """Connections that say nothing, from these addresses in turn."""
+    return [socket.create_connection(("127.0.0.1", node.port), source_address=(sources[i % len(sources)], 0)) for i in range(count)]
+
+
+def closed(held):
+    return sum(map(is_closed, held))
+
+
+def test_strangers_of_one_address_keep_nobody_out(node):
+    with node.connect() as kept:
+        assert lives(kept)      # it has shown what it may
+        held = strangers(node, 60, "127.0.0.2")
+        try:
+            wait_until("eight stay", lambda: closed(held) >= 52)
+            assert closed(held) == 52
+            assert answers(node, READER) and lives(kept)
+        finally:
+            for one in held:
+                one.close()
+
+
+def test_nor_do_they_at_the_address_of_an_operator(node):
+    with node.connect() as kept:
+        assert lives(kept)
+        held = strangers(node, 60, "127.0.0.1")
+        try:
+            wait_until("eight stay", lambda: closed(held) >= 52)
+            assert answers(node, READER) and lives(kept)
+            assert closed(held) == 53      # the last one made room
+        finally:
+            for one in held:
+                one.close()
+
+
+def test_nor_do_they_from_many_addresses(node):
+    with node.connect() as kept:
+        assert lives(kept)
+        held = strangers(node, 60, *(f"127.0.3.{i}" for i in range(1, 31)))
+        try:
+            wait_until("there are so many connections and no more", lambda: closed(held) >= 29)
+            assert closed(held) == 29
+            assert answers(node, READER) and lives(kept)
+        finally:
+            for one in held:
+                one.close()
+
+
+def test_who_may_does_not_give_way(node):
+    kept = []
     try:
-        wait_until("eight are too many", lambda: sum(map(is_closed, held)) >= 8)
-        assert sum(map(is_closed, held)) < 20
+        while len(kept) < 33 and answers_over(node, kept):
+            assert all(map(lives, kept))      # none is idle for long
+        assert len(kept) == 32
     finally:
-        for one in held:
+        for one in kept:
             one.close()
     wait_until("room again", lambda: answers(node, READER))
+
+
+def answers_over(node, kept):
+    """One more connection over which something was answered, or none."""
+    try:
+        kept.append(node.connect())
+        return lives(kept[-1])
+    except (ssl.SSLError, ConnectionError):
+        return False
 
 
 def answers(node, headers, context=None):
