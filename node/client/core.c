@@ -500,6 +500,17 @@ static void expire_timers(struct core *core)
     }
 }
 
+/* Of the list of those who had to wait; the list is done with it. NULL: it is gone, or waits no longer. */
+static struct client *stalled_client(struct core *core, uint32_t place)
+{
+    struct client *client = registry_find(&core->registry, core->stalled.numbers[place]);
+
+    if (client == NULL)
+        return NULL;
+    client->in_stalled = false;
+    return client->stalled ? client : NULL;
+}
+
 /* Those who had to wait are looked at again, once there is room for all of them. */
 static void resume_stalled(struct core *core)
 {
@@ -508,12 +519,9 @@ static void resume_stalled(struct core *core)
     if (count == 0 || core_pressed(core) || !core->node.available)
         return;
     for (uint32_t i = 0; i < count; i++) {
-        struct client *client = registry_find(&core->registry, core->stalled.numbers[i]);
+        struct client *client = stalled_client(core, i);
 
-        if (client == NULL)
-            continue;
-        client->in_stalled = false;
-        if (client->stalled)
+        if (client != NULL)
             core_want_work(core, client);
     }
     core->other_looks += count;
@@ -528,12 +536,9 @@ static void refuse_stalled(struct core *core)
     if (count == 0 || !core_turns_away(core))
         return;
     for (uint32_t i = 0; i < count; i++) {
-        struct client *client = registry_find(&core->registry, core->stalled.numbers[i]);
+        struct client *client = stalled_client(core, i);
 
-        if (client == NULL)
-            continue;
-        client->in_stalled = false;
-        if (client->stalled && client->phase == CLIENT_NEW)
+        if (client != NULL && client->phase == CLIENT_NEW)
             core_refuse_stalled(core, client);
     }
     core->other_looks += (uint64_t)count * PACKET_LOOKS;
