@@ -124,6 +124,12 @@ int64_t broker_admin_certificate_seconds(const struct broker *broker)
     return broker->admin_tls != NULL ? seconds_left(broker->admin_tls) : INT64_MAX;
 }
 
+/* For the log: INT64_MAX, of what has no certificate, is no number of days. */
+static struct log_field days_field(int64_t left)
+{
+    return left == INT64_MAX ? log_text("days_left", "none") : log_i64("days_left", left / DAY_S);
+}
+
 static void warn_if_soon(const char *listener, int64_t left)
 {
     if (left > (int64_t)WARN_DAYS * DAY_S)
@@ -146,22 +152,42 @@ static void warn_of_expiry(struct broker *broker)
 
 /* ---- opening ---- */
 
+/* By which methods somebody can be known here, as far as the configuration says; users may come at any time. */
+static unsigned possible_methods(const struct config *config, const struct config_listener *listener)
+{
+    unsigned methods = 1u << LOGIN_SCRAM | 1u << LOGIN_USERS;
+    if (listener->client_certificate != CLIENT_CERTIFICATE_NONE)
+        methods |= 1u << LOGIN_CERTIFICATE;
+    if (listener->psk_file[0] != '\0')
+        methods |= 1u << LOGIN_PSK;
+    if (config->authentication.password_file[0] != '\0')
+        methods |= 1u << LOGIN_PASSWORD_FILE;
+    if (config->authentication.token_keys[0] != '\0')
+        methods |= 1u << LOGIN_TOKEN;
+    return methods;
+}
+
 /* Who may connect here, in a line for the log. */
-static void describe_clients(const struct config_listener *config, const char *node_methods, char *out, size_t size)
+static void describe_clients(const struct config *config, const struct config_listener *listener, char *out, size_t size)
 {
     static const char *const certificates[] = {"", "with or without a certificate, ", "with a certificate, "};
-    const char *methods = config->authentication[0] != '\0' ? config->authentication : node_methods;
-    snprintf(out, size, "%s%s%s%s%s", config->proxy_from[0] != '\0' ? "behind a proxy, " : "",
-             certificates[config->client_certificate], config->psk_file[0] != '\0' ? "with a key of psk_file, " : "",
-             config->anonymous ? "ANYBODY without a name; named ones by " : "by ", methods);
+    const char *list = listener->authentication[0] != '\0' ? listener->authentication : config->authentication.methods;
+    char methods[128];
+    login_methods_among(list, possible_methods(config, listener), methods, sizeof(methods));
+    const char *anonymous = methods[0] != '\0' ? "ANYBODY without a name; named ones by " : "ANYBODY, without a name only";
+    snprintf(out, size, "%s%s%s%s%s", listener->proxy_from[0] != '\0' ? "behind a proxy, " : "",
+             certificates[listener->client_certificate], listener->psk_file[0] != '\0' ? "with a key of psk_file, " : "",
+             listener->anonymous      ? anonymous
+             : methods[0] != '\0' ? "by "
+                                      : "NOBODY: none of its methods can know anyone",
+             methods);
 }
 
 static void tell(const struct door *door)
 {
     const struct config_listener *config = door->config;
     char clients[384];
-    const char *methods = door->broker->config->authentication.methods;
-    describe_clients(config, methods[0] != '\0' ? methods : LOGIN_METHODS_DEFAULT, clients, sizeof(clients));
+    describe_clients(door->broker->config, config, clients, sizeof(clients));
     log_event(LOG_INFO, "listening", log_text("listener", door->name), log_text("clients", clients),
               log_text("encrypted", !uses_tls(config)             ? "no"
                                     : config->tls_min == TLS_MIN_1_3 ? "TLS 1.3"
@@ -340,7 +366,7 @@ static bool take_context(const char *listener, struct tls_context **old, const s
     tls_context_release(*old);
     *old = reloaded->context;
     log_event(LOG_INFO, "certificate-reloaded", log_text("listener", listener),
-              log_i64("days_left", seconds_left(reloaded->context) / DAY_S));
+              days_field(seconds_left(reloaded->context)));
     return true;
 }
 

@@ -12,6 +12,7 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,6 +109,20 @@ bool login_methods(const char *list, unsigned *methods, struct bytes *unknown)
         *methods |= 1u << method;
     }
     return true;
+}
+
+void login_methods_among(const char *list, unsigned methods, char *out, size_t size)
+{
+    struct bytes name;
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (const char *rest = list[0] != '\0' ? list : LOGIN_METHODS_DEFAULT; next_name(&rest, &name) && used < size;) {
+        enum login_method method = method_of(name);
+
+        if (method != LOGIN_METHODS && (methods & 1u << method) != 0)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? "," : "", method_names[method]);
+    }
 }
 
 /* ---- of a node ---- */

@@ -48,6 +48,8 @@ enum login_method {
 const char *login_method_name(enum login_method method);    /* "password_file"; "anonymous" */
 /* The methods of a list with commas, as bits (1 << method); false: one is none, *unknown is it. Empty: the default. */
 bool login_methods(const char *list, unsigned *methods, struct bytes *unknown);
+/* Those of the list that are also in `methods`, in its order, with commas; "": there are none. */
+void login_methods_among(const char *list, unsigned methods, char *out, size_t size);
 
 /* ---- of a node ---- */
 

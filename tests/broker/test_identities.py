@@ -244,6 +244,29 @@ def test_a_listener_asks_its_own_methods(alone, connect, tmp_path):
     connect(port, "bob", expect=BAD_PASSWORD)
 
 
+def test_the_log_tells_at_start_who_may_connect_where(certificates, tmp_path):
+    """And does not name ways that are none at this listener."""
+    server = f"certificate={certificates.path('clients', 'server.pem')} key={certificates.path('clients', 'server.key')}"
+    path = tmp_path / "passwords"
+    path.write_text(f"bob:{PENCIL}\n")
+    path.chmod(0o600)
+    told = {
+        "": "by scram,users,password_file",
+        "anonymous=true": "ANYBODY without a name; named ones by scram,users,password_file",
+        "anonymous=true authentication=psk": "ANYBODY, without a name only",
+        "authentication=certificate": "NOBODY: none of its methods can know anyone",
+        "proxy_from=192.0.2.1 authentication=users": "behind a proxy, by users",
+    }
+    required = f"{server} client_ca={certificates.path('clients', 'ca.pem')} client_certificate=required authentication=certificate"
+    listeners = [f"tcp:127.0.0.1:0 {options}".rstrip() for options in told] + [f"tls:127.0.0.1:0 {required}"]
+    made = Door(*listeners, environment={"COTERIE_AUTHENTICATION_PASSWORD_FILE": str(path)})
+    try:
+        lines = re.findall(r'event=listening .* clients="([^"]*)"', made.log())
+        assert lines == [*told.values(), "with a certificate, by certificate"]
+    finally:
+        made.down()
+
+
 @pytest.fixture
 def door(certificates, tmp_path):
     """TLS listeners that know clients by their certificates, and by their keys; rules that name them."""

@@ -493,6 +493,20 @@ static void unknown_methods_are_named(void **state)
     assert_true(bytes_equal(unknown, bytes_text("anonymous")));
 }
 
+static void a_list_is_told_by_what_of_it_is_possible(void **state)
+{
+    (void)state;
+    char told[64], little[8];
+    login_methods_among("token, users,psk", 1u << LOGIN_USERS | 1u << LOGIN_TOKEN | 1u << LOGIN_SCRAM, told, sizeof(told));
+    assert_string_equal(told, "token,users");
+    login_methods_among("", 1u << LOGIN_USERS | 1u << LOGIN_SCRAM, told, sizeof(told));
+    assert_string_equal(told, "scram,users");
+    login_methods_among("psk", 1u << LOGIN_USERS, told, sizeof(told));
+    assert_string_equal(told, "");
+    login_methods_among("", ~0u, little, sizeof(little));
+    assert_string_equal(little, "certifi");
+}
+
 /* ---- those who guess ---- */
 
 static void who_guesses_waits_by_address_and_by_user(void **state)
@@ -597,6 +611,7 @@ int main(void)
         STRICT(what_was_right_is_remembered_and_nothing_else),
         STRICT(unknown_names_cost_what_known_ones_do),
         cmocka_unit_test(unknown_methods_are_named),
+        cmocka_unit_test(a_list_is_told_by_what_of_it_is_possible),
         cmocka_unit_test(who_guesses_waits_by_address_and_by_user),
         cmocka_unit_test(an_acl_file_says_what_mosquitto_would),
         cmocka_unit_test(an_acl_file_is_taken_whole_or_not_at_all),
