@@ -572,6 +572,11 @@ bool conn_socket_address(const struct conn *conn, struct sockaddr_storage *addre
     int size = sizeof(*address);
     if (conn->socket.handle.type != UV_TCP)
         return false;
+    if (conn->wrapping != NULL && conn->wrapping->opening != NULL &&
+        conn->wrapping->opening->peer.ss_family != AF_UNSPEC) {
+        *address = conn->wrapping->opening->peer;
+        return true;
+    }
     return uv_tcp_getpeername(&conn->socket.tcp, (struct sockaddr *)address, &size) == 0;
 }
 

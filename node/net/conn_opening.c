@@ -35,6 +35,7 @@ void opening_begin(struct conn *conn)
         oldest_gives_way(conns);
     struct opening *opening = conn->wrapping->opening = memory_zeroed(1, sizeof(*opening));
     opening->conn = conn;
+    conn_socket_address(conn, &opening->peer);
     opening->deadline_ms = uv_now(conns->loop) + conns->open_ms;
     opening->previous = conns->last_opening;
     if (conns->last_opening != NULL)

@@ -18,6 +18,7 @@ struct opening {
     struct opening *next, *previous;
     struct opening *next_waiting; /* for the thread pool, and then in its worker's batch */
     uint64_t deadline_ms;
+    struct sockaddr_storage peer; /* the kernel forgets it when the connection is reset; AF_UNSPEC: none */
     enum { NO_WORK, WAITS_FOR_WORKER, AT_WORK } work;
     bool conn_closed; /* meanwhile: to be freed when the work is done */
 };

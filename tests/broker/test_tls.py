@@ -192,6 +192,7 @@ def test_new_files_are_taken_in_and_bad_ones_change_nothing(door, certificates):
     certificates.run("server", "server", "--host", "localhost", "--host", "127.0.0.1")
     door.signal(signal.SIGHUP)
     door.wait_log("event=certificate-reloaded", reloaded + 6)
+    assert f":{door.ports()[3]} days_left=none" in door.log()      # it has keys, and no certificate
     assert serial_at(port) != serial
     held.ping()
     connected(port, certificates, "fresh").ping()
@@ -233,6 +234,24 @@ def test_nonsense_instead_of_tls_is_refused_and_told(door):
             except ConnectionError:
                 pass
     assert "event=connection-refused" in door.log()
+
+
+def test_who_is_refused_and_does_not_wait_for_it_is_named_too(certificates):
+    """The kernel forgets the other end as soon as an answer is not wanted."""
+    server = f"certificate={certificates.path('clients', 'server.pem')} key={certificates.path('clients', 'server.key')}"
+    made = Door(f"tls:127.0.0.1:0 anonymous=true {server}")
+    try:
+        port = made.ports()[0]
+        made.signal(signal.SIGSTOP)
+        with socket.create_connection(("127.0.0.1", port)) as hasty:
+            hasty.sendall(b"\x16\x03\x01\0\x04\x01\0\0\0")      # an empty ClientHello, which is answered with an alert
+            address = "%s:%u" % hasty.getsockname()
+        made.signal(signal.SIGCONT)
+        made.wait_log("event=connection-refused")
+        assert f" address={address} " in made.log()
+    finally:
+        made.signal(signal.SIGCONT)
+        made.down()
 
 
 def test_expiry_is_a_metric_and_a_warning(door, certificates):
