@@ -135,11 +135,5 @@ void consensus_applied(struct consensus *consensus, uint64_t index, uint64_t clo
         consensus->ahead_bytes -= consensus->ahead_sizes[i % AHEAD_ENTRIES];
     consensus->applied = index;
     consensus->applied_awaited = consensus->applied_awaited || awaited;
-    bool leads = replica_role(consensus->replica) == RAFT_LEADER;
-    /* What was stamped long ago and is applied only now does not set back who has gone on reckoning. */
-    bool reckons = leads || consensus->clock_live;
-    if (clock_ms != 0 && (!reckons || clock_ms > clock_reckon(consensus))) {
-        clock_set(consensus, clock_ms);
-        consensus->clock_live = consensus->clock_live || index > consensus->start_last;
-    }
+    clock_applied(consensus, clock_ms, index > consensus->start_last);
 }

@@ -49,9 +49,15 @@ enum status clock_raise_floor_from_log(struct consensus *consensus)
     return STATUS_OK;
 }
 
+/* What clock_ms has become by now. May be below the floor: that only says what time it was when an entry was made. */
+static uint64_t clock_now(const struct consensus *consensus)
+{
+    return consensus->clock_ms + (consensus->heard_ms - consensus->clock_at_ms);
+}
+
 uint64_t clock_reckon(const struct consensus *consensus)
 {
-    uint64_t reckoned = consensus->clock_ms + (consensus->heard_ms - consensus->clock_at_ms);
+    uint64_t reckoned = clock_now(consensus);
     return reckoned > consensus->stamp_floor ? reckoned : consensus->stamp_floor;
 }
 
@@ -59,6 +65,16 @@ void clock_set(struct consensus *consensus, uint64_t clock_ms)
 {
     consensus->clock_ms = clock_ms;
     consensus->clock_at_ms = consensus->heard_ms;
+}
+
+/* What was stamped long ago and is applied only now does not set back who has gone on reckoning. */
+void clock_applied(struct consensus *consensus, uint64_t stamp_ms, bool of_this_run)
+{
+    bool reckons = consensus->clock_live || replica_role(consensus->replica) == RAFT_LEADER;
+    if (stamp_ms == 0 || (reckons && stamp_ms <= clock_now(consensus)))
+        return;
+    clock_set(consensus, stamp_ms);
+    consensus->clock_live = consensus->clock_live || of_this_run;
 }
 
 /* The latest time that a peer has told; 0: none knows. */

@@ -128,6 +128,8 @@ bool batches_may_deliver(const struct consensus *consensus);
 /* ---- consensus_clock.c ---- */
 uint64_t clock_reckon(const struct consensus *consensus);      /* cluster time now, by this node's reckoning */
 void clock_set(struct consensus *consensus, uint64_t clock_ms);
+/* A batch with this stamp has been applied; `of_this_run`: it was not in the log when this node started. */
+void clock_applied(struct consensus *consensus, uint64_t stamp_ms, bool of_this_run);
 uint64_t clock_next_stamp(struct consensus *consensus);        /* for the next batch; never falls */
 /* As leader: makes the clock live, or waits for peers to tell the time: then call again. */
 void clock_take_over(struct consensus *consensus);

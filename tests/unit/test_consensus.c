@@ -284,6 +284,27 @@ static void a_node_whose_turn_stood_still_is_not_ahead_by_what_it_read_then(void
     assert_in_range(cluster_time_of(world, follower), right - 100, right + 5);
 }
 
+/* What it applies first was stamped while it was away; what is stamped now tells it better. */
+static void a_node_that_was_away_knows_the_time_again_as_soon_as_it_has_caught_up(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    submit(world, leader);
+    run_ms(world, 20);
+    stop_node(world, follower, false);
+    for (int i = 0; i < 20; i++) {
+        submit(world, leader);
+        run_ms(world, 100);
+    }
+    start_node(world, follower, false);
+    connect_all(world);
+    run_ms(world, 500);
+    submit(world, leader);
+    run_ms(world, 1000);
+    uint64_t right = cluster_time_of(world, leader);
+    assert_in_range(cluster_time_of(world, follower), right - 100, right + 5);
+}
+
 static void the_wall_clock_bridges_a_gap_in_which_no_node_ran(void **state)
 {
     struct world *world = *state;
@@ -500,6 +521,7 @@ int main(void)
         TEST(a_node_whose_state_differs_from_the_majority_stops),
         TEST(stamps_advance_at_rate_one_whatever_the_wall_clock_does),
         TEST(a_node_whose_turn_stood_still_is_not_ahead_by_what_it_read_then),
+        TEST(a_node_that_was_away_knows_the_time_again_as_soon_as_it_has_caught_up),
         TEST(the_wall_clock_bridges_a_gap_in_which_no_node_ran),
         TEST(a_leader_that_has_just_started_asks_its_peers_before_the_wall_clock),
         TEST(frames_of_an_older_connection_are_dropped),
