@@ -155,6 +155,7 @@ static enum status start_replica(struct consensus *consensus)
     if (status != STATUS_OK)
         return status;
     consensus->start_last = log_last(consensus->log);
+    consensus->bytes_since_snapshot = log_bytes_between(consensus->log, newest->index, consensus->start_applied);
     status = replica_start(consensus->replica, consensus->now, &snapshot, consensus->start_applied,
                            consensus->start_applied_term);
     if (status == STATUS_OK && consensus->next < log_first(consensus->log))
@@ -378,29 +379,36 @@ struct bytes consensus_configuration(const struct consensus *consensus, uint64_t
 
 bool consensus_wants_snapshot(const struct consensus *consensus)
 {
-    bool due = consensus->bytes_since_snapshot > consensus->settings.log_bytes_max / 4 ||
-               (consensus->bytes_since_snapshot > 0 && buggify(BUGGIFY_SNAPSHOT_IS_DUE));
+    uint64_t most = consensus->settings.log_bytes_max;
+    uint64_t since = consensus->bytes_since_snapshot;
+    bool due = since > most / 4 || (since > 0 && consensus->bytes_between_snapshots > most / 2) ||
+               (since > 0 && buggify(BUGGIFY_SNAPSHOT_IS_DUE));
     return due && !replica_installing(consensus->replica);
+}
+
+/* The first entry that is to stay, now that `newest` has been taken. */
+static uint64_t keep_from(const struct consensus *consensus)
+{
+    uint64_t most = consensus->settings.log_bytes_max;
+    uint64_t keep = log_first_within(consensus->log, most - most / 4);
+    if (keep > consensus->older.index + 1)
+        keep = consensus->older.index + 1; /* two verified snapshots, and what follows either */
+    if (bug(BUG_V18_TRIMMED_TO_APPLIED))
+        keep = consensus->applied;
+    return transfer_keep_from(consensus) < keep ? transfer_keep_from(consensus) : keep;
 }
 
 void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot)
 {
-    struct log_counts counts;
     if (consensus->failed || snapshot->index <= consensus->newest.index)
         return;
     keep_snapshot(consensus, snapshot);
-    consensus->bytes_since_snapshot = 0;
-
-    /* Trimmed by bytes, only below the older of two verified snapshots, and not below one that a peer is getting. */
-    log_counts(consensus->log, &counts);
-    uint64_t keep_from = counts.disk_bytes > consensus->settings.log_bytes_max ? consensus->older.index + 1 : 1;
-    if (bug(BUG_V18_TRIMMED_TO_APPLIED))
-        keep_from = consensus->applied;
-    if (transfer_keep_from(consensus) < keep_from)
-        keep_from = transfer_keep_from(consensus);
+    const struct log *log = consensus->log;
+    consensus->bytes_since_snapshot = log_bytes_between(log, snapshot->index, consensus->next - 1);
+    consensus->bytes_between_snapshots = log_bytes_between(log, consensus->older.index, snapshot->index);
     struct replica_snapshot taken = {snapshot->index, snapshot->term, snapshot->configuration_index,
                                      consensus->newest.configuration};
-    replica_snapshot_taken(consensus->replica, &taken, keep_from);
+    replica_snapshot_taken(consensus->replica, &taken, keep_from(consensus));
 }
 
 void consensus_received(struct consensus *consensus, enum status status)
@@ -423,7 +431,7 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
     consensus->applied = index;
     consensus->next = index + 1;
     consensus->ahead_bytes = 0;
-    consensus->bytes_since_snapshot = 0;
+    consensus->bytes_since_snapshot = consensus->bytes_between_snapshots = 0;
     if (clock_ms > consensus->stamp_floor)
         consensus->stamp_floor = clock_ms;
     clock_set(consensus, clock_ms);

@@ -101,9 +101,8 @@ struct consensus_settings {
     uint32_t heartbeat_ms;       /* 0 = 50 */
     uint64_t node_timeout_ms;    /* 0 = 2,000 */
     uint64_t seed;               /* random */
-    size_t log_bytes_max;        /* beyond it the log is trimmed below the older verified snapshot; 0 = 1 GiB */
-    uint32_t in_flight_entries;  /* unacknowledged entries per peer, half of what stays in the log behind a snapshot;
-                                  * 0 = 4,096; the simulator uses less so that snapshots travel */
+    size_t log_bytes_max;        /* what the log takes on disk, as consensus_snapshot_taken() says; 0 = 1 GiB */
+    uint32_t in_flight_entries;  /* unacknowledged entries per peer; 0 = 4,096 */
 };
 
 /* `log` is open and recovered, and borrowed; its `flushed` leads to consensus_flushed(). `snapshot`: the newest verified
@@ -156,9 +155,16 @@ void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t 
 /* ---- snapshots ---- */
 /* Members as of the applied entry `index`, for the head of a snapshot of it; borrowed until the next call. */
 struct bytes consensus_configuration(const struct consensus *consensus, uint64_t index, uint64_t *configuration_index);
-/* Whether the log has grown so much since the last snapshot that core should take one. */
+/* Whether the log has grown so much since the last snapshot that core should take one; or before it, while that was being
+ * written: then another one lets it be trimmed. */
 bool consensus_wants_snapshot(const struct consensus *consensus);
-/* A snapshot of the applied state has been written, flushed and verified. Copied. Keep the two newest files. */
+/* A snapshot of the applied state has been written, flushed and verified. Copied. Keep the two newest files.
+ *
+ * Of the log, as much stays as fits into three quarters of log_bytes_max, so that a peer which is no further behind needs
+ * no snapshot; and all that has come since the snapshot before this one, which may turn out to be the only good one; and
+ * what a peer needs that is being sent one. The last quarter is what comes until the next snapshot is wanted. So the log
+ * takes no more than log_bytes_max, and what comes while snapshots are being written, and parts of segments: it is trimmed
+ * by whole files. */
 void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot);
 /* The answer to `incoming_finish`: STATUS_OK if the file is whole, verified and has its name. */
 void consensus_received(struct consensus *consensus, enum status status);

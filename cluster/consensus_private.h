@@ -30,6 +30,13 @@ struct outgoing {
     struct buffer configuration;
 };
 
+/* A peer that has got a snapshot comes nearer to the end of the log. */
+struct following {
+    bool active;
+    uint64_t match, moved_ms;                 /* what it has, and since when */
+    uint64_t target, behind;                  /* the end of the log when it was last looked at, and the bytes up to there */
+};
+
 /* One on its way to us. */
 struct incoming {
     bool open;                                /* chunks are being written */
@@ -50,6 +57,7 @@ struct peer {
     uint64_t told_applied;                    /* as we told it; UINT64_MAX = nothing on this link */
     uint64_t told_applied_ms;
     struct outgoing outgoing;
+    struct following following;
 };
 
 struct consensus {
@@ -79,7 +87,8 @@ struct consensus {
     bool applied_awaited;                     /* a peer waits to hear of it */
     uint32_t ahead_sizes[AHEAD_ENTRIES];      /* by index modulo */
     size_t ahead_bytes;
-    uint64_t bytes_since_snapshot;
+    uint64_t bytes_since_snapshot;            /* of the newest one's index: given to core */
+    uint64_t bytes_between_snapshots;         /* in the log, from the older to the newest, as that was taken */
 
     struct log_entry **pending;               /* as leader: batches to append, of the present term */
     size_t pending_count, pending_capacity, pending_bytes;
@@ -167,7 +176,8 @@ bool transfer_is_stored(const struct consensus *consensus, uint64_t index, uint6
 /* Raft wants the stored one installed: core is asked to; and core has done it. */
 void transfer_install(struct consensus *consensus, const struct replica_snapshot *snapshot);
 void transfer_installed(struct consensus *consensus);
-/* The first log index that a peer needs behind the snapshot that it is getting; UINT64_MAX: none is. */
+/* The first entry that stays for the peers which are getting a snapshot, or have got one and need what came meanwhile: the
+ * last that they have, because raft asks for its term. UINT64_MAX: there are none. */
 uint64_t transfer_keep_from(const struct consensus *consensus);
 void transfer_advance(struct consensus *consensus);                                /* ends what has stalled */
 void transfer_free(struct consensus *consensus);

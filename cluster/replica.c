@@ -392,7 +392,6 @@ void replica_flushed(struct replica *replica, uint64_t durable)
 
 void replica_snapshot_taken(struct replica *replica, const struct replica_snapshot *snapshot, uint64_t keep_from)
 {
-    uint64_t spare = 2 * (uint64_t)replica->settings.in_flight_max;
     struct raft_event event = {.type = RAFT_SNAPSHOT,
                                .snapshot = {.metadata = {.index = snapshot->index,
                                                          .term = snapshot->term,
@@ -403,10 +402,10 @@ void replica_snapshot_taken(struct replica *replica, const struct replica_snapsh
         return;
     if (!changes_decode(snapshot->configuration, &event.snapshot.metadata.configuration))
         return;
-    if (keep_from + spare > snapshot->index + 1)
-        keep_from = snapshot->index + 1 > spare ? snapshot->index + 1 - spare : 1;
-    if (keep_from > replica->raft.last_stored + 1)
-        keep_from = replica->raft.last_stored + 1; /* S8: of what our disk has yet to store it asks the terms */
+    if (keep_from > snapshot->index)
+        keep_from = snapshot->index;
+    if (keep_from > replica->raft.last_stored)
+        keep_from = replica->raft.last_stored; /* S8: of this, and what our disk has yet to store, it asks the terms */
     event.snapshot.trailing = (unsigned)(snapshot->index + 1 - keep_from);
     replica_step(replica, &event, NULL, 0);
 

@@ -99,8 +99,8 @@ void replica_flush(struct replica *replica);
 /* The connection to `peer` is new or gone: nothing sent on the old one is believed to have arrived. */
 void replica_peer_reset(struct replica *replica, uint32_t peer);
 
-/* A snapshot of this node was verified (its configuration is copied). Entries up to `keep_from` - 1 may be forgotten; some
- * before it stay, so that a peer that is a little behind needs no snapshot. */
+/* A snapshot of this node was verified (its configuration is copied). Entries before `keep_from` may be forgotten, if it
+ * covers them. A peer that is further behind needs the snapshot. */
 void replica_snapshot_taken(struct replica *replica, const struct replica_snapshot *snapshot, uint64_t keep_from);
 /* The answer to `install`: the state is as of the snapshot's index. */
 void replica_installed(struct replica *replica);

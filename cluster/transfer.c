@@ -10,7 +10,8 @@
  *   raft's InstallSnapshot  ------------------------> raft accepts; core replaces its state; raft answers
  *
  * Raft asks again every heartbeat; while a transfer to that peer is under way it is ignored (S6). An interrupted one goes
- * on at its offset, if the offer is of the same snapshot. */
+ * on at its offset, if the offer is of the same snapshot. What comes meanwhile stays in the log until the peer has it, or
+ * under load it would need a snapshot again and again. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -138,18 +139,50 @@ void transfer_receive_ack(struct consensus *consensus, uint32_t peer, const stru
     }
 }
 
+static void advance_outgoing(struct consensus *consensus, uint32_t peer)
+{
+    const struct outgoing *outgoing = &consensus->peers[peer].outgoing;
+    if (!outgoing->active)
+        return;
+    if (outgoing->stored && replica_match(consensus->replica, peer) >= outgoing->index) {
+        end_outgoing(consensus, peer);
+        consensus->peers[peer].following =
+            (struct following){.active = true, .moved_ms = consensus->now, .behind = UINT64_MAX};
+    } else if (outgoing->stored ? consensus->now - outgoing->ready_ms > INSTALL_MS
+                                : consensus->now - outgoing->moved_ms > STALLED_MS) {
+        end_outgoing(consensus, peer);
+    }
+}
+
+/* It is followed from one end of the log to the next, until it is near, stands still, or falls back. */
+static void advance_following(struct consensus *consensus, uint32_t peer)
+{
+    struct following *following = &consensus->peers[peer].following;
+    uint64_t match = replica_match(consensus->replica, peer);
+    if (!following->active)
+        return;
+    if (match > following->match) {
+        following->match = match;
+        following->moved_ms = consensus->now;
+    }
+    if (match >= following->target) {
+        following->target = log_last(consensus->log);
+        uint64_t behind = log_bytes_between(consensus->log, match, following->target);
+        following->active = behind > consensus->settings.log_bytes_max / 4 && behind < following->behind;
+        following->behind = behind;
+    }
+    if (consensus->now - following->moved_ms > STALLED_MS)
+        following->active = false;
+}
+
 void transfer_advance(struct consensus *consensus)
 {
+    bool leads = replica_role(consensus->replica) == RAFT_LEADER;
     for (uint32_t peer = 1; peer < consensus->peers_end; peer++) {
-        struct outgoing *outgoing = &consensus->peers[peer].outgoing;
-        if (!outgoing->active)
-            continue;
-        if (replica_role(consensus->replica) != RAFT_LEADER)
-            end_outgoing(consensus, peer);
-        else if (outgoing->stored ? replica_match(consensus->replica, peer) >= outgoing->index ||
-                                        consensus->now - outgoing->ready_ms > INSTALL_MS
-                                  : consensus->now - outgoing->moved_ms > STALLED_MS)
-            end_outgoing(consensus, peer);
+        if (!leads)
+            transfer_link_down(consensus, peer);
+        advance_outgoing(consensus, peer);
+        advance_following(consensus, peer);
     }
 }
 
@@ -158,8 +191,11 @@ uint64_t transfer_keep_from(const struct consensus *consensus)
     uint64_t keep_from = UINT64_MAX;
     for (uint32_t peer = 1; peer < consensus->peers_end; peer++) {
         const struct outgoing *outgoing = &consensus->peers[peer].outgoing;
-        if (outgoing->active && outgoing->index + 1 < keep_from)
-            keep_from = outgoing->index + 1;
+        const struct following *following = &consensus->peers[peer].following;
+        if (outgoing->active && outgoing->index < keep_from)
+            keep_from = outgoing->index;
+        if (following->active && following->match < keep_from)
+            keep_from = following->match;
     }
     return keep_from;
 }
@@ -167,6 +203,7 @@ uint64_t transfer_keep_from(const struct consensus *consensus)
 void transfer_link_down(struct consensus *consensus, uint32_t peer)
 {
     end_outgoing(consensus, peer);
+    consensus->peers[peer].following.active = false;
 }
 
 void transfer_free(struct consensus *consensus)

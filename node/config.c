@@ -77,7 +77,7 @@ static const struct option options[] = {
     {"limits",   "output_bytes_max",      OPTION_U64,  AT(limits.output_bytes_max),          4 * KIB, ANY_U64,   "1048576",  "unsent bytes per client; beyond, QoS 0 is dropped"},
     {"limits",   "hold_bytes_max",        OPTION_U64,  AT(limits.hold_bytes_max),            MIB,     ANY_U64,   "67108864", "publishes held while there is no leader"},
     {"limits",   "memory_bytes_max",      OPTION_U64,  AT(limits.memory_bytes_max),          16 * MIB, ANY_U64,  "1073741824", "buffers of all clients together"},
-    {"limits",   "log_bytes_max",         OPTION_U64,  AT(limits.log_bytes_max),             16 * MIB, ANY_U64,  "1073741824", "length of the log at which a snapshot replaces its front"},
+    {"limits",   "log_bytes_max",         OPTION_U64,  AT(limits.log_bytes_max),             16 * MIB, ANY_U64,  "1073741824", "the log on disk, but for what comes while snapshots are written"},
     {"limits",   "store_map_bytes",       OPTION_U64,  AT(limits.store_map_bytes),           16 * MIB, ANY_U64,  "68719476736", "address space of the database"},
     {"limits",   "queue_messages_max",    OPTION_U64,  AT(limits.state.queue_messages_max),  1,       ANY_U64,   "100000",   "messages per queue; a full one drops its oldest"},
     {"limits",   "queue_bytes_max",       OPTION_U64,  AT(limits.state.queue_bytes_max),     KIB,     ANY_U64,   "1073741824", "bytes of payload and properties per queue"},

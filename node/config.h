@@ -104,7 +104,7 @@ struct config {
         uint64_t output_bytes_max;       /* per connection; beyond: QoS 0 is dropped, QoS 1 and 2 wait in the store */
         uint64_t hold_bytes_max;         /* per node: commands that wait for a leader */
         uint64_t memory_bytes_max;       /* per node: all buffers of clients together */
-        uint64_t log_bytes_max;          /* the log is trimmed behind a snapshot beyond this */
+        uint64_t log_bytes_max;          /* of the log on disk: consensus_snapshot_taken() */
         uint64_t store_map_bytes;        /* address space for the database, sized once */
         struct core_capabilities offered;   /* to clients */
     } limits;

@@ -794,6 +794,33 @@ void log_retry_space(struct log *log)
     start_care(log);
 }
 
+/* Bytes of the entries of a segment up to `index`. */
+static uint64_t bytes_up_to(const struct segment *segment, uint64_t index)
+{
+    if (index < segment->header.first || segment->count == 0)
+        return 0;
+    uint64_t end = index - segment->header.first < segment->count
+                       ? place_end(&segment->places[index - segment->header.first])
+                       : segment_end(segment);
+    return end - LOG_SEGMENT_HEADER_SIZE;
+}
+
+uint64_t log_bytes_between(const struct log *log, uint64_t after, uint64_t last)
+{
+    uint64_t bytes = 0;
+    for (size_t i = log->segment_count; i > 0 && last > after; i--)
+        bytes += bytes_up_to(log->segments[i - 1], last) - bytes_up_to(log->segments[i - 1], after);
+    return bytes;
+}
+
+uint64_t log_first_within(const struct log *log, uint64_t bytes)
+{
+    size_t i = log->segment_count;
+    while (i > 0 && log->segments[i - 1]->size <= bytes)
+        bytes -= log->segments[--i]->size;
+    return i < log->segment_count ? log->segments[i]->header.first : log->last + 1;
+}
+
 void log_counts(const struct log *log, struct log_counts *counts)
 {
     *counts = log->counts;

@@ -175,6 +175,12 @@ bool log_space_is_low(const struct log *log);
 /* Tries again to prepare it: for the owner to call now and then while space is low. */
 void log_retry_space(struct log *log);
 
+/* Bytes on disk of the entries above `after`, up to `last`: of those that are held and have their place there. */
+uint64_t log_bytes_between(const struct log *log, uint64_t after, uint64_t last);
+/* Where the longest end of the log begins whose files have no more than `bytes` together; log_last() + 1 if even the
+ * newest has more. Trimmed up to before it, the log takes no more than that. */
+uint64_t log_first_within(const struct log *log, uint64_t bytes);
+
 struct log_counts {
     uint64_t flushes;             /* completed */
     uint64_t flushed_bytes, flushed_entries;

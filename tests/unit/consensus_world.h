@@ -76,7 +76,7 @@ struct world {
 
 /* A cluster of three that has elected its leader. */
 int setup(void **state);
-/* The same, as if a log of one byte were too long: trimmed at every snapshot, but for what raft keeps in front. */
+/* The same, as if a log of one byte were too long: trimmed at every snapshot, up to the one before it. */
 int setup_small_log(void **state);
 int teardown(void **state);
 
@@ -90,6 +90,7 @@ void stop_node(struct world *world, uint32_t id, bool power_loss);
 void set_link(struct world *world, uint32_t a, uint32_t b, bool up);   /* both connections; up: anew */
 void connect_all(struct world *world);   /* running nodes, where there is no link */
 void given_an_empty_disk(struct world *world, uint32_t id);   /* of a stopped node: all that it had is gone */
+void set_log_bytes_max(struct world *world, size_t bytes);   /* of all nodes, which are started again */
 void take_snapshot(struct world *world, uint32_t id);   /* of what it has applied */
 
 /* ---- who leads ---- */

@@ -227,6 +227,33 @@ static void trimming_removes_whole_segments_below_the_index(void **state)
     assert_true(log_first(w->log) <= 200); /* the last segment stays */
 }
 
+static void the_log_says_what_its_entries_take_and_how_much_of_it_fits(void **state)
+{
+    struct world *w = *state;
+    append_and_flush(w, 1, 200);
+    struct log_counts counts;
+    log_counts(w->log, &counts);
+    uint64_t all = log_bytes_between(w->log, 0, 200), front = log_bytes_between(w->log, 0, 77);
+    assert_in_range(all, counts.disk_bytes / 2, counts.disk_bytes);
+    assert_int_equal(log_bytes_between(w->log, 76, 77), log_record_size(usual_size(77)));
+    assert_int_equal(front + log_bytes_between(w->log, 77, 1000), all); /* of what is not there there is nothing */
+    assert_int_equal(log_bytes_between(w->log, 200, 77), 0);
+
+    assert_int_equal(log_first_within(w->log, counts.disk_bytes), 1);
+    assert_int_equal(log_first_within(w->log, SEGMENT_BYTES - 1), 201);
+    uint64_t first = log_first_within(w->log, 3 * SEGMENT_BYTES);
+    assert_in_range(first, 2, 200);
+    log_trim(w->log, first - 1);
+    assert_int_equal(log_first(w->log), first);
+    log_counts(w->log, &counts);
+    assert_in_range(counts.disk_bytes, 2 * SEGMENT_BYTES + 1, 3 * SEGMENT_BYTES);
+    assert_int_equal(log_bytes_between(w->log, 0, 200), log_bytes_between(w->log, first - 1, 200));
+    disk_sim_run_all(w->sim);
+    w->options.covered = first - 1;
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_int_equal(log_first_within(w->log, UINT64_MAX), first);
+}
+
 static void a_trimmed_log_without_the_snapshot_that_covers_it_is_damaged(void **state)
 {
     struct world *w = *state;
@@ -428,6 +455,7 @@ int main(void)
         IN_A_WORLD(entries_truncated_while_their_flush_is_out_do_not_count_as_durable),
         IN_A_WORLD(all_of_a_log_can_be_truncated_and_written_anew),
         IN_A_WORLD(trimming_removes_whole_segments_below_the_index),
+        IN_A_WORLD(the_log_says_what_its_entries_take_and_how_much_of_it_fits),
         IN_A_WORLD(a_trimmed_log_without_the_snapshot_that_covers_it_is_damaged),
         IN_A_WORLD(after_a_reset_the_log_begins_behind_the_snapshot),
         IN_A_WORLD(a_reset_survives_a_restart_without_any_entry),
