@@ -55,7 +55,7 @@ struct plan {
 
     uint64_t publishers, subscribers, clients;
     uint64_t qos, payload_size, in_flight, receive_maximum;
-    uint64_t rate;     /* messages/s of all publishers together; 0: as fast as the windows allow */
+    uint64_t rate;     /* messages/s, or connects/s, of all together; 0: as fast as the windows allow */
     uint64_t messages; /* per publisher; 0: for `seconds` */
     double seconds, warmup, drain;
     uint64_t persistent; /* subscribers, and `connect`, keep their sessions */

@@ -25,6 +25,14 @@ static void finish_order(struct worker *worker)
     atomic_store_explicit(&worker->busy, false, memory_order_release);
 }
 
+/* --rate: whether it is time for one more. Those that could not go when it was go as soon as they can. */
+static bool churn_is_due(const struct worker *worker)
+{
+    const struct plan *plan = worker->plan;
+    double seconds = (double)(uv_hrtime() - worker->churning_since_ns) / 1e9;
+    return plan->rate == 0 || (double)worker->churned < seconds * (double)plan->rate / (double)plan->threads;
+}
+
 /* Moves the next clients of a wave, or of the churn. Clients that are there at once call back into
  * worker_client_arrived(), which must not recurse into this loop: `launching` keeps it out. */
 static void move_on(struct worker *worker)
@@ -33,17 +41,18 @@ static void move_on(struct worker *worker)
         return;
     worker->launching = true;
     while (worker->wave_moving < worker->wave_limit &&
-           (worker->churning || (worker->wave && worker->wave_next < worker->wave_end))) {
+           (worker->churning ? churn_is_due(worker) : worker->wave && worker->wave_next < worker->wave_end)) {
         if (worker->wave_next == worker->wave_end)
             worker->wave_next = worker->wave_begin;
         struct client *client = &worker->clients[worker->wave_next++];
         if (worker->churning && client->goal != GOAL_NONE && !client->arrived)
             continue; /* still on its way since the last round */
         worker->wave_moving++;
+        worker->churned++;
         client_set_goal(client, worker->wave ? worker->wave_goal : GOAL_ONLINE);
     }
     worker->launching = false;
-    if (worker->wave_moving == 0) {
+    if (worker->wave_moving == 0 && !worker->churning) {
         worker->wave = false;
         finish_order(worker);
     }
@@ -81,6 +90,29 @@ static void for_each_publisher(struct worker *worker, void (*visit)(struct clien
 static void on_tick(uv_timer_t *tick)
 {
     for_each_publisher(tick->data, publisher_tick);
+}
+
+static void on_churn_tick(uv_timer_t *tick)
+{
+    move_on(tick->data);
+}
+
+static void start_churning(struct worker *worker)
+{
+    worker->churning = true;
+    worker->churned = 0;
+    worker->churning_since_ns = uv_hrtime();
+    if (worker->plan->rate > 0)
+        uv_timer_start(&worker->tick, on_churn_tick, PACED_TICK_MS, PACED_TICK_MS);
+    begin_moving(worker, ROLE_OTHER);
+}
+
+/* The last client to arrive finishes the order. */
+static void stop_churning(struct worker *worker)
+{
+    worker->churning = false;
+    uv_timer_stop(&worker->tick);
+    move_on(worker);
 }
 
 static void pump(struct client *client, uint64_t now)
@@ -147,8 +179,7 @@ static void on_wake(uv_async_t *wake)
         begin_moving(worker, worker->wave_role);
         break;
     case ORDER_CHURN:
-        worker->churning = true;
-        begin_moving(worker, ROLE_OTHER);
+        start_churning(worker);
         break;
     case ORDER_START:
         start_publishing(worker);
@@ -159,7 +190,7 @@ static void on_wake(uv_async_t *wake)
         worker->stopped_ns = uv_hrtime();
         for_each_publisher(worker, publisher_stopped);
         if (worker->churning)
-            worker->churning = false; /* the last client to arrive finishes the order */
+            stop_churning(worker);
         else
             finish_order(worker);
         break;

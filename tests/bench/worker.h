@@ -74,6 +74,7 @@ struct worker {
      */
     uint64_t wave_next, wave_begin, wave_end, wave_moving, wave_limit;
     bool wave, churning, launching;
+    uint64_t churned, churning_since_ns; /* how many have begun since then */
 
     bool publishing, exiting;
     uint64_t started_ns; /* the same for all; set before ORDER_START */
