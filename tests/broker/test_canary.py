@@ -32,9 +32,20 @@ TOKEN_KEY = CANARIES["token key"].ljust(32, "!").encode()
 
 
 def token(user):
-    body = json.dumps({"sub": user, "exp": int(time.time()) + 600}).encode()
+    body = json.dumps({"sub": user, "exp": int(time.time()) + 86400}).encode()
     signed = part(b'{"alg": "HS256"}') + "." + part(body)
     return f"{signed}.{part(hmac.new(TOKEN_KEY, signed.encode(), hashlib.sha256).digest())}"
+
+
+TOKEN = token("carl")
+KEYS = []      # private ones, once there is a listener that has one
+
+
+def secret_of(key):
+    """The first line of a PEM file with an EC key, and the number in it."""
+    with open(key, "rb") as file:
+        lines = [line.strip() for line in file if not line.startswith(b"-----")]
+    return lines[0], base64.b64decode(b"".join(lines)).split(b"\x02\x01\x01\x04\x20", 1)[1][:32]
 
 
 class Watched(Cluster):
@@ -42,13 +53,16 @@ class Watched(Cluster):
 
     ctl = Guarded.ctl
 
-    def __init__(self, place):
+    def __init__(self, place, certificates):
         self.place = place
+        certificate, key = certificates.path("clients", "server.pem"), certificates.path("clients", "server.key")
+        KEYS.extend(secret_of(key))
         keys = self.secret("keys.json", json.dumps({"kty": "oct", "k": part(TOKEN_KEY)}))
         psk = self.secret("psk", f"device:{PSK}\n")
         super().__init__(1, environment={
             "COTERIE_LOG_LEVEL": "debug",
-            "COTERIE_LISTENERS": f"tcp:127.0.0.1:0 anonymous=true,tls:127.0.0.1:0 anonymous=true psk_file={psk}",
+            "COTERIE_LISTENERS": f"tcp:127.0.0.1:0 anonymous=true,tls:127.0.0.1:0 anonymous=true psk_file={psk},"
+                                 f"tls:127.0.0.1:0 anonymous=true certificate={certificate} key={key}",
             "COTERIE_ADMIN_TOKEN": CANARIES["admin token"],
             "COTERIE_ADMIN_TOKEN_FILE": self.secret(
                 "tokens", f"read mon {CANARIES['read token']}\nwrite ann {CANARIES['write token']}\n"),
@@ -57,7 +71,7 @@ class Watched(Cluster):
             "COTERIE_AUTHENTICATION_TOKEN_KEYS": keys})
         self.wait_ready()
         before = self.logs(1).split("event=data-opened")[0]
-        self.port, self.tls_port = (int(port) for port in re.findall(r"event=listening listener=\S+:(\d+) ", before))
+        self.port, self.tls_port, _ = (int(port) for port in re.findall(r"event=listening listener=\S+:(\d+) ", before))
 
     def secret(self, name, text):
         path = os.path.join(self.place, name)
@@ -74,10 +88,10 @@ class Watched(Cluster):
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
+def watched(tmp_path_factory, certificates):
     environment = pytest.MonkeyPatch()
     environment.setenv("COTERIE_ADMIN_TOKEN", CANARIES["admin token"])     # of coteriectl
-    made = Watched(str(tmp_path_factory.mktemp("secrets")))
+    made = Watched(str(tmp_path_factory.mktemp("secrets")), certificates)
     yield made
     environment.undo()
     made.down()
@@ -110,7 +124,7 @@ def used(watched):
     assert connect(watched, "a", "ann", CANARIES["new password"]) == 0
     watched.ctl("user", "add", "sam", "--scram", text=CANARIES["scram password"] + "\n")
     assert connect(watched, "b", "static", CANARIES["static password"]) == 0
-    assert connect(watched, "c", "carl", token("carl")) == 0
+    assert connect(watched, "c", "carl", TOKEN) == 0
     for user in ("ann", "bob", "static", "nobody"):
         assert connect(watched, "d", user, CANARIES["wrong password"]) != 0
     connect(watched, "e", properties={"auth_method": "SCRAM-SHA-256",
@@ -125,7 +139,8 @@ def used(watched):
 
 def secrets():
     """What to look for: as it was typed, and as a program might write it."""
-    typed = [value.encode() for value in CANARIES.values()] + [PSK.encode(), bytes.fromhex(PSK)]
+    typed = [value.encode() for value in CANARIES.values()] + [PSK.encode(), bytes.fromhex(PSK), TOKEN.encode(), TOKEN.split(".")[2].encode()]
+    typed += KEYS
     return typed + [value.hex().encode() for value in typed] + [base64.b64encode(value)[:-4] for value in typed]
 
 
