@@ -76,7 +76,7 @@ static const struct option_row options[] = {
      "per publisher: messages not yet acknowledged; at QoS 0, not yet delivered (20)"},
     {"receive-maximum", "N", OPTION_COUNT, FIELD(receive_maximum), 0, 65535, NULL, "of subscribers, MQTT 5 (not sent)"},
     {"rate", "N", OPTION_COUNT, FIELD(rate), 0, 100000000, NULL,
-     "messages per second of all publishers together (0: as fast as in-flight allows); connect: CONNECTs per second"},
+     "messages of all publishers, or CONNECTs, per second (0: as fast as it goes)"},
     {"seconds", "S", OPTION_SECONDS, FIELD(seconds), 0, 86400, NULL, "measured time (10)"},
     {"warmup", "S", OPTION_SECONDS, FIELD(warmup), 0, 3600, NULL,
      "load before the measured time; checked, but not timed (1)"},
