@@ -383,7 +383,8 @@ bool consensus_wants_snapshot(const struct consensus *consensus)
     uint64_t since = consensus->bytes_since_snapshot;
     bool due = since > most / 4 || (since > 0 && consensus->bytes_between_snapshots > most / 2) ||
                (since > 0 && buggify(BUGGIFY_SNAPSHOT_IS_DUE));
-    return due && !replica_installing(consensus->replica);
+    bool doubted = consensus->doubted_snapshot != 0 && consensus->doubted_snapshot == consensus->newest.index;
+    return (due || doubted) && !replica_installing(consensus->replica);
 }
 
 /* The first entry that is to stay, now that `newest` has been taken. */
@@ -400,6 +401,7 @@ static uint64_t keep_from(const struct consensus *consensus)
 
 void consensus_snapshot_taken(struct consensus *consensus, const struct consensus_snapshot *snapshot)
 {
+    consensus->doubted_snapshot = 0;
     if (consensus->failed || snapshot->index <= consensus->newest.index)
         return;
     keep_snapshot(consensus, snapshot);

@@ -156,7 +156,7 @@ void consensus_hash(struct consensus *consensus, uint64_t index, const uint64_t 
 /* Members as of the applied entry `index`, for the head of a snapshot of it; borrowed until the next call. */
 struct bytes consensus_configuration(const struct consensus *consensus, uint64_t index, uint64_t *configuration_index);
 /* Whether the log has grown so much since the last snapshot that core should take one; or before it, while that was being
- * written: then another one lets it be trimmed. */
+ * written: then another one lets it be trimmed; or a peer has found the last one damaged. */
 bool consensus_wants_snapshot(const struct consensus *consensus);
 /* A snapshot of the applied state has been written, flushed and verified. Copied. Keep the two newest files.
  *

@@ -93,6 +93,8 @@ struct consensus {
     struct log_entry **pending;               /* as leader: batches to append, of the present term */
     size_t pending_count, pending_capacity, pending_bytes;
 
+    uint64_t doubted_snapshot;                /* of ours, that a peer found damaged; 0: none */
+
     uint64_t heard_ms;                        /* by then all was received that this turn looks at; not before now */
     uint64_t clock_ms, clock_at_ms;           /* cluster time, and when it was that */
     bool clock_live;                          /* reckoned from an entry of this run, not from before the start */

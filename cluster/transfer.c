@@ -9,6 +9,8 @@
  *          <--ACK stored--
  *   raft's InstallSnapshot  ------------------------> raft accepts; core replaces its state; raft answers
  *
+ * A peer that finds it damaged refuses it, and the leader takes another: bits rot on its disk, too.
+ *
  * Raft asks again every heartbeat; while a transfer to that peer is under way it is ignored (S6). An interrupted one goes
  * on at its offset, if the offer is of the same snapshot. What comes meanwhile stays in the log until the peer has it, or
  * under load it would need a snapshot again and again. */
@@ -134,6 +136,8 @@ void transfer_receive_ack(struct consensus *consensus, uint32_t peer, const stru
         send_ready(consensus, peer);
         return;
     case SNAPSHOT_REFUSED:
+        if (ack->offset == outgoing->size)
+            consensus->doubted_snapshot = outgoing->index; /* all of it came, and was not right: take another */
         end_outgoing(consensus, peer);
         return;
     }
@@ -291,7 +295,8 @@ void transfer_received(struct consensus *consensus, enum status status)
     if (status != STATUS_OK) {
         consensus_note(consensus, "snapshot %llu of node %u is not usable: %s", (unsigned long long)incoming->index,
                        incoming->from, status_text(status));
-        acknowledge(consensus, incoming->from, incoming->index, 0, SNAPSHOT_REFUSED);
+        acknowledge(consensus, incoming->from, incoming->index, status == STATUS_CORRUPT ? incoming->size : 0,
+                    SNAPSHOT_REFUSED);
         *incoming = (struct incoming){0};
         return;
     }

@@ -51,6 +51,41 @@ static void an_empty_node_gets_a_snapshot_and_then_entries(void **state)
     then_all_agree_up_to(world, last_applied(world));
 }
 
+/* Of all that it has applied, so that another is not due. */
+static void rot_snapshot(struct world *world, uint32_t id)
+{
+    take_snapshot(world, id);
+    assert_false(consensus_wants_snapshot(world->nodes[id].consensus));
+    world->nodes[id].snapshot_file.data[300001] ^= 1;
+}
+
+/* Nothing else reads a snapshot again, once it has been verified. */
+static void a_leader_whose_snapshot_has_rotted_takes_another(void **state)
+{
+    struct world *world = *state;
+    uint32_t lost = follower_of(world);
+    stop_node(world, lost, false);
+    given_a_trimmed_log(world);
+    given_an_empty_disk(world, lost);
+    for (uint32_t id = 1; id < NODES; id++)
+        if (world->nodes[id].running)
+            rot_snapshot(world, id);
+
+    start_node(world, lost, false);
+    connect_all(world);
+    run_ms(world, 3000);
+    assert_int_equal(world->nodes[lost].installs, 0);
+    uint32_t leader = leader_of(world);
+    assert_true(consensus_wants_snapshot(world->nodes[leader].consensus));
+    buffer_clear(&world->nodes[leader].snapshot_file);
+    take_snapshot(world, leader);
+    assert_false(consensus_wants_snapshot(world->nodes[leader].consensus));
+    run_ms(world, 500);
+    assert_int_equal(world->nodes[lost].installs, 1);
+    run_ms(world, 200);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
 static void a_snapshot_goes_on_after_the_connection_broke(void **state)
 {
     struct world *world = *state;
@@ -230,6 +265,7 @@ int main(void)
         TEST(with_another_node_down_a_replacement_is_no_majority),
         TEST(of_three_nodes_two_are_not_replaced_at_once),
         TEST_SMALL_LOG(an_empty_node_gets_a_snapshot_and_then_entries),
+        TEST_SMALL_LOG(a_leader_whose_snapshot_has_rotted_takes_another),
         TEST_SMALL_LOG(a_snapshot_goes_on_after_the_connection_broke),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
