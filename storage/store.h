@@ -123,9 +123,9 @@ uint64_t store_pages_unwritten(const struct store *store);   /* of them, those t
 /* How often a row was read, sought or written since it was opened: the measure of work (state_private.h). */
 uint64_t store_operations(const struct store *store);
 
-/* Learns of write errors that the kernel found after we wrote: fdatasync of the data file. Safe on another thread
- * while the owner goes on. After an error the store is deleted at its next opening; tell the owner, who calls
- * store_poison. */
+/* Learns of write errors that the kernel found after we wrote: writes the data file back, then fdatasync. Safe on
+ * another thread while the owner goes on. After an error the store is deleted at its next opening; tell the owner, who
+ * calls store_poison. */
 enum status store_sync(struct store *store);
 /* From now on nothing is read or written. STATUS_CORRUPT and STATUS_IO_ERROR also delete it at its next opening. */
 void store_poison(struct store *store, enum status status, const char *why);

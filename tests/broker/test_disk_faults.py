@@ -165,10 +165,11 @@ def test_a_failing_flush_of_the_log_stops_the_node_and_no_other(strace, own_clus
     then_the_node_comes_back(own_cluster, victim)
 
 
-def test_a_failing_flush_of_the_store_stops_the_node_which_then_rebuilds_it(strace, own_cluster, victim, publisher):
+@pytest.mark.parametrize("call", ["sync_file_range", "fdatasync"])
+def test_a_failing_flush_of_the_store_stops_the_node_which_then_rebuilds_it(strace, own_cluster, victim, publisher, call):
     publisher.publish("kept", TEXT, qos=1, retain=True)
     store = os.path.join(data_of(own_cluster, victim), "store", "data.mdb")
-    with Fault(own_cluster, victim, [store], "fdatasync:error=EIO:when=1"):
+    with Fault(own_cluster, victim, [store], f"{call}:error=EIO:when=1"):
         publish_until(publisher, lambda: events(own_cluster, victim, "node-failed"))
         wait_stopped(own_cluster, victim)
     assert len(events(own_cluster, victim, "node-failed")) == 1
