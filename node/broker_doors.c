@@ -177,9 +177,9 @@ static void describe_clients(const struct config *config, const struct config_li
     const char *anonymous = methods[0] != '\0' ? "ANYBODY without a name; named ones by " : "ANYBODY, without a name only";
     snprintf(out, size, "%s%s%s%s%s", listener->proxy_from[0] != '\0' ? "behind a proxy, " : "",
              certificates[listener->client_certificate], listener->psk_file[0] != '\0' ? "with a key of psk_file, " : "",
-             listener->anonymous      ? anonymous
+             listener->anonymous  ? anonymous
              : methods[0] != '\0' ? "by "
-                                      : "NOBODY: none of its methods can know anyone",
+                                  : "NOBODY: none of its methods can know anyone",
              methods);
 }
 
