@@ -11,7 +11,8 @@ A row is data. `do` lists its faults with how long they are in force and their g
     starts        from the start of all nodes until they serve
     drain         until a client that had read nothing has taken all
 
-`holds` names functions of this file: (events of the run, facts of the row's faults) -> complaints.
+`holds` names functions of this file: (events of the run, facts of the row's faults) -> complaints. One that a machine which is too
+slow brings about as well is a Late.
 
 Tier P runs with every submission (tests/run jepsen), N by night (jepsen/nightly)."""
 
@@ -54,6 +55,15 @@ class Row:
         return (self.workload, self.nodes, world.get("disks", "plain"), world.get("shaping", False), world.get("clocks", False), self.tls,
                 world.get("spares", 0), self.missing,
                 tuple(sorted(world["settings"].items())), tuple(sorted(self.options.items())))
+
+
+class Late(str):
+    """A complaint about time: `seconds` is how much less it ought to have been."""
+
+    def __new__(cls, text, seconds):
+        complaint = super().__new__(cls, text)
+        complaint.seconds = seconds
+        return complaint
 
 
 # ---- what else must hold
@@ -123,8 +133,10 @@ def others_go_on(events, facts):
     told = []
     for one in facts:
         calm, loaded = (slowest(events, begin, end) for begin, end in ((one["began"] - CALM, one["began"]), (one["started"], one["stop"])))
-        if loaded > 2 * max(calm, SHORT):
-            told.append(f"{one['name']}: 99 % of publishes took {calm / 1e6:.0f} ms before, {loaded / 1e6:.0f} ms with it")
+        most = 2 * max(calm, SHORT)
+        if loaded > most:
+            told.append(Late(f"{one['name']}: 99 % of publishes took {calm / 1e6:.0f} ms before, {loaded / 1e6:.0f} ms with it",
+                             (loaded - most) / 1e9))
     return told
 
 
@@ -140,7 +152,8 @@ def slowest(events, begin, end):
 
 
 def start_is_flat(_events, facts):
-    return [f"{one['name']}: {one['full_s']} s with {one['queued']} messages in queues, {one['empty_s']} s without"
+    return [Late(f"{one['name']}: {one['full_s']} s with {one['queued']} messages in queues, {one['empty_s']} s without",
+                 one["full_s"] - 1.2 * one["empty_s"] - START_SLACK)
             for one in facts if one["full_s"] > 1.2 * one["empty_s"] + START_SLACK]
 
 
@@ -269,7 +282,8 @@ def judge_row(one, events, verdicts):
         return [], ["its faults were not played"]
     measured = recovery(one, facts, events, verdicts)
     waited = max((waited_for_processor(events, fact["began"], fact["whole"]) for fact in facts), default=0.0)
-    complaints = [f"{what} {value} s, the goal is {goal:g} s{f' (a node waited {waited:.1f} s for a processor)' if waited > 0.1 else ''}"
+    complaints = [Late(f"{what} {value} s, the goal is {goal:g} s{f' (a node waited {waited:.1f} s for a processor)' if waited > 0.1 else ''}",
+                       float("inf") if value is None else value - goal)
                   for what, value, goal in measured if value is None or value > goal]
     for check in one.holds:
         complaints += check(events, facts)
@@ -323,11 +337,14 @@ def waited_for_processor(events, begin, end):
     return max(waited.values(), default=0.0)
 
 
-def busy_machine(one, events, measured):
-    """Whether each time that was missed is no more than what a node waited for a processor meanwhile."""
-    missed = [(value, goal) for _, value, goal in measured if value is None or value > goal]
+def only_late(complaints):
+    return all(isinstance(complaint, Late) for complaint in complaints)
+
+
+def busy_machine(one, events, complaints):
+    """Whether all was late by no more than what a node waited for a processor meanwhile."""
     waits = [waited_for_processor(events, fact["began"], fact["whole"]) for fact in facts_of(one, events)]
-    return bool(waits) and all(value is not None and value - goal <= max(waits) for value, goal in missed)
+    return bool(waits) and only_late(complaints) and all(complaint.seconds <= max(waits) for complaint in complaints)
 
 
 def longest_gap(fact, events):

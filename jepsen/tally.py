@@ -75,7 +75,7 @@ def tell_rows(scenario, seed, out, tally):
     for row, measured, complaints in scenario.judge_rows():
         told = scenario
         for number in range(1, TRIES):
-            if not complaints or not only_late(row, measured, complaints):
+            if not complaints or not matrix.only_late(complaints):
                 break
             tally.say(f"row {row.number}: {'; '.join(complaints)}; once more, alone")
             told = run_rows([row], seed + number, out, tally)
@@ -92,15 +92,10 @@ def tell_rows(scenario, seed, out, tally):
 def tell_row(scenario, row, measured, complaints, tally):
     if not complaints:
         tally.ok(title(row), times(measured))
-    elif only_late(row, measured, complaints) and matrix.busy_machine(row, scenario.events, measured):
+    elif matrix.busy_machine(row, scenario.events, complaints):
         tally.skip(title(row), f"this machine is too busy to tell: {'; '.join(complaints)}")
     else:
         tally.not_ok(title(row), *complaints, f"history and report: {scenario.out}", f"again: {scenario.repeat}")
-
-
-def only_late(row, measured, complaints):
-    """Nothing but a time was missed."""
-    return len(complaints) == sum(1 for _, value, goal in measured if value is None or value > goal)
 
 
 def run_rows(rows, seed, out, tally, times=1):

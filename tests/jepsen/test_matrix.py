@@ -130,5 +130,17 @@ def test_a_row_that_was_late_by_no_more_than_its_node_waited_tells_of_the_machin
         begin, end = 10 * SECOND, 15 * SECOND
         story.events += [{"index": len(story.events) + place, "time": time, "process": "observer", "type": "info", "f": "status", "node": "n2",
                           "value": {"term": 1, "waited_s": place * waited}} for place, time in enumerate((begin, end))]
-        measured, complaints = story.judge()
-        assert len(complaints) == 1 and matrix.busy_machine(matrix.row(2), story.events, measured) == busy
+        _, complaints = story.judge()
+        assert len(complaints) == 1 and matrix.busy_machine(matrix.row(2), story.events, complaints) == busy
+        assert not matrix.busy_machine(matrix.row(2), story.events, complaints + ["a node lost its memory"])
+
+
+def test_others_that_are_slower_by_no_more_than_a_node_waited_tell_of_the_machine():
+    fact = {"name": "slow-consumer", "began": 10 * SECOND, "started": 11 * SECOND, "stop": 20 * SECOND}
+    events = []
+    for begin, took in ((8.5, 0.06), (12.0, 0.133)):
+        events += [{"f": "publish", "process": 1, "type": kind, "time": round(time * SECOND)} for kind, time in
+                   (("invoke", begin), ("ok", begin + took))]
+    complaint, = matrix.others_go_on(events, [fact])
+    assert complaint == "slow-consumer: 99 % of publishes took 60 ms before, 133 ms with it"
+    assert matrix.only_late([complaint]) and complaint.seconds == pytest.approx(0.013, abs=1e-6)
