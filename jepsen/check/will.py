@@ -2,8 +2,8 @@
 
 Per connection with a will: how often may a QoS 2 observer have seen it? {0} after a DISCONNECT that the node took, or if the
 session was resumed before the delay was over; {1} after any other end; {0, 1} where the two raced, where the end is too late
-in the history to tell, or where a fault hides which came first. More than one is always wrong, and so is one that
-comes before the end of its connection plus the delay.
+in the history to tell, where a fault hides which came first, or where the node sent all its clients away at that moment (its own end
+is one of its clients as well). More than one is always wrong, and so is one that comes before the end of its connection plus the delay.
 """
 
 from .faults import ELECTION, NODE_TIMEOUT, any_fault
@@ -15,6 +15,8 @@ FOR_EVER = 0xFFFFFFFF
 DISCONNECT_WITH_WILL = 0x04
 NOTICED = NODE_TIMEOUT + ELECTION + 2 * SECOND      # latest, from the end of a connection to the node's or the leader's notice
 GIVEN_UP = 60 * SECOND                              # oldest CONNECT without an answer that may still be on its way
+SENT_AWAY = (0x88, 0x89, 0x8B, 0x9C)                # reasons with which a node that cannot serve them closes clients that asked for nothing
+AT_ONCE = 500_000_000                               # how long that takes, as the clients see it
 CLOCK_SLACK = 50_000_000                            # a stamp may be this much ahead of what we measured
 
 
@@ -80,13 +82,19 @@ def expectation(model, session, connection):
         return ({0, 1} if hidden else {0}), heard, "still open at the end"
     goodbye = connection.goodbye
     if goodbye and goodbye["value"]["reason"] != DISCONNECT_WITH_WILL:
-        certain = connection.goodbye_end is not None and connection.goodbye_end["type"] == "ok" and not hidden
+        certain = (connection.goodbye_end is not None and connection.goodbye_end["type"] == "ok" and not hidden and
+                   not sent_others_away(model, connection.node, goodbye["time"] - AT_ONCE, ended + AT_ONCE))
         taken_over = following is not None and following.invoked < ended
         return ({0} if certain and not taken_over else {0, 1}), heard, "disconnected in order"
     if any(may_come_late(one, connection, ended) for one in session.connections):
         return {0, 1}, heard, "a CONNECT given up before may have taken its place, or ended its session"
     begin = min(heard if hidden else ended, following.invoked if following else NEVER, goodbye["time"] if goodbye else NEVER)
     return _after_bad_end(model, connection, following, begin, ended)
+
+
+def sent_others_away(model, node, begin, end):
+    """Whether a client of this node was closed between two times though it had asked for nothing."""
+    return any(one.node == node and one.close_reason in SENT_AWAY and begin <= one.ended <= end for one in model.by_conn.values())
 
 
 def may_come_late(one, connection, ended):

@@ -255,6 +255,23 @@ def test_a_fault_may_hide_whether_a_disconnect_came_in_time():
     assert will_rules(published(story)) == []
 
 
+def test_a_node_that_sends_all_its_clients_away_may_not_have_read_a_disconnect():
+    story = with_will()
+    story.connect("other", node="n1")
+    story.disconnect("c")
+    story.closed("other", 0x9C)
+    assert will_rules(published(story)) == []
+
+
+def test_a_disconnect_counts_when_another_node_or_somebody_else_ends_a_connection():
+    for node, reason in (("n2", 0x9C), ("n1", 0x8E)):
+        story = with_will()
+        story.connect("other", node=node)
+        story.disconnect("c")
+        story.closed("other", reason)
+        assert will_rules(published(story)) == ["count"]
+
+
 # ---- groups
 
 def group():
