@@ -106,6 +106,18 @@ def build(*targets):
     subprocess.run(["cmake", "--build", directory, "--target", *targets], check=True, stdout=subprocess.DEVNULL)
 
 
+def waited_of(pid):
+    """Seconds that a process's threads, together, were ready to run and had no processor; None: not known."""
+    total = 0
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                total += int(file.read().split()[1])
+        return total / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def program(name):
     """Path of one of our programs: coterie ($COTERIE_BIN), coterie-switch, coterie-flakydisk."""
     path = os.environ.get("COTERIE_BIN") if name == "coterie" else None
@@ -507,14 +519,7 @@ class Cluster:
 
     def waited(self, which):
         """Seconds that the node's threads were ready to run and had no processor, since it was started; None: not known."""
-        pid, total = self.node(which).pid, 0
-        try:
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
-                    total += int(file.read().split()[1])
-            return total / 1e9
-        except (OSError, IndexError, ValueError):
-            return None
+        return waited_of(self.node(which).pid)
 
     # ---- the clients' side
 

@@ -28,7 +28,7 @@ import time
 import check
 import history
 import matrix
-from cluster import Cluster
+from cluster import Cluster, ClusterError, waited_of
 from network import inside
 from schedule import Schedule, swarm_faults
 
@@ -37,6 +37,7 @@ logging.getLogger("asyncio").setLevel(logging.ERROR)    # it warns of each write
 OBSERVED_SECONDS = 0.25
 EQUAL_SECONDS = 30
 SETUP_SECONDS = 60
+PATIENCE = 3
 QUIET_SECONDS = 15
 DRAIN_SECONDS = 150         # the workloads have limits of their own, which are shorter
 CLOSE_SECONDS = 30
@@ -78,7 +79,7 @@ class Scenario:
         await self._resources("before")
         observer = asyncio.create_task(self._observe())
         try:
-            await asyncio.wait_for(load.setup(), SETUP_SECONDS)
+            await within("the clients' setup", SETUP_SECONDS, load.setup(), self._waited)
             driving = asyncio.create_task(load.drive())
             try:
                 await asyncio.sleep(CALM_SECONDS)
@@ -115,6 +116,10 @@ class Scenario:
                     value = {key: status[key] for key in STATUS_FIELDS if key in status}
                     self.recorder.note("observer", "status", dict(value, waited_s=self.cluster.waited(name)), node=name)
             await asyncio.sleep(OBSERVED_SECONDS)
+
+    def _waited(self):
+        """Seconds that the most unfortunate of all processes has waited for a processor."""
+        return max([waited_of("self") or 0.0] + [self.cluster.waited(node) or 0.0 for node in self.cluster.nodes])
 
     async def _cycle(self):
         """One fault more is over, and all nodes are whole again."""
@@ -208,6 +213,20 @@ def matrix_scenario(rows, seed, out, say, workload=None, times=1):
     return Scenario(f"rows {names}", workload or rows[0].workload, play, seed, out, nodes=rows[0].nodes, world=rows[0].world(),
                     options=rows[0].options, rows=rows, faults=[step.fault for step in steps],
                     repeat=f"jepsen/run --row {names} --seed {seed}", say=say)
+
+
+async def within(what, seconds, doing, waited):
+    """As asyncio.wait_for, but the time for which somebody waited() for a processor does not count, up to PATIENCE times as much."""
+    doing, began, before = asyncio.ensure_future(doing), time.monotonic(), waited()
+    while not doing.done():
+        lost = max(0.0, waited() - before)
+        left = began + seconds + min(lost, PATIENCE * seconds) - time.monotonic()
+        if left <= 0:
+            doing.cancel()
+            await asyncio.gather(doing, return_exceptions=True)
+            raise ClusterError(f"{what}: not within {seconds:g} s, besides {lost:.1f} s of waiting for a processor")
+        await asyncio.wait({doing}, timeout=left)
+    return doing.result()
 
 
 async def finish_first(playing, driving):

@@ -15,7 +15,7 @@ FOR_EVER = 0xFFFFFFFF
 DISCONNECT_WITH_WILL = 0x04
 NOTICED = NODE_TIMEOUT + ELECTION + 2 * SECOND      # latest, from the end of a connection to the node's or the leader's notice
 GIVEN_UP = 60 * SECOND                              # oldest CONNECT without an answer that may still be on its way
-SENT_AWAY = (0x88, 0x89, 0x8B, 0x9C)                # reasons with which a node that cannot serve them closes clients that asked for nothing
+SENT_AWAY = (0x89, 0x9C)                            # reasons with which a node that cannot serve them closes clients that asked for nothing
 AT_ONCE = 500_000_000                               # how long that takes, as the clients see it
 CLOCK_SLACK = 50_000_000                            # a stamp may be this much ahead of what we measured
 
