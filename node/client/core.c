@@ -346,13 +346,30 @@ void core_forget_if_over(struct core *core, struct client *client)
 
 /* ---- actions ---- */
 
+/* Whose connection this command ends, if this node holds it: the sender of END, or the one whom a CONNECT takes over. */
+static struct client *ended_by(struct core *core, struct client *client, const struct command *command)
+{
+    struct session_facts facts;
+
+    if (command->type == COMMAND_END)
+        return client;
+    if (command->type != COMMAND_CONNECT ||
+        !state_session_by_client_id(core->state, command->connect.client_id, &facts) || !facts.connected ||
+        facts.node != core->node.node)
+        return NULL;
+    client = registry_find(&core->registry, facts.connection);
+    return client != NULL && client->phase == CLIENT_CONNECTED && client->session_id == facts.session_id ? client : NULL;
+}
+
 static void carry_out_commands(struct core *core, struct client *client)
 {
     const struct actions *actions = &core->actions;
 
     for (uint32_t i = 0; i < actions->command_count; i++) {
-        if (actions->commands[i].type == COMMAND_END && client->inflight.acks > 0)
-            deliver_acknowledge(core, client); /* what it has acknowledged counts, also if it leaves at once */
+        struct client *ended = ended_by(core, client, &actions->commands[i]);
+
+        if (ended != NULL && ended->inflight.acks > 0)
+            deliver_acknowledge(core, ended); /* what it has acknowledged is not sent again, also if it leaves at once */
         core_propose(core, client, &actions->commands[i], actions->tags[i]);
     }
 }

@@ -1,11 +1,11 @@
 /* handle_ack.c — PUBACK, PUBREC and PUBCOMP: a client as subscriber. The life of a delivery is drawn in inflight.h.
  *
  * PUBACK, and PUBREC that refuses, end a delivery; the core collects those into ACK commands. A refusal (>= 0x80) is
- * proposed in the same turn, and what has been collected goes into the log right before the END of the connection: so a
- * message that was refused is not sent again (4.4.0-2), unless the client's next CONNECT, at another node, comes into the
- * log before what this node knew; then its PUBACK is as lost as if it had not arrived. PUBREC is committed
- * before PUBREL goes out, PUBCOMP before its packet id is used again. An answer that fits nothing is ignored, but for
- * PUBREC, where 5.0 has a code for it. */
+ * proposed in the same turn, and what has been collected goes into the log right before the END of the connection, or the
+ * CONNECT that takes it over at this node: so a message that was refused is not sent again (4.4.0-2), unless the client's
+ * next CONNECT, at another node, comes into the log before what this node knew; then its PUBACK is as lost as if it had
+ * not arrived. PUBREC is committed before PUBREL goes out, PUBCOMP before its packet id is used again. An answer that fits
+ * nothing is ignored, but for PUBREC, where 5.0 has a code for it. */
 #include "client_private.h"
 
 #include "base/bug.h"

@@ -45,6 +45,26 @@ static void what_was_acknowledged_is_not_delivered_again(void **state)
     then_receives_nothing(bob);
 }
 
+/* Found by tests/conformance/differential: who came back before its old connection was given up got all of it again. */
+static void what_was_acknowledged_is_not_delivered_again_to_who_takes_over(void **state)
+{
+    struct cores *cores = *state;
+    struct device alice = given_client(cores, 1, 4, "alice");
+    struct device bob = given_session(cores, 2, 4, "bob"), again;
+    uint16_t first, second;
+
+    when_subscribes(cores, bob, "a", 1);
+    when_published(alice, "a", "1", 1);
+    when_published(alice, "a", "2", 2);
+    first = then_message(bob, "a", "1", 1, 0);
+    second = then_message(bob, "a", "2", 1, 0);
+    when_answers(bob, 0x40, second);
+    again = when_resumes(cores, 2, 4, "bob");
+    then_closed(bob);
+    assert_int_equal(then_message(again, "a", "1", 1, DUPLICATE), first);
+    then_receives_nothing(again);
+}
+
 static void unacknowledged_messages_come_again_with_dup_and_the_same_ids_in_order(void **state)
 {
     struct cores *cores = *state;
@@ -373,6 +393,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(messages_for_an_offline_session_wait_and_come_in_order, world_of_three,
                                         world_free),
         cmocka_unit_test_setup_teardown(what_was_acknowledged_is_not_delivered_again, world_of_three, world_free),
+        cmocka_unit_test_setup_teardown(what_was_acknowledged_is_not_delivered_again_to_who_takes_over, world_of_three,
+                                        world_free),
         cmocka_unit_test_setup_teardown(unacknowledged_messages_come_again_with_dup_and_the_same_ids_in_order,
                                         world_of_three, world_free),
         cmocka_unit_test_setup_teardown(a_released_qos2_delivery_goes_on_with_pubrel_at_another_node, world_of_three,
