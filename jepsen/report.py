@@ -592,9 +592,9 @@ th { text-align: left; font-weight: 500; color: var(--soft); font-size: 12.5px; 
 td { padding: 7px 12px 7px 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 tbody tr:last-child td { border-bottom: 0; }
 td p { color: var(--soft); font-size: 13px; }
-.num { font-variant-numeric: tabular-nums; }
+.num { font-variant-numeric: tabular-nums; white-space: nowrap; } .tall td:nth-child(2) { min-width: 170px; }
 td.g { font-weight: 600; white-space: nowrap; } td.g span { display: block; font-weight: 400; font-size: 12px; color: var(--soft); }
-.guarantees td:nth-child(2) { min-width: 250px; } .guarantees td.num { font-size: 13px; color: var(--soft); min-width: 220px; overflow-wrap: anywhere; }
+.guarantees td:nth-child(2) { min-width: 250px; } .guarantees td.num { font-size: 13px; color: var(--soft); min-width: 220px; white-space: normal; overflow-wrap: anywhere; }
 .pill { display: inline-block; padding: 1px 10px; border-radius: 99px; font-size: 13px; font-weight: 600; white-space: nowrap; }
 a { color: var(--ok); }
 figure { margin: 0 0 20px; } figure:last-child { margin-bottom: 0; }
@@ -625,6 +625,6 @@ details { margin-bottom: 14px; } summary { cursor: pointer; margin-bottom: 6px; 
 .type { font-weight: 600; } .type.ok { color: var(--good); } .type.fail { color: var(--bad); } .type.info { color: var(--warn); } .type.invoke { color: var(--ok); }
 @media (max-width: 640px) { main { padding: 18px 12px 40px; } section { padding: 14px; } h1 { font-size: 23px; } .guarantees thead { display: none; }
   .guarantees tr { display: grid; grid-template-columns: 1fr auto; gap: 2px 10px; padding: 10px 0; border-bottom: 1px solid var(--rule); } .guarantees td { border: 0; padding: 0; }
-  .guarantees td.g { grid-column: 1; display: flex; gap: 8px; align-items: baseline; } .guarantees td.mark { grid-row: 1; grid-column: 2; } .guarantees td:nth-child(2), .guarantees td.num { grid-column: 1 / -1; min-width: 0; } .legend { margin-left: 0; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 6px; } }
+  .guarantees td.g { grid-column: 1; display: flex; gap: 8px; align-items: baseline; } .guarantees td.mark { grid-row: 1; grid-column: 2; } .guarantees td:nth-child(2), .guarantees td.num { grid-column: 1 / -1; min-width: 0; } .legend { display: flex; margin: 2px 0 0; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 6px; } }
 @media print { body { background: #fff; } section { break-inside: avoid; } .tall { max-height: none; } }
 """
