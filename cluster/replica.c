@@ -22,6 +22,11 @@
 #include "base/memory.h"
 #include "replica_private.h"
 
+/* Raft believes of a snapshot that it asked for that it is on its way, and asks again when a heartbeat is refused; but not if the
+ * leader has taken another meanwhile, as the heartbeats then name that one. If the first never arrives, only this gets the peer
+ * out of waiting. While a transfer goes on, to be asked again costs nothing (transfer.c). */
+#define SNAPSHOT_ASK_MS 1000
+
 void replica_fail(struct replica *replica, enum status status, const char *reason)
 {
     if (replica->failed)
@@ -59,7 +64,7 @@ struct replica *replica_new(const struct replica_settings *settings, const struc
     raft_seed(&replica->raft, settings->seed);
     raft_set_election_timeout(&replica->raft, settings->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, settings->heartbeat_ms);
-    raft_set_install_snapshot_timeout(&replica->raft, 600 * 1000); /* its own retry is ours: see transfer.c */
+    raft_set_install_snapshot_timeout(&replica->raft, SNAPSHOT_ASK_MS);
     raft_set_pre_vote(&replica->raft, true);
     raft_set_max_inflight_entries(&replica->raft, settings->in_flight_max);
     raft_set_capacity_threshold(&replica->raft, 0); /* S8 */

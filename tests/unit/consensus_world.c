@@ -62,7 +62,7 @@ static void on_changed(void *context, const struct consensus_status *status)
 static enum status on_snapshot_open(void *context, uint64_t index, uint64_t *size)
 {
     struct node *node = context;
-    if (node->snapshot.index != index)
+    if (node->snapshot_unreadable || node->snapshot.index != index)
         return STATUS_NOT_FOUND;
     *size = node->snapshot_file.size;
     return STATUS_OK;

@@ -43,6 +43,7 @@ struct node {
     struct consensus_snapshot snapshot;
     struct buffer snapshot_file, snapshot_configuration, incoming;
     uint64_t snapshot_stored;
+    bool snapshot_unreadable;
     bool finish_incoming;
     uint64_t install;
     unsigned fatals, disconnects, installs;

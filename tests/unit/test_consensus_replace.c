@@ -86,6 +86,28 @@ static void a_leader_whose_snapshot_has_rotted_takes_another(void **state)
     then_all_agree_up_to(world, last_applied(world));
 }
 
+/* Raft takes the one that it asked for to be under way, and would wait for it. */
+static void a_peer_that_waits_for_a_snapshot_in_vain_gets_the_next_one(void **state)
+{
+    struct world *world = *state;
+    uint32_t lost = follower_of(world);
+    stop_node(world, lost, false);
+    given_a_trimmed_log(world);
+    given_an_empty_disk(world, lost);
+    for (uint32_t id = 1; id < NODES; id++)
+        world->nodes[id].snapshot_unreadable = true;
+
+    start_node(world, lost, false);
+    connect_all(world);
+    run_ms(world, 3000);
+    take_snapshot(world, leader_of(world));
+    for (uint32_t id = 1; id < NODES; id++)
+        world->nodes[id].snapshot_unreadable = false;
+    run_ms(world, 2000);
+    assert_int_equal(world->nodes[lost].installs, 1);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
 static void a_snapshot_goes_on_after_the_connection_broke(void **state)
 {
     struct world *world = *state;
@@ -266,6 +288,7 @@ int main(void)
         TEST(of_three_nodes_two_are_not_replaced_at_once),
         TEST_SMALL_LOG(an_empty_node_gets_a_snapshot_and_then_entries),
         TEST_SMALL_LOG(a_leader_whose_snapshot_has_rotted_takes_another),
+        TEST_SMALL_LOG(a_peer_that_waits_for_a_snapshot_in_vain_gets_the_next_one),
         TEST_SMALL_LOG(a_snapshot_goes_on_after_the_connection_broke),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
