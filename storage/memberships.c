@@ -9,6 +9,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#define TAKEN_MAX 1000 /* of one membership; so many are few enough to pass over in one step */
+#define MOVED_AT_ONCE 4 /* from before the cursor to behind it, whenever one more is taken */
+
 /* ---- finding ---- */
 
 static uint64_t filter_id_at(const void *memberships, uint32_t place)
@@ -59,14 +62,19 @@ static uint64_t next_behind_cursor(struct state *state, const struct membership 
     return UINT64_MAX;
 }
 
+/* The first exception behind `after`. Those before the oldest message of the queue were dropped at its limit. */
+static uint64_t next_exception(struct state *state, const struct membership *membership, uint64_t after)
+{
+    if (id_list_after(&membership->exceptions, after) == UINT64_MAX)
+        return UINT64_MAX;
+    uint64_t oldest = broadcast_next(state, membership->filter, after);
+    return oldest != UINT64_MAX ? id_list_after(&membership->exceptions, oldest - 1) : UINT64_MAX;
+}
+
 uint64_t membership_next(struct state *state, const struct membership *membership, uint64_t after)
 {
-    uint64_t id = after;
-    while ((id = id_list_after(&membership->exceptions, id)) != UINT64_MAX) {
-        if (broadcast_has(state, membership->filter, id)) /* not dropped meanwhile */
-            return id;
-    }
-    return next_behind_cursor(state, membership, after);
+    uint64_t exception = next_exception(state, membership, after);
+    return exception != UINT64_MAX ? exception : next_behind_cursor(state, membership, after);
 }
 
 /* ---- opening and closing ---- */
@@ -74,6 +82,12 @@ uint64_t membership_next(struct state *state, const struct membership *membershi
 static void touch(struct state *state, struct membership *membership)
 {
     dirty_list_add(&state->dirty_memberships, membership, &membership->dirty_slot);
+}
+
+/* Counts what lies behind `at` in the session's list, which is about to be moved by one. */
+static void look_behind(struct state *state, const struct session *session, uint32_t at)
+{
+    state_look(state, (session->membership_count - at) / MOVED_PER_LOOK);
 }
 
 static struct membership *membership_make(struct state *state, struct session *session, struct filter *filter)
@@ -84,12 +98,12 @@ static struct membership *membership_make(struct state *state, struct session *s
     membership->dirty_slot = NOT_LISTED;
     session->memberships = list_room(session->memberships, session->membership_count);
     uint32_t at = lower_bound(session, filter->id);
+    look_behind(state, session, at);
     memmove(session->memberships + at + 1, session->memberships + at,
             (session->membership_count - at) * sizeof *session->memberships);
     session->memberships[at] = membership;
     session->membership_count++;
     filter->membership_count++;
-    (void)state;
     return membership;
 }
 
@@ -110,6 +124,7 @@ static void membership_remove(struct state *state, struct membership *membership
     store_delete(state->store, TABLE_MEMBERS, key_bytes(&member));
     dirty_list_remove(&state->dirty_memberships, &membership->dirty_slot);
     uint32_t at = lower_bound(session, filter->id);
+    look_behind(state, session, at);
     session->membership_count--;
     memmove(session->memberships + at, session->memberships + at + 1,
             (session->membership_count - at) * sizeof *session->memberships);
@@ -196,6 +211,33 @@ void membership_close(struct state *state, struct membership *membership)
 
 /* ---- progress ---- */
 
+/* Those that were dropped at the queue's limit, as its oldest. */
+static void drop_exceptions(struct state *state, struct membership *membership)
+{
+    if (membership->exceptions.count == 0)
+        return;
+    uint64_t oldest = broadcast_next(state, membership->filter, 0);
+    id_list_remove_upto(&membership->exceptions, oldest != UINT64_MAX ? oldest - 1 : membership->cursor);
+}
+
+/* Whoever leaves one message alone, and takes, or publishes, any number behind it, would be owed a list of all those: from
+ * some length on the cursor passes what is pending, some at a time, and lists that instead. There is never more of it than
+ * the queue holds. */
+static void bound_taken(struct state *state, struct membership *membership)
+{
+    drop_exceptions(state, membership);
+    for (uint32_t i = 0; i < MOVED_AT_ONCE && membership->taken.count > TAKEN_MAX; i++) {
+        uint64_t pending = next_behind_cursor(state, membership, membership->cursor);
+        if (pending == UINT64_MAX) {
+            membership->cursor = membership->taken.ids[membership->taken.count - 1];
+        } else {
+            membership->cursor = pending;
+            id_list_add(&membership->exceptions, pending);
+        }
+        id_list_remove_upto(&membership->taken, membership->cursor);
+    }
+}
+
 void membership_done(struct state *state, struct membership *membership, uint64_t message_id)
 {
     if (message_id <= membership->cursor)
@@ -208,6 +250,8 @@ void membership_done(struct state *state, struct membership *membership, uint64_
             membership->cursor = message_id;
         id_list_remove_upto(&membership->taken, membership->cursor);
     }
+    if (membership->taken.count > TAKEN_MAX)
+        bound_taken(state, membership);
     touch(state, membership);
     membership_settle(state, membership);
 }
@@ -219,23 +263,32 @@ void membership_skip(struct state *state, struct membership *membership, uint64_
         id_list_remove_upto(&membership->taken, message_id);
     } else {
         id_list_add(&membership->taken, message_id);
+        if (membership->taken.count > TAKEN_MAX)
+            bound_taken(state, membership);
     }
     touch(state, membership);
 }
 
-/* Exceptions that this has done, or that were dropped at the queue's limit, go; the rest is in *kept. */
-static void acknowledge_exceptions(struct state *state, const struct membership *membership, uint64_t upto,
-                                   const struct id_list *except, struct id_list *kept)
+/* Exceptions up to `upto` are done, except those listed; false: they are many, and it goes on with the next call. */
+static bool acknowledge_exceptions(struct state *state, struct membership *membership, uint64_t upto,
+                                   const struct id_list *except)
 {
-    for (uint32_t i = 0; i < membership->exceptions.count; i++) {
-        uint64_t id = membership->exceptions.ids[i];
-        if (!broadcast_has(state, membership->filter, id))
+    struct id_list *exceptions = &membership->exceptions;
+    uint32_t at = 0, kept = 0;
+    bool spent = false;
+    if (exceptions->count == 0)
+        return true;
+    for (; at < exceptions->count && exceptions->ids[at] <= upto && !spent; at++) {
+        if (id_list_has(except, exceptions->ids[at])) {
+            exceptions->ids[kept++] = exceptions->ids[at];
             continue;
-        if (id > upto || id_list_has(except, id))
-            id_list_add(kept, id);
-        else
-            broadcast_release(state, membership->filter, id);
+        }
+        broadcast_release(state, membership->filter, exceptions->ids[at]);
+        spent = state_spent(state);
     }
+    memmove(exceptions->ids + kept, exceptions->ids + at, (exceptions->count - at) * sizeof *exceptions->ids);
+    exceptions->count -= at - kept;
+    return !spent;
 }
 
 bool membership_acknowledge(struct state *state, struct membership *membership, uint64_t upto,
@@ -243,12 +296,14 @@ bool membership_acknowledge(struct state *state, struct membership *membership, 
 {
     if (upto >= state->next_message_id)
         upto = state->next_message_id - 1;
-    struct id_list kept = {0};
-    acknowledge_exceptions(state, membership, upto, except, &kept);
+    touch(state, membership);
+    drop_exceptions(state, membership);
+    if (!acknowledge_exceptions(state, membership, upto, except))
+        return false;
     uint64_t id = membership->cursor, done = upto;
     while ((id = next_behind_cursor(state, membership, id)) <= upto) {
         if (id_list_has(except, id))
-            id_list_add(&kept, id);
+            id_list_add(&membership->exceptions, id);
         else
             broadcast_release(state, membership->filter, id);
         if (state_spent(state)) {
@@ -259,9 +314,6 @@ bool membership_acknowledge(struct state *state, struct membership *membership, 
     if (done > membership->cursor)
         membership->cursor = done;
     id_list_remove_upto(&membership->taken, membership->cursor);
-    id_list_release(&membership->exceptions);
-    membership->exceptions = kept;
-    touch(state, membership);
     if (done < upto)
         return false;
     membership_settle(state, membership);

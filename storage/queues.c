@@ -237,7 +237,6 @@ static void merge_membership(struct state *state, const struct membership *membe
     const struct interval *interval = membership_interval(membership, delivery->message_id);
     struct broadcast_row row;
     assert(interval != NULL);
-    number_list_add(&state->read_filters, membership->filter->id);
     if (merged->own || !broadcast_get(state, membership->filter, delivery->message_id, &row))
         return; /* an own row was resolved with all subscriptions that matched */
     uint8_t qos = SUBSCRIPTION_QOS(interval->options);
@@ -252,40 +251,22 @@ static void merge_membership(struct state *state, const struct membership *membe
     delivery->bytes = row.bytes;
 }
 
-/* The memberships whose next message behind `after` is the earliest, if that comes before `order`; their places are in
- * state->read_places. */
-static uint64_t earliest(struct state *state, const struct session *session, uint64_t after, uint64_t order)
-{
-    state->read_places.count = 0;
-    state_look(state, session->membership_count);
-    for (uint32_t i = 0; i < session->membership_count; i++) {
-        uint64_t next = membership_next(state, session->memberships[i], after);
-        if (next == UINT64_MAX || next > order)
-            continue;
-        if (next < order)
-            state->read_places.count = 0;
-        order = next;
-        number_list_add(&state->read_places, i);
-    }
-    return order;
-}
-
-bool queues_next(struct state *state, struct session *session, uint64_t after, struct merged *merged)
+bool queues_next(struct state *state, struct session *session, enum reader_kind reader, uint64_t after,
+                 struct merged *merged)
 {
     *merged = (struct merged){0};
     merged->own = own_next(state, session, after, &merged->delivery);
     uint64_t own_order = merged->own ? merged->delivery.order : UINT64_MAX;
-    uint64_t order = earliest(state, session, after, own_order);
-    if (order == UINT64_MAX)
+    uint64_t order = readings_next(state, session, reader, after, own_order);
+    if (order == UINT64_MAX && !merged->own)
         return false;
-    if (order != own_order) {
+    if (order < own_order) {
         merged->own = false;
         merged->delivery = (struct delivery){.order = order, .message_id = order};
         state->read_ids.count = 0;
     }
-    state->read_filters.count = 0;
-    for (uint32_t i = 0; i < state->read_places.count; i++)
-        merge_membership(state, session->memberships[state->read_places.items[i]], merged);
+    for (uint32_t i = 0; i < state->read_filters.count; i++)
+        merge_membership(state, membership_find(session, state->read_filters.items[i]), merged);
     merged->delivery.subscription_ids = state->read_ids.items;
     merged->delivery.subscription_id_count = state->read_ids.count;
     merged->filters = state->read_filters.items;

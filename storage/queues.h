@@ -8,7 +8,7 @@
 #ifndef COTERIE_QUEUES_H
 #define COTERIE_QUEUES_H
 
-#include "state_private.h"
+#include "readings.h"
 
 /* ---- the form of a delivery in a row ---- */
 
@@ -47,7 +47,8 @@ struct merged {
 };
 
 /* The first delivery with order > `after` that waits in a queue; false: none. */
-bool queues_next(struct state *state, struct session *session, uint64_t after, struct merged *merged);
+bool queues_next(struct state *state, struct session *session, enum reader_kind reader, uint64_t after,
+                 struct merged *merged);
 /* Takes it out of all its queues, keeping one reference to the message for the caller. */
 void queues_take(struct state *state, struct session *session, const struct merged *merged);
 

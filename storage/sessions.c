@@ -5,6 +5,7 @@
 #include "groups.h"
 #include "memberships.h"
 #include "queues.h"
+#include "readings.h"
 #include "scans.h"
 #include "subscriptions.h"
 #include "wills.h"
@@ -98,6 +99,7 @@ void session_free(struct session *session)
         membership_free(session->memberships[i]);
     free(session->subscriptions);
     free(session->memberships);
+    readings_release(session);
     if (session->sharing != NULL)
         free(session->sharing->subscriptions);
     free(session->sharing);
@@ -146,6 +148,7 @@ void session_detach(struct state *state, struct session *session)
     assert(session->owner.client_epoch != 0);
     subscriptions_disconnect(state, session);
     session->owner = (struct owner){0};
+    readings_release(session);
     session->sent_upto = state->next_message_id - 1;
     state->counts.connected--;
     session_touch(state, session);

@@ -360,7 +360,6 @@ void state_close(struct state *state)
     free(state->ids.items);
     free(state->read_ids.items);
     free(state->read_filters.items);
-    free(state->read_places.items);
     free(state->broadcasts.items);
     free(state->matching.items);
     free(state->hits.items);

@@ -154,7 +154,7 @@ static const char *check_admission(struct state *state, struct session *session)
     struct merged merged;
     if (!has_room || state->work_count > 0)
         return NULL;
-    for (uint64_t after = 0; queues_next(state, session, after, &merged); after = merged.delivery.order) {
+    for (uint64_t after = 0; queues_next(state, session, READER_CHECKS, after, &merged); after = merged.delivery.order) {
         if (merged.delivery.qos == 2)
             return "a QoS 2 message waits although the window has room";
     }

@@ -7,6 +7,7 @@
  *   groups.[ch]        shared subscriptions: each message to one of the members
  *   memberships.[ch]   one session's place in one broadcast queue
  *   queues.[ch]        own queues and broadcast queues, and the order in which a session reads them
+ *   readings.[ch]      the same, where a session has a place in many broadcast queues
  *   window.[ch]        QoS 2 messages on their way to a session
  *   publish.[ch]       a message meets the subscriptions
  *   scans.[ch]         retained messages that a SUBSCRIBE found
@@ -44,6 +45,7 @@
 #define DIRTY_MAX 512             /* rows of one kind that wait to be written back, while an entry is applied */
 #define ROW_LOOKS 10              /* an operation on a row costs as much as so many looks at things in memory, */
 #define PAGE_LOOKS 25             /* and the first one on a page as much more: to copy it, and to write it out */
+#define MOVED_PER_LOOK 64         /* pointers, in a list that is moved by one */
 #define NO_UNTIL UINT64_MAX
 
 /* ---- lists of things that know their slot: those whose rows are to be written back, and others ---- */
@@ -173,6 +175,7 @@ struct session {
     uint64_t sent_upto;              /* deliveries up to here may have been sent on an earlier connection */
     struct subscription **subscriptions; /* by filter id */
     struct membership **memberships;     /* by filter id */
+    struct reading *readings;            /* NULL: none */
     struct sharing *sharing;             /* NULL: nothing so far */
     uint32_t behind_slot;            /* in state->behind, while own_qos0 > 0 */
     uint32_t membership_count;       /* room for the next power of two of them */
@@ -373,7 +376,7 @@ struct state {
     uint64_t publish_serial;
     struct buffer row, assembled, text, codes, existed;
     struct u32_list ids, read_ids;
-    struct number_list read_filters, read_places;
+    struct number_list read_filters;
     struct number_list broadcasts;   /* with `ids` and `matching`: of the resolution that is under way */
     struct subscription_list matching;
     struct session_list hits;

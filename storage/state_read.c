@@ -56,7 +56,7 @@ enum status state_next_queued(struct state *state, uint64_t session_id, uint64_t
     bool has_sent = window_next(state, session, after, &sent);
     if (has_sent)
         fill_target(session, &sent, arena, &queued->target);
-    bool has_waiting = queues_next(state, session, after, &waiting);
+    bool has_waiting = queues_next(state, session, READER_SENDS, after, &waiting);
     if (!has_sent && !has_waiting)
         return STATUS_NOT_FOUND;
     uint64_t message_id = sent.message_id;

@@ -260,8 +260,6 @@ static void member_leave(struct state *state, struct subscription *subscription)
 
 /* ---- subscriptions ---- */
 
-#define MOVED_PER_LOOK 64 /* pointers */
-
 static uint64_t filter_id_at(const void *subscriptions, uint32_t place)
 {
     return ((struct subscription *const *)subscriptions)[place]->filter->id;

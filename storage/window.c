@@ -44,14 +44,17 @@ void window_add(struct state *state, struct session *session, const struct deliv
     session->admitted_upto = delivery->order;
 }
 
-/* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. */
-static bool may_wait(struct state *state, const struct session *session)
+/* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. *place is
+ * the membership that is looked at first: the one that was found last, so that all are passed but once. */
+static bool may_wait(struct state *state, const struct session *session, uint32_t *place)
 {
     if (session->own_qos2 > 0)
         return true;
-    state_look(state, session->membership_count);
-    for (uint32_t i = 0; i < session->membership_count; i++) {
-        if (session->memberships[i]->filter->last_qos2_id > session->admitted_upto)
+    for (uint32_t i = 0; i < session->membership_count; i++, ++*place) {
+        if (*place >= session->membership_count)
+            *place = 0;
+        state_look(state, 1);
+        if (session->memberships[*place]->filter->last_qos2_id > session->admitted_upto)
             return true;
     }
     return false;
@@ -86,11 +89,11 @@ static bool admit_next(struct state *state, struct session *session, const struc
 
 void window_admit(struct state *state, struct session *session)
 {
-    uint32_t looks = 0;
+    uint32_t looks = 0, place = 0;
     bool admitted = false;
     struct merged merged;
-    while (!session->ended && has_room(state, session) && may_wait(state, session) &&
-           queues_next(state, session, session->admitted_upto, &merged)) {
+    while (!session->ended && has_room(state, session) && may_wait(state, session, &place) &&
+           queues_next(state, session, READER_ADMITS, session->admitted_upto, &merged)) {
         if (looks++ == ADMIT_LOOKS_MAX) {
             work_add(state, WORK_ADMIT_SESSION, session->id, 0);
             break;

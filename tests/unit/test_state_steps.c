@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "effects.h"
+#include "keys.h"
 #include "state.h"
 #include "store.h"
 
@@ -139,7 +140,7 @@ static struct command_owner connect_for(struct machine *m, const char *client_id
                                           .client_id = bytes_text(client_id),
                                           .protocol_level = 5,
                                           .receive_maximum = receive_maximum,
-                                          .session_expiry_s = 3600}};
+                                          .session_expiry_s = UINT32_MAX}};
     apply_one(m, &command);
     return (struct command_owner){POSITION(m->index, 0), POSITION(m->index, 0)};
 }
@@ -162,17 +163,35 @@ static struct command_owner connect(struct machine *m, const char *client_id, co
     return (struct command_owner){POSITION(m->index, 0), POSITION(m->index, 0)};
 }
 
-static void subscribe(struct machine *m, struct command_owner owner, uint32_t count, void (*name)(uint32_t, char *))
+static void subscribe_with(struct machine *m, struct command_owner owner, uint32_t count, void (*name)(uint32_t, char *),
+                           uint8_t options)
 {
     struct command command = {.type = COMMAND_SUBSCRIBE, .subscribe = {.owner = owner, .count = count}};
     char text[200];
     buffer_clear(&m->text);
     for (uint32_t i = 0; i < count; i++) {
         name(i, text);
-        command_put_filter(&m->text, bytes_text(text), 1);
+        command_put_filter(&m->text, bytes_text(text), options);
     }
     command.subscribe.filters = buffer_bytes(&m->text);
     apply_one(m, &command);
+}
+
+static void subscribe(struct machine *m, struct command_owner owner, uint32_t count, void (*name)(uint32_t, char *))
+{
+    subscribe_with(m, owner, count, name, 1);
+}
+
+static void publish_twice_acknowledged(struct machine *m, struct command_owner owner, const char *topic)
+{
+    struct command command = {.type = COMMAND_PUBLISH,
+                              .publish = {.owner = owner,
+                                          .packet_id = 1,
+                                          .message_expiry_s = UINT32_MAX,
+                                          .message = {.topic = bytes_text(topic), .payload = bytes_text("x"), .qos = 2}}};
+    struct command release = {.type = COMMAND_PUBREL, .pubrel = {.owner = owner, .packet_id = 1}};
+    apply_one(m, &command);
+    apply_one(m, &release);
 }
 
 static void publish(struct machine *m, struct command_owner owner, const char *topic, bool retain)
@@ -417,6 +436,108 @@ static void much_is_acknowledged_at_once_in_parts(void **state)
     assert_int_equal(state_next_queued(m->state, owner.session_id, 0, m->effects, &queued), STATUS_NOT_FOUND);
 }
 
+#define QUEUES 2000
+
+/* Nine sessions share the queues of many filters, each of which holds a message. */
+static struct command_owner given_full_queues(struct machine *m, uint16_t receive_maximum)
+{
+    struct command_owner owner = {0};
+    struct command end = {.type = COMMAND_END, .end = {.cause = END_CLEAN}};
+    char name[32];
+    for (uint32_t i = 0; i < 9; i++) {
+        snprintf(name, sizeof name, "c%u", i);
+        owner = connect_for(m, name, receive_maximum);
+        subscribe_with(m, owner, QUEUES, name_flat, 2);
+        end.end.owner = owner;
+        apply_one(m, &end);
+    }
+    struct command_owner publisher = connect(m, "publisher", NULL);
+    for (uint32_t i = 0; i < QUEUES; i++) {
+        name_flat(i * 7 % QUEUES, name);
+        publish_twice_acknowledged(m, publisher, name);
+    }
+    return owner;
+}
+
+static void many_queues_of_one_session_are_not_all_looked_at_for_each_message(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = given_full_queues(m, 100);
+    struct queued queued = {0};
+    uint64_t before = state_worked(m->state), count = 0;
+    for (; state_next_queued(m->state, owner.session_id, queued.target.order, m->effects, &queued) == STATUS_OK; count++)
+        effects_clear(m->effects);
+    assert_int_equal(count, QUEUES);
+    assert_in_range(state_worked(m->state) - before, QUEUES, QUEUES * 200);
+}
+
+static void what_waits_in_many_queues_is_admitted_without_looking_at_all_of_them_for_each(void **state)
+{
+    struct machine *m = *state;
+    given_full_queues(m, 100);
+    begin_measuring(m);
+    connect_for(m, "c3", 100);
+    struct state_counts counts;
+    state_counts(m->state, &counts);
+    assert_int_equal(counts.in_flight, 100);
+    print_message("longest step %llu looks\n", (unsigned long long)m->longest);
+    assert_in_range(m->longest, 1, 100 * 500 + QUEUES * 20); /* each message; each queue once */
+}
+
+static size_t place_size(struct machine *m, struct command_owner owner)
+{
+    struct key key = key_pair(owner.session_id, 1);
+    struct bytes row;
+    assert_int_equal(state_commit(m->state), STATUS_OK);
+    assert_true(store_get(m->store, TABLE_CURSORS, key_bytes(&key), &row));
+    return row.size;
+}
+
+static void acknowledge_all(struct machine *m, struct command_owner owner)
+{
+    struct command ack = {.type = COMMAND_ACK, .ack = {.owner = owner, .broadcast_count = 1}};
+    buffer_clear(&m->text);
+    command_ack_put_broadcast(&m->text, 1, UINT64_MAX, (uint64_t[]){0}, 0);
+    ack.ack.broadcast = buffer_bytes(&m->text);
+    apply_one(m, &ack);
+}
+
+/* It leaves one message alone, and publishes what it does not want itself, and all others take. */
+static void what_a_session_publishes_for_others_is_not_listed_for_ever(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owners[9];
+    struct queued queued;
+    char name[32];
+    for (uint32_t i = 0; i < 9; i++) {
+        snprintf(name, sizeof name, "c%u", i);
+        owners[i] = connect(m, name, NULL);
+        subscribe_with(m, owners[i], 1, name_one, 1 | SUBSCRIPTION_NO_LOCAL);
+    }
+    publish(m, owners[1], "all", false);
+    begin_measuring(m);
+    for (uint32_t i = 0; i < 3000; i++) {
+        publish(m, owners[0], "all", false);
+        if (i % 100 == 0)
+            publish(m, owners[1], "all", false);
+    }
+    then_no_step_was_long(m, SLACK);
+    for (uint32_t i = 1; i < 9; i++)
+        acknowledge_all(m, owners[i]);
+    assert_in_range(place_size(m, owners[0]), 1, 2000 + 8 * 31);
+    uint64_t order = 0, count = 0;
+    for (; state_next_queued(m->state, owners[0].session_id, order, m->effects, &queued) == STATUS_OK; count++) {
+        order = queued.target.order;
+        effects_clear(m->effects);
+    }
+    assert_int_equal(count, 31);
+    acknowledge_all(m, owners[0]);
+    assert_in_range(place_size(m, owners[0]), 1, 30);
+    struct state_counts counts;
+    state_counts(m->state, &counts);
+    assert_int_equal(counts.queued, 0);
+}
+
 static void one_message_that_matches_many_filters_of_one_client(void **state)
 {
     struct machine *m = *state;
@@ -486,6 +607,9 @@ int main(void)
         MACHINE(what_waits_in_many_groups_is_given_without_looking_at_all_of_them_for_each),
         MACHINE(a_message_to_one_with_many_other_subscriptions_does_not_look_at_them),
         MACHINE(much_is_acknowledged_at_once_in_parts),
+        MACHINE(many_queues_of_one_session_are_not_all_looked_at_for_each_message),
+        MACHINE(what_waits_in_many_queues_is_admitted_without_looking_at_all_of_them_for_each),
+        MACHINE(what_a_session_publishes_for_others_is_not_listed_for_ever),
         MACHINE(one_message_that_matches_many_filters_of_one_client),
         MACHINE(one_message_to_many_clients_held_here),
         MACHINE(the_end_of_a_node_whose_clients_all_leave_wills),
