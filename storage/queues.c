@@ -186,12 +186,6 @@ uint64_t broadcast_next(struct state *state, const struct filter *filter, uint64
     return row_in(key_bytes(&prefix), found, &row) ? key_number(row.key, 1) : UINT64_MAX;
 }
 
-bool broadcast_has(struct state *state, const struct filter *filter, uint64_t message_id)
-{
-    struct key key = key_pair(filter->id, message_id);
-    return filter->queue_count > 0 && store_has(state->store, TABLE_BROADCAST_QUEUES, key_bytes(&key));
-}
-
 void broadcast_append(struct state *state, struct filter *filter, uint64_t message_id, const struct message *message,
                       uint64_t needed)
 {

@@ -31,7 +31,6 @@ void own_take(struct state *state, struct session *session, const struct deliver
 /* A new message, pending for `needed` sessions (at least 1); takes over one reference. */
 void broadcast_append(struct state *state, struct filter *filter, uint64_t message_id, const struct message *message,
                       uint64_t needed);
-bool broadcast_has(struct state *state, const struct filter *filter, uint64_t message_id);
 uint64_t broadcast_next(struct state *state, const struct filter *filter, uint64_t after); /* UINT64_MAX = none */
 /* One session needs it no more; the last one deletes it. Nothing if it is not there. */
 void broadcast_release(struct state *state, struct filter *filter, uint64_t message_id);
