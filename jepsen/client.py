@@ -283,7 +283,8 @@ class Client:
         self.recorder.seen(self.name, "drop", {"reset": reset, "why": why}, self.node, self.conn)
         if reset:
             raw = self.wire.transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if raw is not None:    # with TLS it goes before the end is told
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._cut("dropped by the client")
 
     def _cut(self, why):

@@ -176,6 +176,17 @@ def test_a_read_takes_the_retained_messages_of_its_own_subscribe_until_the_last_
     assert ends(played(scene), "read") == ["ok"]
 
 
+def test_a_connection_whose_socket_has_gone_can_still_be_reset():
+    async def scene(paper, client):
+        paper.script = connacks(CONNACK)
+        await client.connect("n1", clean=True)
+        transport = client.wire.transport
+        client.wire.transport = type("Gone", (), {"get_extra_info": lambda self, name: None, "abort": lambda self: transport.abort()})()
+        client.drop(reset=True)
+        assert client.wire is None
+    assert [event["value"]["reset"] for event in played(scene) if event["f"] == "drop"] == [True]
+
+
 def test_payloads_that_are_garbled_or_of_another_run_are_seen():
     assert read_payload(make_payload("x-1", 3, size=100), 3) == "x-1"
     assert read_payload(make_payload("x-1", 3), 4).startswith("garbled")
