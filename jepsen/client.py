@@ -99,6 +99,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self, client):
         self.client, self.transport, self.buffer = client, None, bytearray()
+        self.lost = False
         self.disconnect_reason = None       # of the node's DISCONNECT
 
     def connection_made(self, transport):
@@ -106,6 +107,7 @@ class Wire(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def connection_lost(self, error):
+        self.lost = True
         if self.client.wire is self:
             self.client.lost(self, error)
 
@@ -208,6 +210,8 @@ class Client:
             await asyncio.wait_for(loop.create_connection(lambda: wire, *self.addresses[node], ssl=self.tls), CONNECT_SECONDS)
         except asyncio.TimeoutError as error:
             raise OSError("timed out") from error
+        if wire.lost:
+            raise OSError("closed before anything was sent")
         self.wire, self.last_heard = wire, loop.time()
         self.ended.clear()
 

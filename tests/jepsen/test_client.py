@@ -187,6 +187,24 @@ def test_a_connection_whose_socket_has_gone_can_still_be_reset():
     assert [event["value"]["reset"] for event in played(scene) if event["f"] == "drop"] == [True]
 
 
+def test_a_connection_that_ends_before_it_is_used_is_not_waited_for():
+    async def scene(paper, client):
+        paper.script = connacks(CONNACK)
+        loop = asyncio.get_running_loop()
+        connect = loop.create_connection
+
+        async def lost_at_once(*where, **how):
+            transport, wire = await connect(*where, **how)
+            transport.abort()
+            await until(lambda: wire.lost)
+            return transport, wire
+        loop.create_connection = lost_at_once
+        with pytest.raises(Broken):
+            await asyncio.wait_for(client.connect("n1"), 2)
+        assert client.wire is None
+    assert ends(played(scene), "connect") == ["fail"]
+
+
 def test_payloads_that_are_garbled_or_of_another_run_are_seen():
     assert read_payload(make_payload("x-1", 3, size=100), 3) == "x-1"
     assert read_payload(make_payload("x-1", 3), 4).startswith("garbled")
