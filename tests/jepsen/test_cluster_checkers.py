@@ -6,6 +6,7 @@ from check.availability import check_availability, check_served
 from check.cluster import check_leaks, check_minority, check_replicas
 from check.faults import cut_off
 from check.wgl import TooHard, search
+from scenario import crash_verdict
 
 ISOLATED = [["n1", "n2"], ["n2", "n1"], ["n1", "n3"], ["n3", "n1"]]
 
@@ -120,6 +121,32 @@ def test_the_time_that_a_client_takes_before_it_tries_to_connect_does_not_count(
     story.closed("c").wait(4)
     story.connect("c", node="n2", present=True)
     assert story.verdict(check_availability).valid
+
+
+def waiting_after(seconds):
+    """A publisher that waits so long after a fault is over."""
+    story = Story()
+    story.connect("pub", node="n2")
+    story.fault("kill-all", "start", nodes=["n1", "n2", "n3"], goals={"recovery": 2.0}).fault("kill-all", "started")
+    sent = story.publish("pub", answer="later")
+    story.fault("kill-all", "stop").fault("kill-all", "stopped").wait(seconds)
+    story.recorder.ok(sent, {"mid": sent["value"]["mid"], "stage": "puback", "reason": 0, "sends": 1}, conn=story.conn["pub"])
+    return story
+
+
+def test_a_publisher_that_is_served_soon_after_a_fault_is_right():
+    assert waiting_after(1.5).verdict(check_availability).valid
+
+
+def test_a_publisher_that_waits_on_after_a_fault_is_wrong():
+    assert rules(waiting_after(2.5).verdict(check_availability)) == ["recovery"]
+
+
+def test_a_node_that_crashed_is_wrong():
+    def told(*crashes):
+        return crash_verdict([{"f": "crashes", "value": {"crashes": list(crashes)}}])
+    assert told()["valid"]
+    assert not told(["n1", "SIGSEGV"])["valid"] and told(["n1", "SIGSEGV"])["why"] == "n1 ended by SIGSEGV"
 
 
 def test_a_run_in_which_all_is_drained_is_right():
