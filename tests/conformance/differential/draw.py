@@ -32,7 +32,7 @@ LARGE, LARGEST_FOR_SMALL = 500, 300     # bytes: payloads are far from a maximum
 ACTIONS = {    # name: weights to draw from, per sequence
     "publish": (4, 8), "subscribe": (2, 6), "unsubscribe": (0, 1, 2), "cut": (0, 1, 3), "disconnect": (0, 1, 3), "takeover": (0, 1),
     "wrong": (0, 1), "wrong_first": (0, 1), "withhold": (0, 2), "answer": (1,), "slow_exchange": (0, 1, 2), "burst": (0, 2),
-    "release_nothing": (0, 1), "will_heavy": (0, 1), "nameless": (0, 0, 1),
+    "release_nothing": (0, 1), "die": (0, 1), "nameless": (0, 0, 1),
 }
 TAKEOVERS_MAX = 2    # of one client id: a server may slow those who fight for one
 
@@ -98,7 +98,7 @@ class Drawer:
         if model.level == 5:
             fields["properties"] = self.connect_properties()
             model.expiry = fields["properties"].get("session_expiry", 0)
-        if self.chance(0.3 + 0.5 * self.weights["will_heavy"]):
+        if self.chance(0.3 + 0.5 * self.weights["die"]):
             fields["will"] = self.will(model)
         model.connected, model.aliases = True, {}
         self.add(model, "connect", **fields)
@@ -256,7 +256,8 @@ class Drawer:
         fields = self.publication(model, qos=2)
         fields["retain"] = False
         fields["payload"] = fields["payload"] or self.payload(model.name)
-        if fields["properties"].pop("topic_alias", None) if model.level == 5 else None:
+        if model.level == 5:
+            fields["properties"].pop("topic_alias", None)    # it would not outlive the connection
             fields["topic"] = fields["topic"] or "a"
         self.add(model, "publish", joined=True, complete=False, **fields)
         kept = model.level == 5 and model.expiry or self.groups
@@ -286,7 +287,8 @@ class Drawer:
     def answer(self, model):
         self.add(model, "answers", how="always")
 
-    def will_heavy(self, model):
+    def die(self, model):
+        """Once more, in sequences in which most clients leave wills."""
         self.cut(model)
 
     def bring_all_back(self):
