@@ -10,6 +10,9 @@
  * one uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
  * libuv only copies the array of pointers into them.
  *
+ * Who is readable when the turn has no more time for it is parked: not polled until a turn ends after which there is. Left
+ * polled, 1,024 of them or more would be called back 48 times in a row, as often as libuv polls before it lets the loop go on.
+ *
  * A conn with filters has a `wrapping`. What the filters make of the frames of a turn is one range of bytes, tried at
  * once; what is left of it becomes a frame of the queue. The core counts plain bytes: of what the kernel has taken, the
  * same part of them is reported, and all when nothing is left. */
@@ -31,9 +34,11 @@
  * at once: beyond this, they are so in the next turn. */
 #define TURN_LOOKS     30000
 #define READ_LOOKS     30
+#define PARK_LOOKS     10
 #define BYTES_PER_LOOK 256
 #define CLOSE_LOOKS    200
 
+#define PARKED_PER_TURN (TURN_LOOKS / READ_LOOKS)
 #define CLOSES_PER_TURN 100 /* of those whose time is over */
 
 /* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
@@ -55,6 +60,49 @@ struct closing {
 };
 
 static void conn_continue(struct conn *conn);
+
+/* ---- parking ---- */
+
+static void park(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    uv_read_stop(&conn->socket.stream);
+    conn->parked = true;
+    conn->next_parked = NULL;
+    conn->previous_parked = conns->last_parked;
+    if (conns->last_parked != NULL)
+        conns->last_parked->next_parked = conn;
+    else
+        conns->first_parked = conn;
+    conns->last_parked = conn;
+}
+
+static void unpark(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    if (!conn->parked)
+        return;
+    conn->parked = false;
+    if (conn->previous_parked != NULL)
+        conn->previous_parked->next_parked = conn->next_parked;
+    else
+        conns->first_parked = conn->next_parked;
+    if (conn->next_parked != NULL)
+        conn->next_parked->previous_parked = conn->previous_parked;
+    else
+        conns->last_parked = conn->previous_parked;
+}
+
+/* As many as a turn may have time for, those first who have waited longest. */
+static void read_parked(struct conns *conns)
+{
+    for (int left = PARKED_PER_TURN; left > 0 && conns->first_parked != NULL && conns->calls.takes(conns->calls.context); left--) {
+        struct conn *conn = conns->first_parked;
+        unpark(conn);
+        conn->reading = false;
+        conn_read(conn, true);
+    }
+}
 
 /* ---- the set ---- */
 
@@ -112,6 +160,7 @@ void conns_report(struct conns *conns)
         if (conn->phase != CONN_CLOSING)
             conns->calls.written(conns->calls.context, conn, written);
     }
+    read_parked(conns);
 }
 
 void conns_close_all(struct conns *conns)
@@ -192,6 +241,7 @@ void conn_close_now(struct conn *conn)
     if (conn->phase == CONN_CLOSING)
         return;
     conn->phase = CONN_CLOSING;
+    unpark(conn);
     conn->conns->looks += CLOSE_LOOKS;
     uv_close(&conn->socket.handle, conn_closed);
 }
@@ -294,16 +344,18 @@ static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
     struct conns *conns = conn->conns;
     bool welcome = !conns_spent(conns) && (conn->phase != CONN_OPEN || conns->calls.takes(conns->calls.context));
     (void)suggested;
-    conns->looks += welcome ? READ_LOOKS : 0;
-    *buffer = uv_buf_init(conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: read later, UV_ENOBUFS */
+    conns->looks += welcome ? READ_LOOKS : PARK_LOOKS;
+    *buffer = uv_buf_init(conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: UV_ENOBUFS, parked */
 }
 
 static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct conn *conn = stream->data;
     struct conns *conns = conn->conns;
-    if (size == UV_ENOBUFS)
-        return; /* not in this turn; the loop says again that it is readable */
+    if (size == UV_ENOBUFS) {
+        park(conn);
+        return;
+    }
     if (size > 0)
         conns->looks += (size_t)size / BYTES_PER_LOOK;
     if (size < 0)
@@ -319,6 +371,7 @@ void conn_read(struct conn *conn, bool on)
     if (conn->phase == CONN_CLOSING || conn->reading == on)
         return;
     conn->reading = on;
+    unpark(conn);
     if (!on)
         uv_read_stop(&conn->socket.stream);
     else if (uv_read_start(&conn->socket.stream, lend_buffer, conn_readable) != 0)

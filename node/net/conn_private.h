@@ -46,6 +46,7 @@ struct conn {
     struct conns *conns;
     struct conn *next, *previous; /* in conns->all */
     struct conn *next_report;     /* in conns->reports, if `reporting` */
+    struct conn *next_parked, *previous_parked; /* in conns->first_parked, if `parked` */
     struct queue *queue;          /* NULL: everything is written */
     struct closing *closing;      /* FLUSHING, LINGERING; else NULL */
     struct wrapping *wrapping;    /* NULL: no filters */
@@ -53,7 +54,7 @@ struct conn {
     uint32_t written; /* since the last report */
     uint8_t phase;    /* enum conn_phase */
     uint8_t door;
-    bool reporting, reading;
+    bool reporting, reading, parked;
 };
 
 struct conns {
@@ -64,6 +65,7 @@ struct conns {
     uint64_t looks; /* of this turn: reading and closing */
     struct conns_counts counts;
     struct conn *all, *reports;
+    struct conn *first_parked, *last_parked; /* readable, to be read in a later turn */
     struct closing *closing;
     struct opening *first_opening, *last_opening;
     struct opening *first_waiting, *last_waiting;
