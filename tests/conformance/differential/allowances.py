@@ -12,7 +12,8 @@ from collections import namedtuple
 Allowance = namedtuple("Allowance", "name section why parts matches")
 
 NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_HANDLING = 0x04, 0x08, 0x30
-NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, TAKEN_OVER, PACKET_ID_NOT_FOUND = 0x10, 0x87, 0x8E, 0x92
+NO_MATCHING_SUBSCRIBERS, NO_SUBSCRIPTION_EXISTED = 0x10, 0x11
+NOT_AUTHORIZED, TAKEN_OVER, PACKET_ID_NOT_FOUND = 0x87, 0x8E, 0x92
 RESERVED = "$x/a"
 TOLERATED_BY_MOSQUITTO = {    # wrong packets, and the statement that it breaks
     "UNSUBACK from a client": "4.13.1-1",
@@ -182,6 +183,16 @@ def will_after_a_wrong_farewell(difference, step, steps):
                               for one in before(step, steps) if one.client == will.client)
 
 
+def unsubscribed_from_nothing(difference, step, steps):
+    if not is_answer(difference, "UNSUBACK") or len(difference.ours) != 1 or len(difference.theirs) != 1:
+        return False
+    (_, ours), (_, theirs) = difference.ours[0], difference.theirs[0]
+    filters = step.fields.get("filters", [])
+    return len(ours) == len(theirs) == len(filters) and all(
+        one == other or (one, other) == (NO_SUBSCRIPTION_EXISTED, 0) and name.startswith("$")
+        for name, one, other in zip(filters, ours, theirs))
+
+
 def pubrec_of_nothing(difference, step, steps):
     return step.fields.get("what") == "PUBREC of nothing" and difference.kind == "PUBREL"
 
@@ -240,6 +251,8 @@ ALLOWANCES = [
               "place in the Receive Maximum for ever", True, too_large_for_the_window),
     Allowance("will after a wrong farewell", "3.14.2-1", "mosquitto takes a DISCONNECT with a reason code that it cannot have for a "
               "good one, and forgets the will", True, will_after_a_wrong_farewell),
+    Allowance("unsubscribed from nothing", "3.11.3", "mosquitto says 0 instead of 0x11 if it never saw a filter below that $ name",
+              False, unsubscribed_from_nothing),
     Allowance("PUBREC of nothing", "3.6.2.1", "mosquitto sends PUBREL for it with 0 instead of 0x92, and for 3.1.1, where ours does not",
               False, pubrec_of_nothing),
     Allowance("session after a second CONNECT", "3.1.0-2", "mosquitto takes Clean Session from the CONNECT that it refuses, "
