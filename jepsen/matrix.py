@@ -109,7 +109,9 @@ def nobody_was_replaced(_events, facts):
 
 
 def full_disk_was_noticed(_events, facts):
-    return [f"{one['name']}: {node} has not noticed" for one in facts for node in one["nodes"] if node not in one["noticed"]] + \
+    """When most have nothing left to write to, nothing is committed, and the rest has nothing to write."""
+    return [f"{one['name']}: {', '.join(sorted(set(one['nodes']) - set(one['noticed'])))} has not noticed" for one in facts
+            if 2 * len(one["noticed"]) <= len(one["nodes"])] + \
            [f"{one['name']}: {', '.join(one['dead'])} had to be started again" for one in facts if one["dead"]]
 
 

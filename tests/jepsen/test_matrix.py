@@ -144,3 +144,14 @@ def test_others_that_are_slower_by_no_more_than_a_node_waited_tell_of_the_machin
     complaint, = matrix.others_go_on(events, [fact])
     assert complaint == "slow-consumer: 99 % of publishes took 60 ms before, 133 ms with it"
     assert matrix.only_late([complaint]) and complaint.seconds == pytest.approx(0.013, abs=1e-6)
+
+
+@pytest.mark.parametrize("nodes, noticed, complaints", [
+    (["n1"], ["n1"], 0),
+    (["n1"], [], 1),
+    (["n1", "n2", "n3"], ["n1", "n2"], 0),    # then there is nothing that n3 could notice it by
+    (["n1", "n2", "n3"], ["n2"], 1),
+])
+def test_a_full_disk_that_is_written_to_is_noticed(nodes, noticed, complaints):
+    fact = {"name": "full-disk-all", "nodes": nodes, "noticed": noticed, "dead": []}
+    assert len(matrix.full_disk_was_noticed([], [fact])) == complaints
