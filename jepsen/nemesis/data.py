@@ -148,7 +148,8 @@ class CorruptSnapshot(Corrupt):
     """a bit flips in a node's snapshot"""
     name = "corrupt-snapshot"
     pattern = "snapshots/*"
-    world = {"settings": {"COTERIE_LIMITS_LOG_BYTES_MAX": str(16 << 20)}}
+    # Room for closed segments, and a snapshot after each quarter.
+    world = {"settings": {"COTERIE_LIMITS_LOG_BYTES_MAX": str(4 * pump.SEGMENT_BYTES)}}
     pump_bytes = 3 * pump.SEGMENT_BYTES
 
 
