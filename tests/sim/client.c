@@ -32,6 +32,7 @@ struct outgoing {            /* one of our publishes, unacknowledged */
     uint8_t qos;
     uint32_t expiry_s;
     enum stage stage;
+    uint64_t asked_us;       /* when it, or its PUBREL, was sent last */
 };
 
 struct incoming {            /* a QoS 2 delivery that is not completed */
@@ -71,7 +72,8 @@ struct sim_client {
     bool unanswered;         /* a CONNECT was sent after the last CONNACK: it may have made a new session */
     bool begins_anew;        /* so the next ones ask for one */
     uint32_t goodbyes;       /* in the log, when DISCONNECT was sent */
-    uint64_t heard_us;       /* last acknowledgement: then this session was surely ours */
+    uint64_t dialled_us;     /* when CONNECT was sent */
+    uint64_t owned_us;       /* what was acknowledged last was sent then: this session was surely ours, then or later */
     struct buffer input, output;
     struct outgoing window[WINDOW_MAX];
     uint32_t window_count;
@@ -104,10 +106,12 @@ static void flush(struct sim_client *client)
     buffer_clear(&client->output);
 }
 
-static void hear(struct sim_client *client)
+/* An acknowledgement may be old when it comes, and the session another's by then: a node that was slow tells what it hears of
+ * the log, and learns only behind that that it was given up. */
+static void hear(struct sim_client *client, uint64_t asked_us)
 {
     if (!client->stalled)
-        client->heard_us = sim_now_us(client->sim);
+        client->owned_us = asked_us;
 }
 
 static uint32_t will_topic(const struct sim *sim)
@@ -176,6 +180,7 @@ static void publish(struct sim_client *client)
     struct outgoing one = draw_publish(client);
     if (one.qos > 0) {
         one.packet_id = fresh_packet_id(client);
+        one.asked_us = sim_now_us(sim);
         client->window[client->window_count++] = one;
     }
     put_publish(client, &one, false);
@@ -186,6 +191,7 @@ static void resend(struct sim_client *client)
 {
     for (uint32_t i = 0; i < client->window_count; i++) {
         struct outgoing *one = &client->window[i];
+        one->asked_us = sim_now_us(client->sim);
         if (one->stage == RELEASED) {
             packet_put_ack(&client->output, PACKET_PUBREL, one->packet_id);
         } else {
@@ -218,13 +224,14 @@ static void acknowledged(struct sim_client *client, uint8_t type, uint16_t packe
     struct history *history = client->sim->history;
     uint64_t now = sim_now_us(client->sim);
     const char *wrong = NULL;
-    hear(client);
+    hear(client, one->asked_us);
     if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2))
         wrong = history_acknowledged(history, client->id, one->number, reason >= 0x80, now);
     if (wrong != NULL)
         sim_violation(client->sim, "%s (by node %u)", wrong, client->node);
     if (type == PACKET_PUBREC && one->qos == 2 && reason < 0x80) {
         one->stage = RELEASED;
+        one->asked_us = now;
         packet_put_ack(&client->output, PACKET_PUBREL, packet_id);
     } else if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2) ||
                (type == PACKET_PUBCOMP && one->qos == 2 && one->stage == RELEASED)) {
@@ -437,7 +444,7 @@ static void leave_will_behind(struct sim_client *client)
     if (client->will_is_set && delayed) {
         client->late_will = !client->stalled;
         client->late_will_number = client->will_number;
-        client->late_will_us = client->heard_us;
+        client->late_will_us = client->owned_us;
     }
     decide_will(client, delayed ? FATE_OPEN : FATE_FIRES);
 }
@@ -503,7 +510,7 @@ static void forget_session(struct sim_client *client)
 /* If the session may have expired, a CONNECT without answer may have made another, of which the client would not know. */
 static void begin_anew_if_in_doubt(struct sim_client *client)
 {
-    uint64_t away_us = sim_now_us(client->sim) - client->heard_us;
+    uint64_t away_us = sim_now_us(client->sim) - client->owned_us;
     if (client->kind == SESSION_BRIEF && client->unanswered && away_us > client->expiry_s * SIM_S / 2) {
         forget_session(client);
         client->begins_anew = true;
@@ -519,10 +526,10 @@ static void judge_session(struct sim_client *client, bool present)
         sim_violation(sim, "client %u was told of a session that it never made", client->id);
     if (present || !client->established)
         return;
-    uint64_t away_us = sim_now_us(sim) - client->heard_us;
+    uint64_t away_us = sim_now_us(sim) - client->owned_us;
     bool early = away_us + 3 * SIM_S < client->expiry_s * SIM_S * 8 / 10 && time_is_even(sim) && !client->stalled;
     if (client->kind == SESSION_FOR_EVER || early)
-        sim_violation(sim, "client %u was told at node %u that its session does not exist (expiry %u s, heard %.3f s ago)",
+        sim_violation(sim, "client %u was told at node %u that its session does not exist (expiry %u s, its own %.3f s ago)",
                       client->id, client->node, client->expiry_s, (double)away_us / 1e6);
     forget_session(client);
     client->attempts = 1;
@@ -564,7 +571,7 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
     call_off_late_will(client);
     client->unanswered = client->begins_anew = false;
     client->established = true;
-    hear(client);
+    hear(client, client->dialled_us);
     client->will_is_set = client->has_will;
     client->phase = ONLINE;
     if (client->ghost != 0)
@@ -691,6 +698,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
     client->late_count = 0;
     for (uint32_t i = 0; i < client->subscription_count; i++)
         client->subscriptions[i].sent = false;
+    client->dialled_us = sim_now_us(client->sim);
     send_connect(client);
     flush(client);
 }
