@@ -109,7 +109,7 @@ static void remember_who_knows_the_time(struct sim *sim)
 {
     excuse_bridging(sim); /* its first batch may be committed in the turn in which it takes over */
     for (uint32_t id = 1; id <= sim->config.nodes; id++)
-        sim->ledger->reckoners[id] = node_is_whole(sim->node[id]) ? node_generation(sim->node[id]) : 0;
+        sim->ledger->reckoners[id] = node_knows_time(sim->node[id]) ? node_generation(sim->node[id]) : 0;
 }
 
 /* Stamps never fall. */

@@ -399,6 +399,15 @@ bool node_is_whole(const struct sim_node *node)
     return !status.damaged && status.caught_up;
 }
 
+bool node_knows_time(const struct sim_node *node)
+{
+    struct consensus_status status;
+    if (!node_is_whole(node))
+        return false;
+    consensus_status(node->consensus, &status);
+    return status.cluster_ms != 0;
+}
+
 struct node_life node_life(const struct sim_node *node)
 {
     return node->life;

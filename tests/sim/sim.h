@@ -144,6 +144,7 @@ void node_wipe(struct sim_node *node);
 bool node_is_beyond_repair(const struct sim_node *node); /* it has said that it must be replaced */
 bool node_is_member(const struct sim_node *node);        /* since it was wiped last, it has become a voter again */
 bool node_is_whole(const struct sim_node *node);         /* running, a voter, and owes nothing that it has lost */
+bool node_knows_time(const struct sim_node *node);       /* whole, and has applied something since it started: cluster time goes on in it */
 struct node_life node_life(const struct sim_node *node);
 void node_pause(struct sim_node *node, uint64_t until_us);
 void node_slow(struct sim_node *node, uint64_t turn_us);     /* 0: as fast as configured */
