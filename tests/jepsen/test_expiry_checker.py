@@ -73,3 +73,11 @@ def test_a_gap_without_any_node_is_bridged_by_a_clock_that_may_be_wrong():
         story.fault("kill-all", "stopped").fault("clock-all", "stopped")
         story.wait(1).deliver("sub", story.publish("pub"))
         assert rules(story.verdict(check_expiry)) == judged
+
+
+def test_the_clock_of_who_bridges_a_gap_may_go_wrong_just_before_it_does():
+    for seconds, judged in ((0.4, []), (20, ["early"])):
+        story, _ = story_of(expiry=100)
+        story.fault("kill-all", "start", nodes=["n1", "n2", "n3"]).fault("kill-all", "stopped").wait(seconds)
+        story.fault("clock-follower-day", "start", nodes=["n1"]).wait(1).deliver("sub", story.publish("pub"))
+        assert rules(story.verdict(check_expiry)) == judged
