@@ -22,13 +22,20 @@ static void given_a_trimmed_log(struct world *world)
     assert_true(log_first(world->nodes[leader].log) > 1000);
 }
 
-static void an_empty_node_gets_a_snapshot_and_then_entries(void **state)
+/* Stopped, and without all that it had. */
+static uint32_t given_a_node_that_needs_a_snapshot(struct world *world)
 {
-    struct world *world = *state;
     uint32_t lost = follower_of(world);
     stop_node(world, lost, false);
     given_a_trimmed_log(world);
     given_an_empty_disk(world, lost);
+    return lost;
+}
+
+static void an_empty_node_gets_a_snapshot_and_then_entries(void **state)
+{
+    struct world *world = *state;
+    uint32_t lost = given_a_node_that_needs_a_snapshot(world);
 
     start_node(world, lost, false);
     connect_all(world);
@@ -63,10 +70,7 @@ static void rot_snapshot(struct world *world, uint32_t id)
 static void a_leader_whose_snapshot_has_rotted_takes_another(void **state)
 {
     struct world *world = *state;
-    uint32_t lost = follower_of(world);
-    stop_node(world, lost, false);
-    given_a_trimmed_log(world);
-    given_an_empty_disk(world, lost);
+    uint32_t lost = given_a_node_that_needs_a_snapshot(world);
     for (uint32_t id = 1; id < NODES; id++)
         if (world->nodes[id].running)
             rot_snapshot(world, id);
@@ -90,10 +94,7 @@ static void a_leader_whose_snapshot_has_rotted_takes_another(void **state)
 static void a_peer_that_waits_for_a_snapshot_in_vain_gets_the_next_one(void **state)
 {
     struct world *world = *state;
-    uint32_t lost = follower_of(world);
-    stop_node(world, lost, false);
-    given_a_trimmed_log(world);
-    given_an_empty_disk(world, lost);
+    uint32_t lost = given_a_node_that_needs_a_snapshot(world);
     for (uint32_t id = 1; id < NODES; id++)
         world->nodes[id].snapshot_unreadable = true;
 
@@ -111,10 +112,7 @@ static void a_peer_that_waits_for_a_snapshot_in_vain_gets_the_next_one(void **st
 static void a_snapshot_goes_on_after_the_connection_broke(void **state)
 {
     struct world *world = *state;
-    uint32_t lost = follower_of(world);
-    stop_node(world, lost, false);
-    given_a_trimmed_log(world);
-    given_an_empty_disk(world, lost);
+    uint32_t lost = given_a_node_that_needs_a_snapshot(world);
 
     start_node(world, lost, false);
     struct node *node = &world->nodes[lost];
