@@ -203,6 +203,15 @@ uint32_t world_effect_count(const struct world *w, uint32_t node, enum effect_ty
 
 /* ---- clients ---- */
 
+const char *world_member(unsigned number)
+{
+    static char names[4][8];
+    static unsigned next;
+    char *name = names[next++ % 4];
+    snprintf(name, sizeof names[0], "m%u", number);
+    return name;
+}
+
 struct world_client *world_client(struct world *w, const char *name)
 {
     for (uint32_t i = 0; i < w->client_count; i++) {

@@ -87,6 +87,8 @@ struct connect_options {
 };
 
 struct world_client *world_client(struct world *w, const char *name);
+/* The name of one of many: "m0", "m1"... The last four stay valid. */
+const char *world_member(unsigned number);
 enum outcome world_connect(struct world *w, const char *name, struct connect_options options);
 void world_end(struct world *w, const char *name, enum end_cause cause);
 uint8_t world_subscribe(struct world *w, const char *name, const char *filter, uint8_t options);

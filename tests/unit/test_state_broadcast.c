@@ -7,21 +7,12 @@
 #define QOS_1 ((struct publish_options){.qos = 1})
 #define MEMBERS 9
 
-static const char *member(unsigned number)
-{
-    static char names[4][8];
-    static unsigned next;
-    char *name = names[next++ % 4];
-    snprintf(name, sizeof names[0], "m%u", number);
-    return name;
-}
-
 static void given_members(struct world *w, uint8_t options)
 {
     world_connect(w, "bob", PERSISTENT);
     for (unsigned i = 0; i < MEMBERS; i++) {
-        world_connect(w, member(i), PERSISTENT);
-        world_subscribe(w, member(i), "all", options);
+        world_connect(w, world_member(i), PERSISTENT);
+        world_subscribe(w, world_member(i), "all", options);
     }
 }
 
@@ -40,7 +31,7 @@ static void many_members_cost_one_row(void **state)
     assert_int_equal(world_counts(w).queued, 1);
     assert_int_equal(world_counts(w).messages, 1);
     for (unsigned i = 0; i < MEMBERS; i++)
-        assert_string_equal(world_queue(w, member(i)), "m@1");
+        assert_string_equal(world_queue(w, world_member(i)), "m@1");
     const struct effect *effect = world_effect(w, 1, EFFECT_MESSAGE, 0);
     assert_int_equal(effect->message.count, MEMBERS);
     assert_false(effect->message.targets[0].own);
@@ -54,8 +45,8 @@ static void the_last_acknowledgement_deletes_it(void **state)
     world_publish(w, "bob", "all", "m", QOS_1);
     for (unsigned i = 0; i < MEMBERS; i++) {
         assert_int_equal(world_counts(w).messages, 1);
-        world_drain(w, member(i));
-        assert_string_equal(world_queue(w, member(i)), "");
+        world_drain(w, world_member(i));
+        assert_string_equal(world_queue(w, world_member(i)), "");
     }
     assert_int_equal(world_counts(w).messages, 0);
     assert_int_equal(world_counts(w).queued, 0);
@@ -126,10 +117,10 @@ static void a_filter_lives_until_nobody_is_owed_anything(void **state)
     given_members(w, 1);
     world_publish(w, "bob", "all", "m", QOS_1);
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_unsubscribe(w, member(i), "all");
+        world_unsubscribe(w, world_member(i), "all");
     assert_int_equal(world_counts(w).filters, 1);
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_drain(w, member(i));
+        world_drain(w, world_member(i));
     assert_int_equal(world_counts(w).filters, 0);
     assert_int_equal(world_counts(w).messages, 0);
 }
@@ -177,7 +168,7 @@ static void no_local_is_not_owed_to_the_publisher(void **state)
     assert_string_equal(world_queue(w, "m1"), "a@1 c@1");
     assert_string_equal(world_queue(w, "m2"), "a@1 b@1 c@1");
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_drain(w, member(i));
+        world_drain(w, world_member(i));
     assert_int_equal(world_counts(w).messages, 0);
 }
 
@@ -195,7 +186,7 @@ static void qos_2_is_admitted_to_every_member_whose_window_has_room(void **state
     world_connect(w, "m0", PERSISTENT);
     assert_string_equal(world_queue(w, "m0"), "q@1 m@2*");
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_drain(w, member(i));
+        world_drain(w, world_member(i));
     assert_int_equal(world_counts(w).messages, 0);
 }
 
@@ -205,7 +196,7 @@ static void an_ended_session_gives_up_its_share(void **state)
     given_members(w, 1);
     world_publish(w, "bob", "all", "m", QOS_1);
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_connect(w, member(i), (struct connect_options){.clean_start = true});
+        world_connect(w, world_member(i), (struct connect_options){.clean_start = true});
     assert_int_equal(world_counts(w).messages, 0);
     assert_int_equal(world_counts(w).filters, 0);
     assert_int_equal(world_counts(w).dropped_session_ended, MEMBERS);
@@ -238,7 +229,7 @@ static void a_subscription_may_not_change_for_ever_while_it_is_owed_messages(voi
     world_drain(w, "m0");
     assert_int_equal(world_subscribe_id(w, "m0", "all", 1, 1000), 1);
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_drain(w, member(i));
+        world_drain(w, world_member(i));
     assert_int_equal(world_counts(w).messages, 0);
 }
 

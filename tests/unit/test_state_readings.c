@@ -18,15 +18,6 @@ struct reading_test {
     uint64_t after[READERS]; /* the place that each has read last */
 };
 
-static const char *member(unsigned number)
-{
-    static char names[4][8];
-    static unsigned next;
-    char *name = names[next++ % 4];
-    snprintf(name, sizeof names[0], "m%u", number);
-    return name;
-}
-
 static const char *filter(uint64_t number)
 {
     static char text[16];
@@ -48,11 +39,11 @@ static void given_members(struct world *w)
     settings.in_flight_max = 1 + (uint32_t)draw(4);
     world_settings(w, &settings);
     for (unsigned i = 0; i < MEMBERS; i++) {
-        world_connect(w, member(i), (struct connect_options){.expiry_s = NEVER});
+        world_connect(w, world_member(i), (struct connect_options){.expiry_s = NEVER});
         for (uint64_t f = 0; f < FILTERS; f++)
-            world_subscribe(w, member(i), filter(f), (uint8_t)(1 + draw(2)));
+            world_subscribe(w, world_member(i), filter(f), (uint8_t)(1 + draw(2)));
         if (i >= READERS)
-            world_end(w, member(i), END_CLEAN);
+            world_end(w, world_member(i), END_CLEAN);
     }
     world_connect(w, "bob", (struct connect_options){.expiry_s = NEVER});
 }
@@ -79,7 +70,7 @@ static void read_some(struct reading_test *test)
 {
     uint64_t reader = draw(READERS), *after = &test->after[reader];
     struct queued queued;
-    for (uint64_t count = draw(10); count > 0 && same_next(test->w, member((unsigned)reader), *after, &queued); count--)
+    for (uint64_t count = draw(10); count > 0 && same_next(test->w, world_member((unsigned)reader), *after, &queued); count--)
         *after = queued.target.order;
     if (draw(10) == 0)
         *after = 0;
@@ -89,17 +80,17 @@ static void acknowledge_something(struct reading_test *test)
 {
     unsigned reader = (unsigned)draw(READERS);
     struct queued queued;
-    if (same_next(test->w, member(reader), draw(2) == 0 ? 0 : test->after[reader], &queued) &&
+    if (same_next(test->w, world_member(reader), draw(2) == 0 ? 0 : test->after[reader], &queued) &&
         queued.target.broadcast_count <= 8)
-        world_complete(test->w, member(reader), &queued);
+        world_complete(test->w, world_member(reader), &queued);
 }
 
 static void come_back(struct reading_test *test)
 {
     unsigned number = (unsigned)draw(MEMBERS);
-    world_connect(test->w, member(number), (struct connect_options){.expiry_s = NEVER, .receive_maximum = (uint16_t)draw(5)});
+    world_connect(test->w, world_member(number), (struct connect_options){.expiry_s = NEVER, .receive_maximum = (uint16_t)draw(5)});
     if (number >= READERS)
-        world_end(test->w, member(number), END_CLEAN);
+        world_end(test->w, world_member(number), END_CLEAN);
     else
         test->after[number] = 0;
 }
@@ -111,17 +102,17 @@ static void do_something(struct reading_test *test)
     switch (draw(10)) {
     case 0: come_back(test); return;
     case 1:
-        world_subscribe_id(w, member(reader), filter(any_filter()), (uint8_t)(draw(3) | (draw(3) == 0 ? SUBSCRIPTION_NO_LOCAL : 0)),
+        world_subscribe_id(w, world_member(reader), filter(any_filter()), (uint8_t)(draw(3) | (draw(3) == 0 ? SUBSCRIPTION_NO_LOCAL : 0)),
                            1 + (uint32_t)draw(5));
         return;
-    case 2: world_unsubscribe(w, member(reader), filter(any_filter())); return;
+    case 2: world_unsubscribe(w, world_member(reader), filter(any_filter())); return;
     case 3: acknowledge_something(test); return;
     case 4:
     case 5:
     case 6: read_some(test); return;
     default: {
         uint8_t qos = (uint8_t)(1 + draw(2));
-        const char *publisher = draw(4) == 0 ? member(reader) : "bob";
+        const char *publisher = draw(4) == 0 ? world_member(reader) : "bob";
         world_publish(w, publisher, filter(draw(FILTERS)), "x", (struct publish_options){.qos = qos, .packet_id = 7});
         if (qos == 2)
             world_pubrel(w, publisher, 7);
@@ -140,7 +131,7 @@ static void run(unsigned steps)
         do_something(&test);
     }
     for (unsigned i = 0; i < MEMBERS; i++)
-        world_connect(test.w, member(i), (struct connect_options){.clean_start = true});
+        world_connect(test.w, world_member(i), (struct connect_options){.clean_start = true});
     world_finish_work(test.w);
     assert_int_equal(world_counts(test.w).messages, 0);
     world_teardown(&state);
