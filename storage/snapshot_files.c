@@ -91,8 +91,9 @@ static enum status sync_directory(const char *directory)
     return status;
 }
 
-/* What cannot be deleted now will be next time. */
-static void delete_old(const char *directory)
+/* All but the newest, and the one that has just come: a new leader may send one that is older than those which its predecessor sent,
+ * and which were never installed. What cannot be deleted now will be next time. */
+static void delete_old(const char *directory, struct snapshot_name published)
 {
     struct snapshot_name *names;
     size_t count;
@@ -101,6 +102,8 @@ static void delete_old(const char *directory)
     if (snapshot_list(directory, &names, &count) != STATUS_OK)
         return;
     for (size_t i = KEPT; i < count; i++) {
+        if (names[i].index == published.index && names[i].term == published.term)
+            continue;
         snapshot_path_of(path, directory, names[i]);
         if (unlink(path) != 0)
             snapshot_report(path, "deleting an old snapshot");
@@ -119,7 +122,7 @@ enum status snapshot_publish(const char *directory, const char *temporary, struc
         return snapshot_report(to, "renaming a finished snapshot");
     status = sync_directory(directory);
     if (status == STATUS_OK)
-        delete_old(directory);
+        delete_old(directory, name);
     return status;
 }
 

@@ -265,6 +265,22 @@ static void the_newest_two_are_kept(void **state)
     snapshot_close(snapshot);
 }
 
+/* A leader may send one that is older than those which the leader before it sent, and which were never installed. */
+static void one_that_has_just_come_is_kept_though_there_are_two_newer_ones(void **state)
+{
+    struct world *w = *state;
+    static const uint64_t indexes[] = {1000, 100000, 99};
+    struct snapshot *snapshot;
+
+    given_rows(w, 5);
+    for (size_t i = 0; i < 3; i++) {
+        w->facts.index = indexes[i];
+        snapshot_close(given_snapshot(w));
+    }
+    assert_int_equal(snapshot_open(w->directory, 99, &snapshot), STATUS_OK);
+    snapshot_close(snapshot);
+}
+
 static void an_open_snapshot_can_be_read_after_it_was_deleted(void **state)
 {
     struct world *w = *state;
@@ -592,6 +608,7 @@ int main(void)
         TEST(a_restore_that_fails_leaves_the_old_store),
         TEST(stopping_leaves_nothing_behind),
         TEST(the_newest_two_are_kept),
+        TEST(one_that_has_just_come_is_kept_though_there_are_two_newer_ones),
         TEST(an_open_snapshot_can_be_read_after_it_was_deleted),
         TEST(a_view_with_a_wrong_hash_makes_no_snapshot),
         TEST(every_flipped_byte_is_found),
