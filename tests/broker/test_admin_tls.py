@@ -1,5 +1,6 @@
 """The admin HTTP beyond this machine: certificates of both sides, files read again, coteriectl, and what does not start."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -165,9 +166,12 @@ def is_closed(connection):
         return True
 
 
+@contextlib.contextmanager
 def strangers(node, count, *sources):
     """Connections that say nothing, from these addresses in turn."""
-    return [socket.create_connection(("127.0.0.1", node.port), source_address=(sources[i % len(sources)], 0)) for i in range(count)]
+    with contextlib.ExitStack() as held:
+        yield [held.enter_context(socket.create_connection(("127.0.0.1", node.port), source_address=(sources[i % len(sources)], 0)))
+               for i in range(count)]
 
 
 def closed(held):
@@ -177,40 +181,28 @@ def closed(held):
 def test_strangers_of_one_address_keep_nobody_out(node):
     with node.connect() as kept:
         assert lives(kept)      # it has shown what it may
-        held = strangers(node, 60, "127.0.0.2")
-        try:
+        with strangers(node, 60, "127.0.0.2") as held:
             wait_until("eight stay", lambda: closed(held) >= 52)
             assert closed(held) == 52
             assert answers(node, READER) and lives(kept)
-        finally:
-            for one in held:
-                one.close()
 
 
 def test_nor_do_they_at_the_address_of_an_operator(node):
     with node.connect() as kept:
         assert lives(kept)
-        held = strangers(node, 60, "127.0.0.1")
-        try:
+        with strangers(node, 60, "127.0.0.1") as held:
             wait_until("eight stay", lambda: closed(held) >= 52)
             assert answers(node, READER) and lives(kept)
             assert closed(held) == 53      # the last one made room
-        finally:
-            for one in held:
-                one.close()
 
 
 def test_nor_do_they_from_many_addresses(node):
     with node.connect() as kept:
         assert lives(kept)
-        held = strangers(node, 60, *(f"127.0.3.{i}" for i in range(1, 31)))
-        try:
+        with strangers(node, 60, *(f"127.0.3.{i}" for i in range(1, 31))) as held:
             wait_until("there are so many connections and no more", lambda: closed(held) >= 29)
             assert closed(held) == 29
             assert answers(node, READER) and lives(kept)
-        finally:
-            for one in held:
-                one.close()
 
 
 def test_who_may_does_not_give_way(node):
