@@ -26,20 +26,27 @@ static void messages_for_an_offline_session_wait_and_come_in_order(void **state)
     then_message(bob, "a", "3", 1, 0);
 }
 
-static void what_was_acknowledged_is_not_delivered_again(void **state)
+/* "bob" at node 2, just now: the acknowledgement is still being collected. *first: the packet id of the other one. */
+static struct device given_who_acknowledged_the_second_of_two(struct cores *cores, uint16_t *first)
 {
-    struct cores *cores = *state;
     struct device alice = given_client(cores, 1, 4, "alice");
     struct device bob = given_session(cores, 2, 4, "bob");
-    uint16_t first, second;
 
     when_subscribes(cores, bob, "a", 1);
     when_published(alice, "a", "1", 1);
     when_published(alice, "a", "2", 2);
-    first = then_message(bob, "a", "1", 1, 0);
-    second = then_message(bob, "a", "2", 1, 0);
-    when_answers(bob, 0x40, second);
-    line_drop(bob.line); /* at once: the acknowledgement was still being collected */
+    *first = then_message(bob, "a", "1", 1, 0);
+    when_answers(bob, 0x40, then_message(bob, "a", "2", 1, 0));
+    return bob;
+}
+
+static void what_was_acknowledged_is_not_delivered_again(void **state)
+{
+    struct cores *cores = *state;
+    uint16_t first;
+    struct device bob = given_who_acknowledged_the_second_of_two(cores, &first);
+
+    line_drop(bob.line);
     bob = when_resumes(cores, 1, 4, "bob");
     assert_int_equal(then_message(bob, "a", "1", 1, DUPLICATE), first);
     then_receives_nothing(bob);
@@ -49,16 +56,9 @@ static void what_was_acknowledged_is_not_delivered_again(void **state)
 static void what_was_acknowledged_is_not_delivered_again_to_who_takes_over(void **state)
 {
     struct cores *cores = *state;
-    struct device alice = given_client(cores, 1, 4, "alice");
-    struct device bob = given_session(cores, 2, 4, "bob"), again;
-    uint16_t first, second;
+    uint16_t first;
+    struct device bob = given_who_acknowledged_the_second_of_two(cores, &first), again;
 
-    when_subscribes(cores, bob, "a", 1);
-    when_published(alice, "a", "1", 1);
-    when_published(alice, "a", "2", 2);
-    first = then_message(bob, "a", "1", 1, 0);
-    second = then_message(bob, "a", "2", 1, 0);
-    when_answers(bob, 0x40, second);
     again = when_resumes(cores, 2, 4, "bob");
     then_closed(bob);
     assert_int_equal(then_message(again, "a", "1", 1, DUPLICATE), first);
