@@ -24,8 +24,8 @@ ROUNDED = SECOND            # what is left travels in whole seconds
 # next, the cluster's is behind, until another leader makes up for it, which shortens what was published meanwhile; after many leaders,
 # the wall clock does, when it bridges a gap in which no node ran.
 LAG = SECOND
-ELECTION = 5 * SECOND       # the gap is bridged by the first leader behind it
 LAG_OF_MANY = 5 * SECOND
+ELECTION = 5 * SECOND       # a gap is bridged by the first leader behind it
 
 
 def check_expiry(model):
