@@ -71,6 +71,7 @@ struct sim_client {
     bool stalled;            /* does not read */
     bool unanswered;         /* a CONNECT was sent after the last CONNACK: it may have made a new session */
     bool begins_anew;        /* so the next ones ask for one */
+    bool haunted;            /* such a one was given up: if it is committed late, it ends the session made since */
     uint32_t goodbyes;       /* in the log, when DISCONNECT was sent */
     uint64_t dialled_us;     /* when CONNECT was sent */
     uint64_t owned_us;       /* what was acknowledged last was sent then: this session was surely ours, then or later */
@@ -507,12 +508,16 @@ static void forget_session(struct sim_client *client)
     }
 }
 
-/* If the session may have expired, a CONNECT without answer may have made another, of which the client would not know. */
+/* If the session may have expired, a CONNECT without answer may have made another, of which the client would not know. And
+ * if that one asked for a new session, and so does the next, it may yet take the connection over, and what it makes then
+ * looks like the session of the next. */
 static void begin_anew_if_in_doubt(struct sim_client *client)
 {
     uint64_t away_us = sim_now_us(client->sim) - client->owned_us;
-    if (client->kind == SESSION_BRIEF && client->unanswered && away_us > client->expiry_s * SIM_S / 2) {
+    bool expired = client->unanswered && away_us > client->expiry_s * SIM_S / 2;
+    if (client->kind == SESSION_BRIEF && (expired || client->haunted)) {
         forget_session(client);
+        client->haunted = client->haunted || client->begins_anew;
         client->begins_anew = true;
     }
     client->unanswered = true;
