@@ -213,8 +213,9 @@ bool admin_host_is_local(const char *host)
         return true; /* every browser says one */
     if (!split_host(host, name, sizeof(name)))
         return false;
-    return strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, address) == 1 ||
-           inet_pton(AF_INET6, name, address) == 1;
+    if (host[0] == '[')
+        return inet_pton(AF_INET6, name, address) == 1;
+    return strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, address) == 1;
 }
 
 bool admin_type_is_json(const char *type)

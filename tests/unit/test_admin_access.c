@@ -130,7 +130,7 @@ static void a_page_of_another_site_is_told_by_the_host_it_asks_for(void **state)
     static const char *const foreign[] = {
         "evil.example",   "evil.example:9883", "localhost.evil.example", "127.0.0.1.evil.example:9883", "", ":9883", "[::1", "[::1]x",
         "127.0.0.1:9883x", "127.0.0.1:",        "::1",                    "localhost:9883@evil.example", "evil.example#127.0.0.1",
-        "0x7f000001",     "[evil.example]:9883",
+        "0x7f000001",     "[evil.example]:9883", "[localhost]:9", "[127.0.0.1]",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
