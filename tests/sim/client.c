@@ -8,99 +8,15 @@
  * Most have sessions that never end. Some have clean ones, or such as expire soon; some have a will; some change over to a
  * new connection while the old one is open, and then still say something on the old one, which must have no effect. */
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/memory.h"
-#include "packets.h"
-#include "sim.h"
-
-#define GHOST_PACKET_ID 65535    /* used on a connection that has been taken over, and nowhere else */
-#define WINDOW_MAX 256
-
-enum session_kind { SESSION_FOR_EVER, SESSION_BRIEF, SESSION_CLEAN };
-
-enum phase { OFFLINE, DIALING, CONNECTING, ONLINE, LEAVING };
-
-enum stage { SENT, RELEASED };
-
-struct outgoing {            /* one of our publishes, unacknowledged */
-    uint32_t number, topic;
-    uint16_t packet_id;
-    uint8_t qos;
-    uint32_t expiry_s;
-    enum stage stage;
-    uint64_t asked_us;       /* when it, or its PUBREL, was sent last */
-};
-
-struct incoming {            /* a QoS 2 delivery that is not completed */
-    uint16_t packet_id;
-    uint32_t publisher, number;
-};
-
-struct late_ack {            /* a delivery that the application has, but that we have not acknowledged yet */
-    uint8_t first;
-    uint16_t packet_id;
-    uint32_t publisher, number;
-};
-
-struct subscription {
-    uint32_t topic;          /* UINT32_MAX: the wildcard over all topics but those of wills */
-    uint8_t qos;
-    bool wanted, active;     /* active: the SUBACK has been received */
-    bool sent;               /* SUBSCRIBE or UNSUBSCRIBE is on its way on this connection */
-    uint64_t sent_us;        /* when the first SUBSCRIBE or UNSUBSCRIBE of this change was sent */
-    uint16_t packet_id;
-};
-
-struct sim_client {
-    struct sim *sim;
-    uint32_t id;
-    char name[16];
-    uint8_t level;
-    enum session_kind kind;
-    uint32_t expiry_s;       /* of a brief session */
-    enum phase phase;
-    uint32_t node;
-    uint64_t connection, node_generation;
-    uint64_t timer;          /* number of the timer that counts */
-    bool established;        /* a CONNACK has told us that the session exists */
-    uint32_t attempts;       /* CONNECTs sent for the present session: the outcome of each may be unknown */
-    bool stalled;            /* does not read */
-    bool unanswered;         /* a CONNECT was sent after the last CONNACK: it may have made a new session */
-    bool begins_anew;        /* so the next ones ask for one */
-    bool haunted;            /* such a one was given up: if it is committed late, it ends the session made since */
-    uint32_t goodbyes;       /* in the log, when DISCONNECT was sent */
-    uint64_t dialled_us;     /* when CONNECT was sent */
-    uint64_t owned_us;       /* what was acknowledged last was sent then: this session was surely ours, then or later */
-    struct buffer input, output;
-    struct outgoing window[WINDOW_MAX];
-    uint32_t window_count;
-    uint16_t next_packet_id;
-    struct incoming *incoming;
-    uint32_t incoming_count, incoming_capacity;
-    struct late_ack *late;   /* of the present connection */
-    uint32_t late_count, late_capacity;
-    struct subscription subscriptions[5];
-    uint32_t subscription_count;
-    uint32_t session;        /* in the history: its id, or that of the group of which it is a member */
-
-    bool has_will, will_is_set;       /* is set: the present connection's CONNECT was answered */
-    uint8_t will_qos;
-    uint32_t will_delay_s, will_number;
-    bool late_will;                   /* the will before this one may still be delayed */
-    uint32_t late_will_number;
-    uint64_t late_will_us;            /* since when */
-
-    uint64_t ghost;          /* the connection before this one, if it is still open */
-    struct buffer ghost_input;
-};
+#include "client_private.h"
 
 static void reconnect_later(struct sim_client *client);
 
-static void flush(struct sim_client *client)
+void client_flush(struct sim_client *client)
 {
     if (client->output.size > 0)
         network_client_send(client->sim, client->connection, client->output.data, client->output.size);
@@ -109,321 +25,15 @@ static void flush(struct sim_client *client)
 
 /* An acknowledgement may be old when it comes, and the session another's by then: a node that was slow tells what it hears of
  * the log, and learns only behind that that it was given up. */
-static void hear(struct sim_client *client, uint64_t asked_us)
+void client_hear(struct sim_client *client, uint64_t asked_us)
 {
     if (!client->stalled)
         client->owned_us = asked_us;
 }
 
-static uint32_t will_topic(const struct sim *sim)
-{
-    return (uint32_t)sim->config.topics;
-}
-
-static bool is_member(const struct sim_client *client)
+bool client_is_member(const struct sim_client *client)
 {
     return client->session != client->id;
-}
-
-/* ---- publishing ---- */
-
-static uint16_t fresh_packet_id(struct sim_client *client)
-{
-    for (;;) {
-        client->next_packet_id =
-            client->next_packet_id >= GHOST_PACKET_ID - 1 ? 1 : (uint16_t)(client->next_packet_id + 1);
-        bool used = false;
-        for (uint32_t i = 0; i < client->window_count; i++)
-            used = used || client->window[i].packet_id == client->next_packet_id;
-        for (uint32_t i = 0; i < client->subscription_count; i++)
-            used = used || (client->subscriptions[i].sent && client->subscriptions[i].packet_id == client->next_packet_id);
-        if (!used)
-            return client->next_packet_id;
-    }
-}
-
-static void put_publish(struct sim_client *client, const struct outgoing *one, bool dup)
-{
-    char name[32];
-    snprintf(name, sizeof name, "sim/%u", one->topic);
-    packet_put_publish(&client->output, &(struct packet_publish){
-                                            .topic = name,
-                                            .level = client->level,
-                                            .qos = one->qos,
-                                            .dup = dup,
-                                            .packet_id = one->packet_id,
-                                            .expiry_s = one->expiry_s,
-                                            .publisher = client->id,
-                                            .number = one->number,
-                                            .payload_bytes = (uint32_t)client->sim->config.payload_bytes,
-                                        });
-}
-
-static struct outgoing draw_publish(struct sim_client *client)
-{
-    struct sim *sim = client->sim;
-    uint64_t draw = random_below(&sim->workload_random, 10);
-    struct outgoing one = {.topic = (uint32_t)random_below(&sim->workload_random, sim->config.topics),
-                           .qos = draw < 1 ? 0 : draw < 6 ? 1 : 2};
-    one.number = history_publish(sim->history, client->id, one.topic, one.qos, client->connection, sim_now_us(sim));
-    if (client->level == 5 && random_chance(&sim->workload_random, sim->config.expiry_permille)) {
-        one.expiry_s = (uint32_t)random_between(&sim->workload_random, 1, 5);
-        history_expires(sim->history, client->id, one.number);
-    }
-    return one;
-}
-
-static void publish(struct sim_client *client)
-{
-    struct sim *sim = client->sim;
-    if (client->phase != ONLINE || client->window_count >= sim->config.window || client->window_count >= WINDOW_MAX)
-        return;
-    struct outgoing one = draw_publish(client);
-    if (one.qos > 0) {
-        one.packet_id = fresh_packet_id(client);
-        one.asked_us = sim_now_us(sim);
-        client->window[client->window_count++] = one;
-    }
-    put_publish(client, &one, false);
-}
-
-/* What the standard asks for after a reconnect: unacknowledged PUBLISH and PUBREL again, in the original order. */
-static void resend(struct sim_client *client)
-{
-    for (uint32_t i = 0; i < client->window_count; i++) {
-        struct outgoing *one = &client->window[i];
-        one->asked_us = sim_now_us(client->sim);
-        if (one->stage == RELEASED) {
-            packet_put_ack(&client->output, PACKET_PUBREL, one->packet_id);
-        } else {
-            history_resent(client->sim->history, client->id, one->number);
-            put_publish(client, one, true);
-        }
-    }
-}
-
-static struct outgoing *outgoing_of(struct sim_client *client, uint16_t packet_id)
-{
-    for (uint32_t i = 0; i < client->window_count; i++)
-        if (client->window[i].packet_id == packet_id)
-            return &client->window[i];
-    return NULL;
-}
-
-static void complete(struct sim_client *client, struct outgoing *one)
-{
-    uint32_t position = (uint32_t)(one - client->window);
-    memmove(one, one + 1, (client->window_count - position - 1) * sizeof *one);
-    client->window_count--;
-}
-
-static void acknowledged(struct sim_client *client, uint8_t type, uint16_t packet_id, uint8_t reason)
-{
-    struct outgoing *one = outgoing_of(client, packet_id);
-    if (one == NULL)
-        return;
-    struct history *history = client->sim->history;
-    uint64_t now = sim_now_us(client->sim);
-    const char *wrong = NULL;
-    hear(client, one->asked_us);
-    if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2))
-        wrong = history_acknowledged(history, client->id, one->number, reason >= 0x80, now);
-    if (wrong != NULL)
-        sim_violation(client->sim, "%s (by node %u)", wrong, client->node);
-    if (type == PACKET_PUBREC && one->qos == 2 && reason < 0x80) {
-        one->stage = RELEASED;
-        one->asked_us = now;
-        packet_put_ack(&client->output, PACKET_PUBREL, packet_id);
-    } else if ((type == PACKET_PUBACK && one->qos == 1) || (type == PACKET_PUBREC && one->qos == 2) ||
-               (type == PACKET_PUBCOMP && one->qos == 2 && one->stage == RELEASED)) {
-        complete(client, one);
-    }
-}
-
-/* ---- subscribing ---- */
-
-static bool covers(const struct sim_client *client, const struct subscription *one, uint32_t topic)
-{
-    return one->topic == topic || (one->topic == UINT32_MAX && topic != will_topic(client->sim));
-}
-
-/* A group is subscribed once a member is whose session stays: with a clean one it may end again. */
-static void tell_history(struct sim_client *client, const struct subscription *one)
-{
-    struct sim *sim = client->sim;
-    bool lasts = !is_member(client) || client->kind == SESSION_FOR_EVER;
-    for (uint32_t topic = 0; topic <= will_topic(sim); topic++) {
-        if (!covers(client, one, topic))
-            continue;
-        if (one->sent && one->wanted)
-            history_subscribing(sim->history, client->session, topic, one->qos, one->sent_us);
-        else if (!one->sent && one->active && lasts)
-            history_subscribed(sim->history, client->session, topic, sim_now_us(sim));
-        else if (!one->sent && !one->active)
-            history_unsubscribed(sim->history, client->id, topic, one->sent_us, sim_now_us(sim));
-    }
-}
-
-static void filter_name(const struct sim_client *client, const struct subscription *one, char *name, size_t size)
-{
-    if (one->topic == will_topic(client->sim))
-        snprintf(name, size, "will/+");
-    else if (is_member(client))
-        snprintf(name, size, "$share/group-%u/sim/+", client->session - (uint32_t)client->sim->config.clients);
-    else if (one->topic == UINT32_MAX)
-        snprintf(name, size, "sim/+");
-    else
-        snprintf(name, size, "sim/%u", one->topic);
-}
-
-static void change_subscription(struct sim_client *client, struct subscription *one)
-{
-    char name[48];
-    filter_name(client, one, name, sizeof name);
-    one->packet_id = fresh_packet_id(client);
-    one->sent = true;
-    if (one->sent_us == 0) {
-        one->sent_us = sim_now_us(client->sim);
-        tell_history(client, one);
-    }
-    if (one->wanted)
-        packet_put_subscribe(&client->output, client->level, one->packet_id, name, one->qos);
-    else
-        packet_put_unsubscribe(&client->output, client->level, one->packet_id, name);
-}
-
-static void subscribe_what_is_wanted(struct sim_client *client)
-{
-    for (uint32_t i = 0; i < client->subscription_count; i++)
-        if (client->subscriptions[i].wanted != client->subscriptions[i].active && !client->subscriptions[i].sent)
-            change_subscription(client, &client->subscriptions[i]);
-}
-
-static void subscription_answered(struct sim_client *client, uint16_t packet_id, bool subscribed)
-{
-    for (uint32_t i = 0; i < client->subscription_count; i++) {
-        struct subscription *one = &client->subscriptions[i];
-        if (!one->sent || one->packet_id != packet_id)
-            continue;
-        one->sent = false;
-        one->active = subscribed;
-        tell_history(client, one);
-        one->sent_us = 0;
-    }
-}
-
-static void toggle_subscription(struct sim_client *client)
-{
-    struct subscription *one =
-        &client->subscriptions[random_below(&client->sim->workload_random, client->subscription_count)];
-    bool fixed = is_member(client) || one->topic == will_topic(client->sim);
-    if (client->phase != ONLINE || fixed || one->sent || one->wanted != one->active)
-        return;
-    one->wanted = !one->wanted;
-    change_subscription(client, one);
-}
-
-/* ---- receiving ---- */
-
-static struct incoming *incoming_of(struct sim_client *client, uint16_t packet_id)
-{
-    for (uint32_t i = 0; i < client->incoming_count; i++)
-        if (client->incoming[i].packet_id == packet_id)
-            return &client->incoming[i];
-    return NULL;
-}
-
-/* Whether this QoS 2 PUBLISH is one that the application has been given already. */
-static bool is_repeated(struct sim_client *client, const struct packet_publish *publish)
-{
-    struct incoming *known = publish->qos == 2 ? incoming_of(client, publish->packet_id) : NULL;
-    if (known != NULL && (known->publisher != publish->publisher || known->number != publish->number))
-        sim_violation(client->sim, "client %u got %u-%u with the packet id %u of %u-%u, which is not completed", client->id,
-                      publish->publisher, publish->number, publish->packet_id, known->publisher, known->number);
-    if (known != NULL || publish->qos < 2)
-        return known != NULL;
-    if (client->incoming_count == client->incoming_capacity) {
-        client->incoming_capacity = client->incoming_capacity > 0 ? 2 * client->incoming_capacity : 16;
-        client->incoming = memory_resize(client->incoming, client->incoming_capacity * sizeof *client->incoming);
-    }
-    client->incoming[client->incoming_count++] =
-        (struct incoming){publish->packet_id, publish->publisher, publish->number};
-    return false;
-}
-
-/* One of those that wait, not the one that has waited longest. */
-static void release_late_ack(void *world, uint64_t key, void *data)
-{
-    struct sim *sim = world;
-    struct sim_client *client = sim->client[key];
-    if (*(uint64_t *)data != client->connection || client->phase != ONLINE || client->late_count == 0)
-        return;
-    struct late_ack *one = &client->late[random_below(&sim->workload_random, client->late_count)];
-    packet_put_ack(&client->output, one->first, one->packet_id);
-    *one = client->late[--client->late_count];
-    flush(client);
-}
-
-static void acknowledge(struct sim_client *client, const struct packet_publish *publish)
-{
-    struct sim *sim = client->sim;
-    uint8_t first = publish->qos == 1 ? PACKET_PUBACK : PACKET_PUBREC;
-    bool late = sim->config.late_ack_permille > 0 && random_chance(&sim->workload_random, sim->config.late_ack_permille);
-    if (!late || sim->calm) {
-        packet_put_ack(&client->output, first, publish->packet_id);
-        return;
-    }
-    if (client->late_count == client->late_capacity) {
-        client->late_capacity = client->late_capacity > 0 ? 2 * client->late_capacity : 16;
-        client->late = memory_resize(client->late, client->late_capacity * sizeof *client->late);
-    }
-    client->late[client->late_count++] = (struct late_ack){first, publish->packet_id, publish->publisher, publish->number};
-    uint64_t *connection = memory_allocate(sizeof *connection);
-    *connection = client->connection;
-    schedule_add(sim->schedule, sim_now_us(sim) + random_below(&sim->workload_random, 500 * SIM_MS), release_late_ack,
-                 client->id, connection);
-}
-
-/* A packet id that we have not acknowledged names no other message. */
-static void check_packet_id(struct sim_client *client, const struct packet_publish *publish)
-{
-    for (uint32_t i = 0; i < client->late_count; i++) {
-        const struct late_ack *one = &client->late[i];
-        if (one->packet_id == publish->packet_id && (one->publisher != publish->publisher || one->number != publish->number))
-            sim_violation(client->sim, "client %u got %u-%u with the packet id %u of %u-%u, which it has not acknowledged",
-                          client->id, publish->publisher, publish->number, publish->packet_id, one->publisher, one->number);
-    }
-}
-
-static void deliver(struct sim_client *client, uint8_t first, struct bytes content)
-{
-    struct sim *sim = client->sim;
-    struct packet_publish publish;
-    struct bytes topic;
-    if (!packet_read_publish(first, content, client->level, &publish, &topic)) {
-        sim_violation(sim, "client %u got a PUBLISH that it cannot read", client->id);
-        return;
-    }
-    if (publish.qos > 0)
-        check_packet_id(client, &publish);
-    if (!is_repeated(client, &publish)) {
-        sim_trace(sim, 'd', ((uint64_t)publish.publisher << 32) | publish.number);
-        sim_note(sim, "client %u got %u-%u%s", client->id, publish.publisher, publish.number, publish.dup ? ", DUP" : "");
-        const char *wrong = history_delivered(sim->history, client->session, publish.publisher, publish.number,
-                                              publish.qos, publish.dup, client->connection, sim_now_us(sim));
-        if (wrong != NULL)
-            sim_violation(sim, "%s (at node %u)", wrong, client->node);
-    }
-    if (publish.qos > 0)
-        acknowledge(client, &publish);
-}
-
-static void released(struct sim_client *client, uint16_t packet_id)
-{
-    struct incoming *known = incoming_of(client, packet_id);
-    if (known != NULL)
-        *known = client->incoming[--client->incoming_count];
-    packet_put_ack(&client->output, PACKET_PUBCOMP, packet_id);
 }
 
 /* ---- wills ---- */
@@ -474,7 +84,7 @@ static void send_connect(struct sim_client *client)
     snprintf(topic, sizeof topic, "will/%u", client->id);
     struct buffer payload = {0};
     if (client->has_will) {
-        client->will_number = history_will(sim->history, client->id, will_topic(sim), client->will_qos, sim_now_us(sim));
+        client->will_number = history_will(sim->history, client->id, client_will_topic(sim), client->will_qos, sim_now_us(sim));
         buffer_put_u32(&payload, history_will_publisher(sim->history, client->id));
         buffer_put_u32(&payload, client->will_number);
     }
@@ -495,7 +105,7 @@ static void send_connect(struct sim_client *client)
 /* The session is gone, and the client forgets its part of it. */
 static void forget_session(struct sim_client *client)
 {
-    if (!is_member(client))
+    if (!client_is_member(client))
         history_session_ended(client->sim->history, client->id, sim_now_us(client->sim));
     client->established = false;
     client->attempts = 0;
@@ -576,13 +186,13 @@ static void connected(struct sim_client *client, uint8_t flags, uint8_t reason)
     call_off_late_will(client);
     client->unanswered = client->begins_anew = false;
     client->established = true;
-    hear(client, client->dialled_us);
+    client_hear(client, client->dialled_us);
     client->will_is_set = client->has_will;
     client->phase = ONLINE;
     if (client->ghost != 0)
         haunt(client);
-    resend(client);
-    subscribe_what_is_wanted(client);
+    client_resend(client);
+    client_subscribe_what_is_wanted(client);
 }
 
 /* ---- packets ---- */
@@ -596,7 +206,7 @@ static void handle(struct sim_client *client, uint8_t first, struct bytes conten
         return;
     }
     if (type == PACKET_PUBLISH) {
-        deliver(client, first, content);
+        client_deliver(client, first, content);
         return;
     }
     uint8_t high = reader_u8(&body), low = body.rest.size > 0 ? reader_u8(&body) : 0;
@@ -606,10 +216,10 @@ static void handle(struct sim_client *client, uint8_t first, struct bytes conten
     case PACKET_CONNACK: connected(client, high, low); break;
     case PACKET_PUBACK:
     case PACKET_PUBREC:
-    case PACKET_PUBCOMP: acknowledged(client, type, packet_id, reason); break;
-    case PACKET_PUBREL & 0xF0: released(client, packet_id); break;
-    case PACKET_SUBACK: subscription_answered(client, packet_id, true); break;
-    case PACKET_UNSUBACK: subscription_answered(client, packet_id, false); break;
+    case PACKET_PUBCOMP: client_acknowledged(client, type, packet_id, reason); break;
+    case PACKET_PUBREL & 0xF0: client_released(client, packet_id); break;
+    case PACKET_SUBACK: client_subscription_answered(client, packet_id, true); break;
+    case PACKET_UNSUBACK: client_subscription_answered(client, packet_id, false); break;
     case PACKET_DISCONNECT: break;   /* the close follows */
     default: sim_violation(client->sim, "client %u got packet type %u", client->id, type >> 4);
     }
@@ -645,7 +255,7 @@ void client_model_bytes(struct sim_client *client, uint64_t connection, const ui
         handle(client, first, content);
         buffer_consume(&client->input, used);
     }
-    flush(client);
+    client_flush(client);
 }
 
 /* ---- coming and going ---- */
@@ -705,7 +315,7 @@ void client_model_opened(struct sim_client *client, uint64_t connection, bool ok
         client->subscriptions[i].sent = false;
     client->dialled_us = sim_now_us(client->sim);
     send_connect(client);
-    flush(client);
+    client_flush(client);
 }
 
 /* The connection is no more: by us, by the node, or with the node. */
@@ -743,12 +353,12 @@ void client_model_cut(struct sim_client *client)
     if (client->phase == LEAVING)
         decide_will(client, FATE_OPEN);
     if (client->phase == ONLINE && random_chance(&client->sim->workload_random, 300)) {
-        struct outgoing one = draw_publish(client);
+        struct outgoing one = client_draw_publish(client);
         one.packet_id = GHOST_PACKET_ID;
-        put_publish(client, &one, false);
+        client_put_publish(client, &one, false);
         history_fenced(client->sim->history, client->id, one.number);   /* nobody has seen all of it */
         client->output.size -= random_between(&client->sim->workload_random, 1, 4);
-        flush(client);
+        client_flush(client);
     }
     network_client_close(client->sim, client->connection);
     go_offline(client);
@@ -760,7 +370,7 @@ static void leave(struct sim_client *client)
     if (client->phase != ONLINE)
         return;
     packet_put_empty(&client->output, PACKET_DISCONNECT);
-    flush(client);
+    client_flush(client);
     client->phase = LEAVING;
     client->goodbyes = ledger_goodbyes(client->sim->ledger, client->id);
 }
@@ -770,7 +380,7 @@ static void roam(struct sim_client *client)
 {
     if (client->phase != ONLINE || client->ghost != 0 || client->stalled || client->kind == SESSION_CLEAN)
         return;
-    flush(client);
+    client_flush(client);
     client->ghost = client->connection;
     buffer_clear(&client->ghost_input);
     buffer_put(&client->ghost_input, client->input.data, client->input.size);
@@ -851,12 +461,12 @@ static void work(void *world, uint64_t key, void *data)
     struct random *draw = &sim->workload_random;
     if (sim->calm)
         return;
-    publish(client);
+    client_publish(client);
     for (unsigned more = random_chance(draw, 3) ? 50 : 0; more > 0; more--)   /* a flood */
-        publish(client);
+        client_publish(client);
     if (sim->config.resubscribe && random_chance(draw, 40))
-        toggle_subscription(client);
-    flush(client);
+        client_toggle_subscription(client);
+    client_flush(client);
     if (sim->config.fault[FAULT_CLIENT_CUT] && random_chance(draw, 5))
         client_model_cut(client);
     if (random_chance(draw, 4))
@@ -933,7 +543,7 @@ struct sim_client *client_model_new(struct sim *sim, uint32_t id)
         client->expiry_s = UINT32_MAX;
     }
     if (id == observer && sim->config.will_permille > 0)
-        client->subscriptions[client->subscription_count++] = (struct subscription){.topic = will_topic(sim), .qos = 2};
+        client->subscriptions[client->subscription_count++] = (struct subscription){.topic = client_will_topic(sim), .qos = 2};
     for (uint32_t i = 0; i < client->subscription_count; i++)
         client->subscriptions[i].wanted = true;
     return client;

@@ -6,7 +6,7 @@
  *   faults.c    what goes wrong, and when it ends       coverage.c  which faults met which phases of the protocol
  *   node.c      one node: the parts that node/broker.c puts together, on a simulated disk
  *   network.c   links between nodes and connections of clients
- *   client.c    a model MQTT client that keeps its state and never gives up
+ *   client.c    a model MQTT client that keeps its state and never gives up; client_messages.c: what it publishes and gets
  *   register.c  a client that writes and reads retained topics, and the check that they are linearizable
  *   visitor.c   a client that asks for its session wherever it may be known or not
  *   history.c   what clients saw, and whether the guarantees held
