@@ -10,8 +10,9 @@
  * one uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
  * libuv only copies the array of pointers into them.
  *
- * Who is readable when the turn has no more time for it is parked: not polled until a turn ends after which there is. Left
- * polled, 1,024 of them or more would be called back 48 times in a row, as often as libuv polls before it lets the loop go on.
+ * Reading: all conns are in an epoll set of their own, which is one thing for the loop to poll. libuv by itself would call all
+ * of them back that are readable, up to 48 times 1,024, before it lets the loop go on; out of our set no more are taken than the
+ * turn has time for. The kernel hands them out in turn, those first that have waited longest.
  *
  * A conn with filters has a `wrapping`. What the filters make of the frames of a turn is one range of bytes, tried at
  * once; what is left of it becomes a frame of the queue. The core counts plain bytes: of what the kernel has taken, the
@@ -21,9 +22,12 @@
 #include "base/memory.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #define WRITE_FRAMES 512          /* in one writev; IOV_MAX is 1,024 */
 #define WRITE_BYTES  (256 * 1024) /* in one queued write, so that progress is reported */
@@ -34,11 +38,9 @@
  * at once: beyond this, they are so in the next turn. */
 #define TURN_LOOKS     30000
 #define READ_LOOKS     30
-#define PARK_LOOKS     10
 #define BYTES_PER_LOOK 256
 #define CLOSE_LOOKS    200
 
-#define PARKED_PER_TURN (TURN_LOOKS / READ_LOOKS)
 #define CLOSES_PER_TURN 100 /* of those whose time is over */
 
 /* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
@@ -60,49 +62,7 @@ struct closing {
 };
 
 static void conn_continue(struct conn *conn);
-
-/* ---- parking ---- */
-
-static void park(struct conn *conn)
-{
-    struct conns *conns = conn->conns;
-    uv_read_stop(&conn->socket.stream);
-    conn->parked = true;
-    conn->next_parked = NULL;
-    conn->previous_parked = conns->last_parked;
-    if (conns->last_parked != NULL)
-        conns->last_parked->next_parked = conn;
-    else
-        conns->first_parked = conn;
-    conns->last_parked = conn;
-}
-
-static void unpark(struct conn *conn)
-{
-    struct conns *conns = conn->conns;
-    if (!conn->parked)
-        return;
-    conn->parked = false;
-    if (conn->previous_parked != NULL)
-        conn->previous_parked->next_parked = conn->next_parked;
-    else
-        conns->first_parked = conn->next_parked;
-    if (conn->next_parked != NULL)
-        conn->next_parked->previous_parked = conn->previous_parked;
-    else
-        conns->last_parked = conn->previous_parked;
-}
-
-/* As many as a turn may have time for, those first who have waited longest. */
-static void read_parked(struct conns *conns)
-{
-    for (int left = PARKED_PER_TURN; left > 0 && conns->first_parked != NULL && conns->calls.takes(conns->calls.context); left--) {
-        struct conn *conn = conns->first_parked;
-        unpark(conn);
-        conn->reading = false;
-        conn_read(conn, true);
-    }
-}
+static void some_readable(uv_poll_t *poll, int status, int events);
 
 /* ---- the set ---- */
 
@@ -117,6 +77,14 @@ struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_
     conns->timer = memory_zeroed(1, sizeof(*conns->timer));
     uv_timer_init(loop, conns->timer);
     conns->timer->data = conns;
+    conns->epoll = epoll_create1(EPOLL_CLOEXEC);
+    conns->poll = memory_zeroed(1, sizeof(*conns->poll));
+    int error = conns->epoll < 0 ? uv_translate_sys_error(errno) : uv_poll_init(loop, conns->poll, conns->epoll);
+    assert(error == 0); /* a descriptor, when the process begins */
+    (void)error;
+    conns->poll->data = conns;
+    uv_unref((uv_handle_t *)conns->poll);
+    uv_poll_start(conns->poll, UV_READABLE, some_readable);
     return conns;
 }
 
@@ -129,6 +97,8 @@ void conns_free(struct conns *conns)
 {
     assert(conns->count == 0);
     uv_close((uv_handle_t *)conns->timer, free_handle);
+    uv_close((uv_handle_t *)conns->poll, free_handle);
+    close(conns->epoll);
     chain_scratch_release(&conns->scratch);
     buffer_release(&conns->plain);
     buffer_release(&conns->wire);
@@ -160,7 +130,6 @@ void conns_report(struct conns *conns)
         if (conn->phase != CONN_CLOSING)
             conns->calls.written(conns->calls.context, conn, written);
     }
-    read_parked(conns);
 }
 
 void conns_close_all(struct conns *conns)
@@ -196,6 +165,15 @@ static void closing_free(struct conn *conn)
     conn->closing = NULL;
 }
 
+static void forget_readable(struct conn *conn)
+{
+    struct conns *conns = conn->conns;
+    for (unsigned i = conns->readable_first; i < conns->readable_count; i++) {
+        if (conns->readable[i] == conn)
+            conns->readable[i] = NULL;
+    }
+}
+
 static void queue_free(struct conn *conn)
 {
     struct queue *queue = conn->queue;
@@ -213,6 +191,7 @@ void conn_free(struct conn *conn)
     struct conns *conns = conn->conns;
     if (conn->reporting)
         forget_report(conn);
+    forget_readable(conn);
     queue_free(conn);
     closing_free(conn);
     if (conn->previous != NULL)
@@ -241,7 +220,6 @@ void conn_close_now(struct conn *conn)
     if (conn->phase == CONN_CLOSING)
         return;
     conn->phase = CONN_CLOSING;
-    unpark(conn);
     conn->conns->looks += CLOSE_LOOKS;
     uv_close(&conn->socket.handle, conn_closed);
 }
@@ -300,7 +278,6 @@ static void conn_linger(struct conn *conn)
         conn_close_now(conn);
         return;
     }
-    conn->reading = false;
     conn_read(conn, true);
 }
 
@@ -332,49 +309,78 @@ void conn_close(struct conn *conn, bool flush)
 
 /* ---- reading ---- */
 
-/* This turn has done enough: what can wait does. */
-static bool conns_spent(const struct conns *conns)
+/* Whether this turn has time for one more; else it is read in a later one. */
+static bool conns_take(const struct conns *conns)
 {
-    return conns->looks >= TURN_LOOKS;
+    return conns->looks < TURN_LOOKS && conns->calls.takes(conns->calls.context);
 }
 
-static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+static void conn_receive(struct conn *conn)
 {
-    struct conn *conn = handle->data;
     struct conns *conns = conn->conns;
-    bool welcome = !conns_spent(conns) && (conn->phase != CONN_OPEN || conns->calls.takes(conns->calls.context));
-    (void)suggested;
-    conns->looks += welcome ? READ_LOOKS : PARK_LOOKS;
-    *buffer = uv_buf_init(conns->buffer, welcome ? CONN_READ_BYTES : 0); /* none: UV_ENOBUFS, parked */
-}
-
-static void conn_readable(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
-{
-    struct conn *conn = stream->data;
-    struct conns *conns = conn->conns;
-    if (size == UV_ENOBUFS) {
-        park(conn);
+    ssize_t size;
+    conns->looks += READ_LOOKS;
+    do
+        size = read(conn->fd, conns->buffer, CONN_READ_BYTES);
+    while (size < 0 && errno == EINTR);
+    if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return;
+    if (size <= 0) {
+        conn_close_now(conn);
         return;
     }
-    if (size > 0)
-        conns->looks += (size_t)size / BYTES_PER_LOOK;
-    if (size < 0)
-        conn_close_now(conn);
-    else if (size > 0 && conn->phase == CONN_OPEN && conn->wrapping != NULL)
-        wrapping_receive(conn, bytes_of(buffer->base, (size_t)size));
-    else if (size > 0 && conn->phase == CONN_OPEN)
-        conns->calls.received(conns->calls.context, conn, bytes_of(buffer->base, (size_t)size));
+    conns->looks += (size_t)size / BYTES_PER_LOOK;
+    if (conn->phase == CONN_OPEN && conn->wrapping != NULL)
+        wrapping_receive(conn, bytes_of(conns->buffer, (size_t)size));
+    else if (conn->phase == CONN_OPEN)
+        conns->calls.received(conns->calls.context, conn, bytes_of(conns->buffer, (size_t)size));
+}
+
+/* Adds the conn to the set, or takes it out: without interest in anything it would still be told of errors. */
+static bool conn_watch(struct conn *conn, bool on)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
+    if (conn->watched == on)
+        return true;
+    conn->watched = on;
+    return epoll_ctl(conn->conns->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, conn->fd, &event) == 0;
+}
+
+static bool find_readable(struct conns *conns)
+{
+    struct epoll_event events[CONNS_READABLE_MAX];
+    int count = epoll_pwait(conns->epoll, events, CONNS_READABLE_MAX, 0, NULL);
+    conns->readable_first = conns->readable_count = 0;
+    for (int i = 0; i < count; i++)
+        conns->readable[conns->readable_count++] = events[i].data.ptr;
+    return count > 0;
+}
+
+/* What is found and not taken comes first in the next turn: the set stays readable. */
+static void some_readable(uv_poll_t *poll, int status, int events)
+{
+    struct conns *conns = poll->data;
+    (void)status;
+    (void)events;
+    while (conns_take(conns)) {
+        if (conns->readable_first == conns->readable_count && !find_readable(conns))
+            return;
+        struct conn *conn = conns->readable[conns->readable_first++];
+        if (conn == NULL || conn->phase == CONN_CLOSING)
+            continue;
+        if (conn->reading)
+            conn_receive(conn);
+        else
+            conn_watch(conn, false);
+    }
 }
 
 void conn_read(struct conn *conn, bool on)
 {
-    if (conn->phase == CONN_CLOSING || conn->reading == on)
+    if (conn->phase == CONN_CLOSING)
         return;
     conn->reading = on;
-    unpark(conn);
-    if (!on)
-        uv_read_stop(&conn->socket.stream);
-    else if (uv_read_start(&conn->socket.stream, lend_buffer, conn_readable) != 0)
+    if (on && !conn_watch(conn, true)) /* off: when it is readable next, if it is still off then */
         conn_close_now(conn);
 }
 
@@ -588,6 +594,7 @@ struct conn *conn_accept(struct conns *conns, uv_stream_t *server, uint8_t door)
         conn_close_now(conn);
         return NULL;
     }
+    uv_fileno(&conn->socket.handle, &conn->fd);
     return conn;
 }
 

@@ -65,7 +65,7 @@ struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_
 void conns_free(struct conns *conns);
 uint32_t conns_count(const struct conns *conns);
 void conns_counts(const struct conns *conns, struct conns_counts *counts);
-/* The turn ends: calls written() for each conn that has written since the last report. Who had to wait is read again. */
+/* The turn ends: calls written() for each conn that has written since the last report. The next one has time again. */
 void conns_report(struct conns *conns);
 /* Closes every conn at once. */
 void conns_close_all(struct conns *conns);

@@ -6,6 +6,7 @@
 #include "conn.h"
 
 #define CONN_READ_BYTES (64 * 1024) /* the shared buffer */
+#define CONNS_READABLE_MAX 64       /* taken out of the epoll set at once */
 
 enum conn_phase { CONN_OPEN, CONN_FLUSHING, CONN_LINGERING, CONN_CLOSING };
 
@@ -46,15 +47,17 @@ struct conn {
     struct conns *conns;
     struct conn *next, *previous; /* in conns->all */
     struct conn *next_report;     /* in conns->reports, if `reporting` */
-    struct conn *next_parked, *previous_parked; /* in conns->first_parked, if `parked` */
     struct queue *queue;          /* NULL: everything is written */
     struct closing *closing;      /* FLUSHING, LINGERING; else NULL */
     struct wrapping *wrapping;    /* NULL: no filters */
     uint64_t number;
+    int fd;
     uint32_t written; /* since the last report */
     uint8_t phase;    /* enum conn_phase */
     uint8_t door;
-    bool reporting, reading, parked;
+    bool reporting;
+    bool reading; /* what comes is wanted */
+    bool watched; /* it is in conns->epoll */
 };
 
 struct conns {
@@ -65,7 +68,10 @@ struct conns {
     uint64_t looks; /* of this turn: reading and closing */
     struct conns_counts counts;
     struct conn *all, *reports;
-    struct conn *first_parked, *last_parked; /* readable, to be read in a later turn */
+    int epoll;       /* who is read */
+    uv_poll_t *poll; /* of `epoll` */
+    struct conn *readable[CONNS_READABLE_MAX]; /* found in `epoll`; NULL: it has gone */
+    unsigned readable_first, readable_count;
     struct closing *closing;
     struct opening *first_opening, *last_opening;
     struct opening *first_waiting, *last_waiting;
