@@ -140,11 +140,6 @@ bool store_first_after(struct store *store, enum table table, struct bytes key, 
     return seek(store, table, key.size == 0 ? SEEK_AT : SEEK_AFTER, key, row);
 }
 
-bool store_last_before(struct store *store, enum table table, struct bytes key, struct row *row)
-{
-    return key.size > 0 && seek(store, table, SEEK_BEFORE, key, row);
-}
-
 /* ---- writing ---- */
 
 static struct bytes image_key(const struct store *store, size_t key_size)

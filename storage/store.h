@@ -95,10 +95,9 @@ const char *store_trouble(const struct store *store);     /* the same as a sente
 
 bool store_get(struct store *store, enum table table, struct bytes key, struct bytes *value);
 bool store_has(struct store *store, enum table table, struct bytes key);
-/* The first row with key >= `from`; the first with key > `key`; the last with key < `key`. */
+/* The first row with key >= `from`; the first with key > `key`. */
 bool store_first_at(struct store *store, enum table table, struct bytes from, struct row *row);
 bool store_first_after(struct store *store, enum table table, struct bytes key, struct row *row);
-bool store_last_before(struct store *store, enum table table, struct bytes key, struct row *row);
 
 /* Keys and values given may themselves be borrowed from the store. A row should be well below 2 KB: larger ones make LMDB
  * look for contiguous free pages. */

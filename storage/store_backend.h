@@ -9,9 +9,8 @@
 #include "store.h"
 
 enum seek {
-    SEEK_AT,      /* the first row with key >= the given one; it may be empty */
-    SEEK_AFTER,   /* the first row with key > the given one */
-    SEEK_BEFORE,  /* the last row with key < the given one */
+    SEEK_AT,     /* the first row with key >= the given one; it may be empty */
+    SEEK_AFTER,  /* the first row with key > the given one */
 };
 
 struct store_backend {

@@ -255,10 +255,6 @@ static int cursor_seek(MDB_cursor *cursor, enum seek how, struct bytes key, MDB_
         if (code == MDB_SUCCESS && bytes_equal(bytes_of_val(*k), key))
             return mdb_cursor_get(cursor, k, v, MDB_NEXT);
         return code;
-    case SEEK_BEFORE:
-        if (code == MDB_SUCCESS)
-            return mdb_cursor_get(cursor, k, v, MDB_PREV);
-        return code == MDB_NOTFOUND ? mdb_cursor_get(cursor, k, v, MDB_LAST) : code;
     }
     return MDB_NOTFOUND;
 }

@@ -134,8 +134,6 @@ static struct memory_row *tables_seek(struct tables *tables, enum table table, e
     case SEEK_AT: return row;
     case SEEK_AFTER:
         return row != NULL && bytes_equal(row_key(row), key) ? RB_NEXT(rows, &tables->rows[table], row) : row;
-    case SEEK_BEFORE:
-        return row == NULL ? RB_MAX(rows, &tables->rows[table]) : RB_PREV(rows, &tables->rows[table], row);
     }
     return NULL;
 }

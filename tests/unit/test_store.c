@@ -104,13 +104,12 @@ static void a_row_is_read_as_written(void **state)
     then_row(w, "a", NULL);
 }
 
-static void seeking_finds_neighbours(void **state)
+static void seeking_finds_the_next_row(void **state)
 {
     struct world *w = *state;
     struct row row;
 
     assert_false(store_first_at(w->store, TABLE_CLIENTS, text(""), &row));
-    assert_false(store_last_before(w->store, TABLE_CLIENTS, text("z"), &row));
     store_insert(w->store, TABLE_CLIENTS, text("b"), text("1"));
     store_insert(w->store, TABLE_CLIENTS, text("d"), text("2"));
 
@@ -126,12 +125,6 @@ static void seeking_finds_neighbours(void **state)
     assert_true(store_first_at(w->store, TABLE_CLIENTS, text("c"), &row));
     assert_true(bytes_equal(row.key, text("d")));
     assert_false(store_first_after(w->store, TABLE_CLIENTS, text("d"), &row));
-    assert_true(store_last_before(w->store, TABLE_CLIENTS, text("d"), &row));
-    assert_true(bytes_equal(row.key, text("b")));
-    assert_true(store_last_before(w->store, TABLE_CLIENTS, text("zz"), &row));
-    assert_true(bytes_equal(row.key, text("d")));
-    assert_false(store_last_before(w->store, TABLE_CLIENTS, text("b"), &row));
-    assert_false(store_last_before(w->store, TABLE_CLIENTS, text(""), &row));
 }
 
 static void the_hash_does_not_depend_on_the_order_of_writes(void **state)
@@ -386,15 +379,14 @@ static void model_put(struct model *model, enum table table, struct bytes key, s
     row->value_size = value.size;
 }
 
-/* The nearest row on one side: direction 1 is key > `key`, -1 is key < `key`. */
-static struct model_row *model_neighbour(struct model *model, enum table table, struct bytes key, int direction)
+static struct model_row *model_after(struct model *model, enum table table, struct bytes key)
 {
     struct model_row *best = NULL;
 
     for (int i = 0; i < MODEL_ROWS; i++) {
         struct model_row *row = &model->rows[table][i];
-        if (row->used && bytes_compare(model_key(row), key) * direction > 0 &&
-            (best == NULL || bytes_compare(model_key(row), model_key(best)) * direction < 0))
+        if (row->used && bytes_compare(model_key(row), key) > 0 &&
+            (best == NULL || bytes_compare(model_key(row), model_key(best)) < 0))
             best = row;
     }
     return best;
@@ -455,11 +447,9 @@ static void random_read(struct store *store, struct model *model, uint64_t *seed
     found = store_get(store, table, key, &row.value);
     then_row_is(found, &row, here);
     found = store_first_at(store, table, key, &row);
-    then_row_is(found, &row, here != NULL ? here : model_neighbour(model, table, key, 1));
+    then_row_is(found, &row, here != NULL ? here : model_after(model, table, key));
     found = store_first_after(store, table, key, &row);
-    then_row_is(found, &row, model_neighbour(model, table, key, 1));
-    found = store_last_before(store, table, key, &row);
-    then_row_is(found, &row, model_neighbour(model, table, key, -1));
+    then_row_is(found, &row, model_after(model, table, key));
 }
 
 static void then_hash_is_that_of_the_rows(struct store *store)
@@ -888,7 +878,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(a_row_is_read_as_written),
-        BOTH(seeking_finds_neighbours),
+        BOTH(seeking_finds_the_next_row),
         BOTH(the_hash_does_not_depend_on_the_order_of_writes),
         BOTH(the_hash_tells_tables_and_the_border_of_key_and_value_apart),
         BOTH(the_hash_is_what_released_versions_computed),
