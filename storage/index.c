@@ -42,7 +42,6 @@ struct node_set {
 struct index {
     struct node root;
     struct hash_table children;       /* nodes by (parent, level) */
-    uint64_t count;
     void **matches;
     uint32_t match_count, match_capacity;
 
@@ -190,7 +189,6 @@ void index_insert(struct index *index, struct bytes filter, void *value)
     void **place = below ? &node->below : &node->here;
     assert(*place == NULL);
     *place = value;
-    index->count++;
 }
 
 void *index_get(const struct index *index, struct bytes filter)
@@ -208,14 +206,8 @@ void *index_remove(struct index *index, struct bytes filter)
         return NULL;
     void *value = *place;
     *place = NULL;
-    index->count--;
     prune(index, end);
     return value;
-}
-
-uint64_t index_count(const struct index *index)
-{
-    return index->count;
 }
 
 /* ---- matching ---- */
@@ -295,13 +287,4 @@ uint32_t index_matches(const struct index *index, void ***values)
 {
     *values = index->matches;
     return index->match_count;
-}
-
-uint32_t index_match(struct index *index, struct bytes topic, void ***values)
-{
-    uint32_t budget = UINT32_MAX;
-    index_match_begin(index, topic);
-    while (index_match_more(index, &budget))
-        budget = UINT32_MAX;
-    return index_matches(index, values);
 }

@@ -18,16 +18,13 @@ void index_free(struct index *index);                       /* not the values */
 void index_insert(struct index *index, struct bytes filter, void *value);   /* the filter is not there yet */
 void *index_get(const struct index *index, struct bytes filter);            /* NULL: not there */
 void *index_remove(struct index *index, struct bytes filter);               /* NULL: was not there */
-uint64_t index_count(const struct index *index);
 
-/* All values whose filter matches `topic`; *values lives until the next call. A topic that begins with '$' is not
- * matched by a filter that begins with a wildcard. */
-uint32_t index_match(struct index *index, struct bytes topic, void ***values);
-
-/* The same in steps: `topic` is borrowed until the last one, and the index does not change meanwhile. Each node of the trie
- * that is visited takes one off *budget; true: it is used up, and there is more. */
+/* Finds all values whose filter matches `topic`, in steps: `topic` is borrowed until the last one, and the index does not
+ * change meanwhile. Each node of the trie that is visited takes one off *budget; true: it is used up, and there is more. A
+ * topic that begins with '$' is not matched by a filter that begins with a wildcard. */
 void index_match_begin(struct index *index, struct bytes topic);
 bool index_match_more(struct index *index, uint32_t *budget);
+/* What was found, and how many; *values lives until the next match begins. */
 uint32_t index_matches(const struct index *index, void ***values);
 
 #endif

@@ -13,10 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+static uint32_t match(struct index *index, struct bytes topic, void ***values)
+{
+    uint32_t budget = UINT32_MAX;
+    index_match_begin(index, topic);
+    assert_false(index_match_more(index, &budget));
+    return index_matches(index, values);
+}
+
 static bool matches(struct index *index, const char *topic, const void *value)
 {
     void **values;
-    uint32_t count = index_match(index, bytes_text(topic), &values);
+    uint32_t count = match(index, bytes_text(topic), &values);
     for (uint32_t i = 0; i < count; i++) {
         if (values[i] == value)
             return true;
@@ -33,13 +41,12 @@ static void a_filter_is_found_until_it_is_removed(void **state)
     index_insert(index, bytes_text("a/#"), &b);
     assert_ptr_equal(index_get(index, bytes_text("a/b")), &a);
     assert_null(index_get(index, bytes_text("a")));
-    assert_int_equal(index_count(index), 2);
     assert_ptr_equal(index_remove(index, bytes_text("a/b")), &a);
     assert_null(index_remove(index, bytes_text("a/b")));
     assert_false(matches(index, "a/b", &a));
     assert_true(matches(index, "a/b", &b));
     assert_ptr_equal(index_remove(index, bytes_text("a/#")), &b);
-    assert_int_equal(index_count(index), 0);
+    assert_false(matches(index, "a/b", &b));
     index_free(index);
 }
 
@@ -102,25 +109,21 @@ static void any_topic_matches_what_naive_matching_says(void **state)
     static char filters[FILTERS][32];
     struct index *index = index_new();
     char topic[32];
-    uint32_t present = 0;
     for (uint32_t round = 0; round < 3000; round++) {
         char *filter = filters[draw(FILTERS)];
         if (filter[0] != 0) {
             assert_ptr_equal(index_remove(index, bytes_text(filter)), filter);
             filter[0] = 0;
-            present--;
         } else {
             draw_text(filter, true);
-            if (index_get(index, bytes_text(filter)) != NULL) {
+            if (index_get(index, bytes_text(filter)) != NULL)
                 filter[0] = 0;
-            } else {
+            else
                 index_insert(index, bytes_text(filter), filter);
-                present++;
-            }
         }
         draw_text(topic, false);
         void **values;
-        uint32_t count = index_match(index, bytes_text(topic), &values), expected = 0;
+        uint32_t count = match(index, bytes_text(topic), &values), expected = 0;
         for (uint32_t i = 0; i < FILTERS; i++) {
             if (filters[i][0] == 0 || !topic_matches(bytes_text(filters[i]), bytes_text(topic)))
                 continue;
@@ -128,7 +131,6 @@ static void any_topic_matches_what_naive_matching_says(void **state)
             assert_true(matches(index, topic, filters[i]));
         }
         assert_int_equal(count, expected);
-        assert_int_equal(index_count(index), present);
     }
     index_free(index);
 }
@@ -148,7 +150,7 @@ static void filters_that_mix_wildcards_over_many_levels_cost_no_more_than_their_
     }
     void **values;
     for (int i = 0; i < 1000; i++)
-        assert_int_equal(index_match(index, bytes_text(topic), &values), 64);
+        assert_int_equal(match(index, bytes_text(topic), &values), 64);
     index_free(index);
 }
 
@@ -162,8 +164,8 @@ static void the_order_of_matches_depends_only_on_the_filters(void **state)
         index_insert(other, bytes_text(texts[5 - i]), (void *)texts[5 - i]);
     }
     void **values, **others;
-    assert_int_equal(index_match(one, bytes_text("a/b"), &values), 6);
-    assert_int_equal(index_match(other, bytes_text("a/b"), &others), 6);
+    assert_int_equal(match(one, bytes_text("a/b"), &values), 6);
+    assert_int_equal(match(other, bytes_text("a/b"), &others), 6);
     assert_memory_equal(values, others, 6 * sizeof(void *));
     index_free(one);
     index_free(other);
@@ -178,7 +180,7 @@ static void a_topic_of_slashes_only_is_walked_without_recursion(void **state)
     int value;
     index_insert(index, bytes_of(topic, sizeof topic), &value);
     void **values;
-    assert_int_equal(index_match(index, bytes_of(topic, sizeof topic), &values), 1);
+    assert_int_equal(match(index, bytes_of(topic, sizeof topic), &values), 1);
     assert_ptr_equal(index_remove(index, bytes_of(topic, sizeof topic)), &value);
     index_free(index);
 }
@@ -198,7 +200,7 @@ static void a_match_can_be_taken_in_steps_of_any_size(void **state)
         index_insert(index, bytes_text(filters[i]), filters[i]);
     }
     void **values, *at_once[COUNT];
-    assert_int_equal(index_match(index, bytes_text("a/a/a/a/a/a"), &values), COUNT);
+    assert_int_equal(match(index, bytes_text("a/a/a/a/a/a"), &values), COUNT);
     memcpy(at_once, values, sizeof at_once);
     for (uint32_t size = 1; size <= 7; size++) {
         uint32_t steps = 0, budget = size;
