@@ -242,11 +242,6 @@ void log_close(struct log *log)
     free(log);
 }
 
-bool log_busy(const struct log *log)
-{
-    return log->flush.out || log->care.out;
-}
-
 void log_fail(struct log *log, enum status status, const char *trouble)
 {
     assert(status != STATUS_OK);
@@ -701,11 +696,6 @@ enum status log_flush(struct log *log)
 {
     start_flush(log);
     return log->status;
-}
-
-bool log_flushing(const struct log *log)
-{
-    return log->flush.out || log->flush_wanted;
 }
 
 enum status log_flush_mark(struct log *log)

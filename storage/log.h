@@ -92,10 +92,9 @@ struct log_fault {
  * A write that a crash interrupted before its sync returned is no fault: its remains are cut off. */
 enum status log_open(const struct log_options *options, struct log **log, struct log_fault *fault);
 
-/* Frees everything, writes nothing. Jobs that are out must not be run or finished afterwards: a runtime waits until
- * log_busy() is false, a simulated crash forgets them. */
+/* Frees everything, writes nothing. Jobs that are out must not be run or finished afterwards: a runtime lets
+ * its queue end first, a simulated crash forgets them. */
 void log_close(struct log *log);
-bool log_busy(const struct log *log);
 
 /* 0, or the index up to which this node had acknowledged entries that a repair had to give up. Until log_durable() has
  * come up to it again, as a follower, the node must neither vote nor lead. It survives restarts, and becomes 0 by
@@ -115,7 +114,8 @@ enum status log_set_term(struct log *log, uint64_t term, uint64_t vote);
 uint64_t log_first(const struct log *log);     /* index of the first entry held; log_last() + 1 if there is none */
 uint64_t log_last(const struct log *log);      /* index of the last one appended */
 uint64_t log_durable(const struct log *log);   /* index up to which all is on disk; log_first() - 1 if nothing */
-/* Index up to which the disk itself says so: above it, damage may pass for an interrupted write (log_format.h). */
+/* Index up to which the disk itself says so: above it, damage may pass for an interrupted write (log_format.h). Asked by
+ * the simulation, which knows by it what may be lost to rot. */
 uint64_t log_marked(const struct log *log);
 /* Term of the entry at `index`, from log_first() - 1 to log_last(); 0 outside, and for index 0. Reads no file. */
 uint64_t log_term_of(const struct log *log, uint64_t index);
@@ -140,9 +140,6 @@ enum status log_append(struct log *log, struct log_entry *const entries[], size_
 /* Starts the write of what is buffered. Nothing to do, or a flush is out already: STATUS_OK. Call it once per turn of
  * the loop; the log starts the next flush itself when one ends and more has been appended. */
 enum status log_flush(struct log *log);
-
-/* Whether a flush is out. A leader whose flush takes too long hands over. */
-bool log_flushing(const struct log *log);
 
 /* Makes the durable mark itself durable: call it after a second in which nothing was appended. The mark of what was
  * flushed travels in the next record, and this writes one if none is under way. Then damage to the last entry cannot be
