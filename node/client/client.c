@@ -83,11 +83,6 @@ void client_free(struct client *client, struct outbox_pool *pool)
     free(client);
 }
 
-enum client_phase client_phase(const struct client *client)
-{
-    return (enum client_phase)client->phase;
-}
-
 void client_sent(struct client *client, bool appended, struct actions *out)
 {
     (void)client;

@@ -64,6 +64,4 @@ void client_end(struct client *client, enum client_end why, struct actions *out)
 uint64_t client_deadline(const struct client *client);
 void client_timeout(struct client *client, uint64_t now_ms, struct actions *out);
 
-enum client_phase client_phase(const struct client *client);
-
 #endif
