@@ -605,17 +605,11 @@ bool command_ack_next_own(struct reader *own, uint64_t *order)
     return !own->failed && own->rest.size > 0 && read_ascending(own, order);
 }
 
-void command_ack_put_broadcast(struct buffer *broadcast, uint64_t filter_id, uint64_t upto, const uint64_t *except,
-                               uint32_t count)
+void command_ack_put_broadcast(struct buffer *broadcast, uint64_t filter_id, uint64_t upto, uint32_t except_count)
 {
-    uint64_t previous = 0;
     buffer_put_varint(broadcast, filter_id);
     buffer_put_varint(broadcast, upto);
-    buffer_put_varint(broadcast, count);
-    for (uint32_t i = 0; i < count; i++) {
-        assert(except[i] <= upto);
-        command_ack_put_own(broadcast, &previous, except[i]);
-    }
+    buffer_put_varint(broadcast, except_count);
 }
 
 bool command_ack_next_broadcast(struct reader *broadcast, struct command_ack_broadcast *entry)

@@ -294,10 +294,11 @@ void command_put_filter(struct buffer *filters, struct bytes filter, uint8_t opt
 /* Takes the next one; false at the end or on malformed input (then reader->failed). */
 bool command_next_filter(struct reader *filters, struct command_filter *filter);
 
-/* Appends to the lists of an ACK under construction. Orders ascend; *previous starts at 0 and belongs to the callee. */
+/* Append to the lists of an ACK or DECLINE under construction. Orders ascend; *previous starts at 0 and belongs to the
+ * callee. An element of the broadcast list is followed by its exceptions: `except_count` orders, put behind it in the same
+ * way, from a *previous of their own, none above `upto`. */
 void command_ack_put_own(struct buffer *own, uint64_t *previous, uint64_t order);
-void command_ack_put_broadcast(struct buffer *broadcast, uint64_t filter_id, uint64_t upto, const uint64_t *except,
-                               uint32_t count);
+void command_ack_put_broadcast(struct buffer *broadcast, uint64_t filter_id, uint64_t upto, uint32_t except_count);
 /* Take the next element; false at the end or on malformed input (then reader->failed). *order starts at 0. */
 bool command_ack_next_own(struct reader *own, uint64_t *order);
 bool command_ack_next_broadcast(struct reader *broadcast, struct command_ack_broadcast *entry);

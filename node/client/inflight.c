@@ -4,6 +4,7 @@
 #include "base/bug.h"
 #include "base/memory.h"
 #include "base/search.h"
+#include "command.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -277,32 +278,31 @@ static bool has_filter(const struct delivery *delivery, uint64_t filter)
     return false;
 }
 
+/* Counts the deliveries in `filter` up to `upto` that are still with the client, and lists them, unless `out` is NULL. */
+static uint32_t put_unacknowledged(const struct inflight *inflight, uint64_t filter, uint64_t upto, struct buffer *out)
+{
+    uint64_t previous = 0;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < inflight->count; i++) {
+        const struct delivery *delivery = inflight_at(inflight, i);
+
+        if (delivery->order > upto)
+            break;
+        if (delivery->phase >= DELIVERY_ACKED || !has_filter(delivery, filter))
+            continue;
+        count++;
+        if (out != NULL)
+            command_ack_put_own(out, &previous, delivery->order);
+    }
+    return count;
+}
+
 /* Writes one filter's part: all up to the last new acknowledgement, except what is still with the client. */
 static void put_broadcast(const struct inflight *inflight, uint64_t filter, uint64_t upto, struct buffer *out)
 {
-    uint64_t previous = 0, count = 0;
-
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t i = 0; i < inflight->count; i++) {
-            const struct delivery *delivery = inflight_at(inflight, i);
-
-            if (delivery->order > upto)
-                break;
-            if (delivery->phase >= DELIVERY_ACKED || !has_filter(delivery, filter))
-                continue;
-            if (pass == 0) {
-                count++;
-                continue;
-            }
-            buffer_put_varint(out, delivery->order - previous);
-            previous = delivery->order;
-        }
-        if (pass == 0) {
-            buffer_put_varint(out, filter);
-            buffer_put_varint(out, upto);
-            buffer_put_varint(out, count);
-        }
-    }
+    command_ack_put_broadcast(out, filter, upto, put_unacknowledged(inflight, filter, upto, NULL));
+    put_unacknowledged(inflight, filter, upto, out);
 }
 
 /* The last new acknowledgement in `filter`, if `number` is the first delivery to name it; else 0. */
@@ -340,8 +340,7 @@ bool inflight_acknowledge(struct inflight *inflight, struct buffer *own, uint32_
             continue;
         left--;
         if (delivery->own || delivery->qos == 2) { /* QoS 2 is in no queue any more, but in the window */
-            buffer_put_varint(own, delivery->order - previous);
-            previous = delivery->order;
+            command_ack_put_own(own, &previous, delivery->order);
             ++*own_count;
         }
         for (uint16_t f = 0; f < delivery->filter_count; f++) {
@@ -380,8 +379,7 @@ bool inflight_decline(struct inflight *inflight, struct buffer *orders, uint32_t
 
         if (!wants_decline(delivery))
             continue;
-        buffer_put_varint(orders, delivery->order - previous);
-        previous = delivery->order;
+        command_ack_put_own(orders, &previous, delivery->order);
         delivery->acknowledgement = inflight->acknowledgements;
         ++*count;
     }

@@ -330,7 +330,9 @@ static void draw_ack(struct machine *m, struct input *in, struct command *comman
     } else if (target->broadcast_count > 0 && (!target->own || order % 2 == 0)) {
         except = target->order > order % 8 ? target->order - order % 8 : target->order;
         command_ack_put_broadcast(&m->lists, target->broadcast_filters[order % target->broadcast_count],
-                                  target->order + (order > 200 ? order : 0), &except, order % 3 == 0);
+                                  target->order + (order > 200 ? order : 0), order % 3 == 0);
+        if (order % 3 == 0)
+            command_ack_put_own(&m->lists, &previous, except);
         command->ack.broadcast_count = 1;
         command->ack.broadcast = buffer_bytes(&m->lists);
     } else {

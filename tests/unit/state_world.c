@@ -355,7 +355,10 @@ enum outcome world_ack_broadcast(struct world *w, const char *name, uint64_t fil
 {
     struct world_client *client = world_client(w, name);
     struct buffer list = {0};
-    command_ack_put_broadcast(&list, filter_id, upto, except, count);
+    uint64_t previous = 0;
+    command_ack_put_broadcast(&list, filter_id, upto, count);
+    for (uint32_t i = 0; i < count; i++)
+        command_ack_put_own(&list, &previous, except[i]);
     struct command command = {
         .type = COMMAND_ACK,
         .ack = {.owner = client->owner, .broadcast_count = 1, .broadcast = buffer_bytes(&list)},

@@ -426,7 +426,7 @@ static void much_is_acknowledged_at_once_in_parts(void **state)
         publish(m, owner, "all", false);
     struct command ack = {.type = COMMAND_ACK, .ack = {.owner = owner, .broadcast_count = 1}};
     buffer_clear(&m->text);
-    command_ack_put_broadcast(&m->text, 1, UINT64_MAX, (uint64_t[]){0}, 0);
+    command_ack_put_broadcast(&m->text, 1, UINT64_MAX, 0);
     ack.ack.broadcast = buffer_bytes(&m->text);
     begin_measuring(m);
     apply_one(m, &ack);
@@ -497,7 +497,7 @@ static void acknowledge_all(struct machine *m, struct command_owner owner)
 {
     struct command ack = {.type = COMMAND_ACK, .ack = {.owner = owner, .broadcast_count = 1}};
     buffer_clear(&m->text);
-    command_ack_put_broadcast(&m->text, 1, UINT64_MAX, (uint64_t[]){0}, 0);
+    command_ack_put_broadcast(&m->text, 1, UINT64_MAX, 0);
     ack.ack.broadcast = buffer_bytes(&m->text);
     apply_one(m, &ack);
 }
