@@ -18,14 +18,13 @@
 
 #define REMEMBERED_WAYS 4
 
-static const char *const method_names[LOGIN_METHODS + 1] = {
+static const char *const method_names[LOGIN_METHODS] = {
     [LOGIN_CERTIFICATE] = "certificate",
     [LOGIN_PSK] = "psk",
     [LOGIN_SCRAM] = "scram",
     [LOGIN_USERS] = "users",
     [LOGIN_TOKEN] = "token",
     [LOGIN_PASSWORD_FILE] = "password_file",
-    [LOGIN_ANONYMOUS] = "anonymous",
 };
 
 struct remembered {
@@ -68,11 +67,6 @@ struct login {
 };
 
 /* ---- methods ---- */
-
-const char *login_method_name(enum login_method method)
-{
-    return method_names[method];
-}
 
 static enum login_method method_of(struct bytes name)
 {

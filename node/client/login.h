@@ -45,7 +45,6 @@ enum login_method {
     LOGIN_ANONYMOUS = LOGIN_METHODS,   /* not a method: the listener's word */
 };
 
-const char *login_method_name(enum login_method method);    /* "password_file"; "anonymous" */
 /* The methods of a list with commas, as bits (1 << method); false: one is none, *unknown is it. Empty: the default. */
 bool login_methods(const char *list, unsigned *methods, struct bytes *unknown);
 /* Those of the list that are also in `methods`, in its order, with commas; "": there are none. */

@@ -139,11 +139,6 @@ void password_file_free(struct password_file *file)
     free(file);
 }
 
-uint32_t password_file_count(const struct password_file *file)
-{
-    return file != NULL ? file->count : 0;
-}
-
 bool password_file_find(const struct password_file *file, struct bytes name, struct bytes *credential)
 {
     const struct entry wanted = {.name = name};

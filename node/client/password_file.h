@@ -18,7 +18,6 @@ struct password_file;
 enum status password_file_parse(struct bytes text, struct password_file **file, char *error, size_t error_size);
 void password_file_free(struct password_file *file);    /* NULL is allowed */
 
-uint32_t password_file_count(const struct password_file *file);
 /* false: no such user. *credential is borrowed from the file. `file` may be NULL. */
 bool password_file_find(const struct password_file *file, struct bytes name, struct bytes *credential);
 /* That of any user, so that unknown ones cost what known ones do; of nobody, if there is none. */

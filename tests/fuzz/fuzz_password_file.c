@@ -21,9 +21,8 @@ static struct bytes next_line(struct bytes *rest)
 }
 
 /* Each user of an accepted file: the line is one of its own, or another of the same name is. */
-static uint32_t check_lines(const struct password_file *file, struct bytes rest)
+static void check_lines(const struct password_file *file, struct bytes rest)
 {
-    uint32_t users = 0;
     while (rest.size > 0) {
         struct bytes line = next_line(&rest), credential;
         const uint8_t *colon = line.size > 0 ? memchr(line.data, ':', line.size) : NULL;
@@ -32,9 +31,7 @@ static uint32_t check_lines(const struct password_file *file, struct bytes rest)
         struct bytes name = bytes_of(line.data, (size_t)(colon - line.data));
         assert(password_file_find(file, name, &credential));
         assert(credential_kind(credential) != CREDENTIAL_INVALID);
-        users++;
     }
-    return users;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -47,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert((status == STATUS_OK) == (error[0] == '\0'));
     if (status != STATUS_OK)
         return 0;
-    assert(password_file_count(file) <= check_lines(file, text));
+    check_lines(file, text);
     assert(!password_file_find(file, bytes_text("nobody of that name\n"), &credential));
     struct bytes dummy = password_file_dummy(file);
     if (dummy.size > 0 && size % 64 == 0)

@@ -107,9 +107,10 @@ static void a_password_file_is_taken_whole_or_not_at_all(void **state)
     struct bytes credential;
     const char *good = "# users\n\nann:" OF_MOSQUITTO "\r\nbob:" CHEAP_ARGON;
     assert_int_equal(password_file_parse(bytes_text(good), &file, said, sizeof said), STATUS_OK);
-    assert_int_equal(password_file_count(file), 2);
     assert_true(password_file_find(file, bytes_text("ann"), &credential));
     assert_true(bytes_equal(credential, bytes_text(OF_MOSQUITTO)));
+    assert_true(password_file_find(file, bytes_text("bob"), &credential));
+    assert_true(bytes_equal(credential, bytes_text(CHEAP_ARGON)));
     assert_false(password_file_find(file, bytes_text("# users"), &credential));
     assert_int_equal(credential_kind(password_file_dummy(file)), CREDENTIAL_PBKDF2);
     assert_false(credential_verify(password_file_dummy(file), bytes_text("pencil")));
@@ -381,6 +382,15 @@ static int free_world(void **state)
                           .has_user_name = true, .has_password = true, .user_name = bytes_text(name),                  \
                           .password = bytes_text(secret)})
 
+static const char *const method_names[] = {
+    [LOGIN_CERTIFICATE] = "certificate",
+    [LOGIN_PSK] = "psk",
+    [LOGIN_USERS] = "users",
+    [LOGIN_PASSWORD_FILE] = "password_file",
+    [LOGIN_TOKEN] = "token",
+    [LOGIN_ANONYMOUS] = "anonymous",
+};
+
 /* "method:user", "refused" or "nobody"; a '*' in front: it took no hash. */
 static const char *outcome(struct world *w, struct login_facts facts)
 {
@@ -391,7 +401,7 @@ static const char *outcome(struct world *w, struct login_facts facts)
         login_run(login, NOW);
     struct login_result result = login_result(login);
     if (result.granted)
-        snprintf(text, sizeof text, "%s%s:%.*s", settled ? "*" : "", login_method_name(result.method),
+        snprintf(text, sizeof text, "%s%s:%.*s", settled ? "*" : "", method_names[result.method],
                  (int)result.user.size, (const char *)result.user.data);
     else
         snprintf(text, sizeof text, "%s", result.secret ? "refused" : "nobody");
