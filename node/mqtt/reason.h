@@ -1,5 +1,5 @@
-/* reason.h — the reason codes of MQTT 5.0: their names, who may send them in which packet, and what they become for a
- * client of 3.1 or 3.1.1. The table is in reason.c. */
+/* reason.h — the reason codes of MQTT 5.0: who may send them in which packet, and what they become for a client of
+ * 3.1 or 3.1.1. The table is in reason.c. */
 #ifndef COTERIE_MQTT_REASON_H
 #define COTERIE_MQTT_REASON_H
 
@@ -53,9 +53,6 @@ enum mqtt_reason {
 
 /* From here on a code says that something was refused or has failed. */
 #define REASON_FAILURE 0x80
-
-/* For logs, for example "packet too large"; "unknown reason" for a number that the standard does not have. */
-const char *mqtt_reason_name(uint8_t reason);
 
 /* Whether the standard lets a client (server) send `reason` in a packet of `type`. */
 bool mqtt_reason_from_client(enum mqtt_type type, uint8_t reason);

@@ -141,15 +141,6 @@ static void what_a_server_may_say_in_each_packet_is_as_the_standard_says(void **
     }
 }
 
-static void every_reason_code_has_a_name(void **state)
-{
-    (void)state;
-    assert_string_equal(mqtt_reason_name(REASON_PACKET_TOO_LARGE), "packet too large");
-    assert_string_equal(mqtt_reason_name(0x7f), "unknown reason");
-    assert_string_equal(mqtt_property_name(PROPERTY_USER), "user-property");
-    assert_string_equal(mqtt_property_name(0xff), "unknown property");
-}
-
 /* ---- acknowledgements ---- */
 
 static void acknowledgements_are_as_short_as_they_can_be(void **state)
@@ -494,7 +485,6 @@ int main(void)
         cmocka_unit_test(a_failing_connack_never_claims_a_session),
         cmocka_unit_test(reasons_become_return_codes_of_3_1_1_or_silence),
         cmocka_unit_test(what_a_server_may_say_in_each_packet_is_as_the_standard_says),
-        cmocka_unit_test(every_reason_code_has_a_name),
         cmocka_unit_test(acknowledgements_are_as_short_as_they_can_be),
         cmocka_unit_test(packets_are_appended_behind_what_is_there),
         cmocka_unit_test(subacks_hold_one_code_per_filter_in_order),
