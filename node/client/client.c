@@ -93,7 +93,7 @@ void client_sent(struct client *client, bool appended, struct actions *out)
 void client_send_ack(struct client *client, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
                      struct actions *out)
 {
-    client_sent(client, mqtt_encode_simple_ack(&client->peer, type, packet_id, reason, &out->out), out);
+    client_sent(client, mqtt_encode_ack(&client->peer, type, packet_id, reason, &out->out), out);
 }
 
 /* ---- endings ---- */

@@ -130,23 +130,8 @@ bool mqtt_encode_connack(const struct mqtt_peer *peer, const struct mqtt_connack
     return put_packet(peer, MQTT_CONNACK << 4, bytes_of(body, sizeof body), &connack->properties, out);
 }
 
-bool mqtt_encode_ack(const struct mqtt_peer *peer, enum mqtt_type type, const struct mqtt_ack *ack, struct buffer *out)
-{
-    assert(type >= MQTT_PUBACK && type <= MQTT_PUBCOMP);
-    assert(mqtt_reason_from_server(type, ack->reason));
-    assert(ack->packet_id != 0);
-    if (is_empty(&ack->properties))
-        return mqtt_encode_simple_ack(peer, type, ack->packet_id, ack->reason, out);
-
-    uint8_t flags = type == MQTT_PUBREL ? PUBREL_FLAGS : 0;
-    const uint8_t body[] = {(uint8_t)(ack->packet_id >> 8), (uint8_t)ack->packet_id, ack->reason};
-    size_t size = peer->level == MQTT_LEVEL_5 ? 3 : 2;
-    uint8_t first = (uint8_t)(type << 4 | flags);
-    return put_packet(peer, first, bytes_of(body, size), &ack->properties, out);
-}
-
-bool mqtt_encode_simple_ack(const struct mqtt_peer *peer, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
-                            struct buffer *out)
+bool mqtt_encode_ack(const struct mqtt_peer *peer, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     struct buffer *out)
 {
     assert(type >= MQTT_PUBACK && type <= MQTT_PUBCOMP);
     assert(mqtt_reason_from_server(type, reason));

@@ -24,11 +24,9 @@ struct mqtt_peer mqtt_peer_of(const struct mqtt_connect *connect);
 bool mqtt_encode_connack(const struct mqtt_peer *peer, const struct mqtt_connack *connack, struct buffer *out);
 
 /* `type` is MQTT_PUBACK, _PUBREC, _PUBREL or _PUBCOMP. 3.x: the reason is not sent. (PUBACK and PUBREC cannot say no to
- * a 3.x client: that is for the caller to know.) */
-bool mqtt_encode_ack(const struct mqtt_peer *peer, enum mqtt_type type, const struct mqtt_ack *ack, struct buffer *out);
-/* The usual case: without properties. */
-bool mqtt_encode_simple_ack(const struct mqtt_peer *peer, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
-                            struct buffer *out);
+ * a 3.x client: that is for the caller to know.) We have nothing to add by properties. */
+bool mqtt_encode_ack(const struct mqtt_peer *peer, enum mqtt_type type, uint16_t packet_id, uint8_t reason,
+                     struct buffer *out);
 
 /* `type` is MQTT_SUBACK or _UNSUBACK. 3.x: a failure becomes 0x80 in SUBACK; UNSUBACK has no codes. */
 bool mqtt_encode_suback(const struct mqtt_peer *peer, enum mqtt_type type, const struct mqtt_suback *suback,

@@ -59,6 +59,13 @@ static inline struct buffer raw(const char *text)
     return out;
 }
 
+static inline void put_user_property(struct buffer *block, struct bytes name, struct bytes value)
+{
+    buffer_put_u8(block, 0x26);
+    field_put_block(block, name);
+    field_put_block(block, value);
+}
+
 /* A packet of which `body` comes behind the remaining length. */
 static inline struct buffer packet_of(uint8_t first, struct bytes body)
 {

@@ -147,26 +147,22 @@ static void acknowledgements_are_as_short_as_they_can_be(void **state)
 {
     (void)state;
     struct buffer out = {0};
-    mqtt_encode_simple_ack(&peer_5, MQTT_PUBACK, 0x1234, REASON_SUCCESS, &out);
+    mqtt_encode_ack(&peer_5, MQTT_PUBACK, 0x1234, REASON_SUCCESS, &out);
     then_packet(&out, "40 1234");
-    mqtt_encode_simple_ack(&peer_5, MQTT_PUBREC, 0x1234, REASON_QUOTA_EXCEEDED, &out);
+    mqtt_encode_ack(&peer_5, MQTT_PUBREC, 0x1234, REASON_QUOTA_EXCEEDED, &out);
     then_packet(&out, "50 1234 97");
-    mqtt_encode_simple_ack(&peer_5, MQTT_PUBREL, 0x1234, REASON_PACKET_ID_NOT_FOUND, &out);
+    mqtt_encode_ack(&peer_5, MQTT_PUBREL, 0x1234, REASON_PACKET_ID_NOT_FOUND, &out);
     then_packet(&out, "62 1234 92");
-    mqtt_encode_simple_ack(&peer_5, MQTT_PUBCOMP, 0xffff, REASON_SUCCESS, &out);
+    mqtt_encode_ack(&peer_5, MQTT_PUBCOMP, 0xffff, REASON_SUCCESS, &out);
     then_packet(&out, "70 ffff");
-    mqtt_encode_simple_ack(&peer_3, MQTT_PUBREL, 1, REASON_SUCCESS, &out);
+    mqtt_encode_ack(&peer_3, MQTT_PUBREL, 1, REASON_SUCCESS, &out);
     then_packet(&out, "62 0001");
-    mqtt_encode_simple_ack(&peer_3, MQTT_PUBCOMP, 1, REASON_PACKET_ID_NOT_FOUND, &out);
+    mqtt_encode_ack(&peer_3, MQTT_PUBCOMP, 1, REASON_PACKET_ID_NOT_FOUND, &out);
     then_packet(&out, "70 0001");
 
-    struct mqtt_ack ack = {7, REASON_NOT_AUTHORIZED, with_reason_string("no")};
-    mqtt_encode_ack(&peer_5, MQTT_PUBACK, &ack, &out);
-    then_packet(&out, "40 0007 87 (1f 'no')");
-    mqtt_encode_ack(&peer_3, MQTT_PUBACK, &ack, &out);
+    mqtt_encode_ack(&peer_3, MQTT_PUBACK, 7, REASON_NOT_AUTHORIZED, &out);
     then_packet(&out, "40 0007");
-    ack.properties = MQTT_PROPERTIES_NONE;
-    mqtt_encode_ack(&peer_5, MQTT_PUBACK, &ack, &out);
+    mqtt_encode_ack(&peer_5, MQTT_PUBACK, 7, REASON_NOT_AUTHORIZED, &out);
     then_packet(&out, "40 0007 87");
 }
 
@@ -174,7 +170,7 @@ static void packets_are_appended_behind_what_is_there(void **state)
 {
     (void)state;
     struct buffer out = {0};
-    mqtt_encode_simple_ack(&peer_3, MQTT_PUBACK, 1, REASON_SUCCESS, &out);
+    mqtt_encode_ack(&peer_3, MQTT_PUBACK, 1, REASON_SUCCESS, &out);
     mqtt_encode_pingresp(&peer_3, &out);
     struct buffer expected = raw("40 02 0001 d0 00");
     assert_true(bytes_equal(buffer_bytes(&out), buffer_bytes(&expected)));
@@ -234,29 +230,28 @@ static void the_small_packets_have_their_bytes(void **state)
 static void explanations_are_left_out_where_they_do_not_fit(void **state)
 {
     (void)state;
-    struct buffer out = {0}, user = {0};
-    mqtt_put_user_property(&user, bytes_text("k"), bytes_text("v"));
-    struct mqtt_ack ack = {1, REASON_NOT_AUTHORIZED, with_reason_string("why")};
-    ack.properties.block = buffer_bytes(&user);
+    struct buffer out = {0}, user = raw("26 'k' 'v'");
+    struct mqtt_disconnect disconnect = {REASON_NOT_AUTHORIZED, with_reason_string("why")};
+    disconnect.properties.block = buffer_bytes(&user);
 
-    /* 2 header, 3 fixed, 1 length, 6 reason string, 7 user property */
+    /* 2 header, 1 fixed, 1 length, 6 reason string, 7 user property */
     static const struct {
         uint32_t size_max;
         const char *text;
     } cases[] = {
-        {19, "40 0001 87 (1f 'why' 26 'k' 'v')"}, {18, "40 0001 87 (1f 'why')"}, {12, "40 0001 87 (1f 'why')"},
-        {11, "40 0001 87 ()"}, {6, "40 0001 87 ()"},
+        {17, "e0 87 (1f 'why' 26 'k' 'v')"}, {16, "e0 87 (1f 'why')"}, {10, "e0 87 (1f 'why')"},
+        {9, "e0 87 ()"}, {4, "e0 87 ()"},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
         struct mqtt_peer peer = peer_limited(cases[i].size_max);
-        assert_true(mqtt_encode_ack(&peer, MQTT_PUBACK, &ack, &out));
+        assert_true(mqtt_encode_disconnect(&peer, &disconnect, &out));
         then_packet(&out, cases[i].text);
     }
-    struct mqtt_peer tiny = peer_limited(4);
-    assert_false(mqtt_encode_ack(&tiny, MQTT_PUBACK, &ack, &out));
-    assert_false(mqtt_encode_simple_ack(&tiny, MQTT_PUBACK, 1, REASON_NOT_AUTHORIZED, &out));
+    struct mqtt_peer tiny = peer_limited(4), none = peer_limited(3);
+    assert_false(mqtt_encode_disconnect(&none, &disconnect, &out));
+    assert_false(mqtt_encode_ack(&tiny, MQTT_PUBACK, 1, REASON_NOT_AUTHORIZED, &out));
     assert_int_equal(out.size, 0);
-    assert_true(mqtt_encode_simple_ack(&tiny, MQTT_PUBACK, 1, REASON_SUCCESS, &out));
+    assert_true(mqtt_encode_ack(&tiny, MQTT_PUBACK, 1, REASON_SUCCESS, &out));
     buffer_release(&out);
     buffer_release(&user);
 }
@@ -279,14 +274,10 @@ static void problem_information_is_only_for_those_who_want_it(void **state) /* c
 {
     (void)state;
     struct mqtt_peer peer = {5, false, MQTT_PACKET_SIZE_MAX};
-    struct buffer out = {0}, user = {0};
-    mqtt_put_user_property(&user, bytes_text("k"), bytes_text("v"));
+    struct buffer out = {0}, user = raw("26 'k' 'v'");
     struct mqtt_properties properties = with_reason_string("why");
     properties.block = buffer_bytes(&user);
 
-    struct mqtt_ack ack = {1, REASON_NOT_AUTHORIZED, properties};
-    mqtt_encode_ack(&peer, MQTT_PUBACK, &ack, &out);
-    then_packet(&out, "40 0001 87 ()");
     static const uint8_t code = 0x80;
     struct mqtt_suback suback = {1, &code, 1, properties};
     mqtt_encode_suback(&peer, MQTT_SUBACK, &suback, &out);
@@ -457,7 +448,7 @@ static void sizes_are_exact_where_the_properties_grow_by_a_byte(void **state)
         struct buffer block = {0};
         char value[160];
         memset(value, 'v', sizeof value);
-        mqtt_put_user_property(&block, bytes_text("k"), bytes_of(value, length));
+        put_user_property(&block, bytes_text("k"), bytes_of(value, length));
         struct message message = {.topic = bytes_text("t"), .payload = bytes_text("x"),
             .properties = buffer_bytes(&block)};
         when_published(5, &message, &qos_1, &out);
