@@ -13,8 +13,11 @@
 #include "base/memory.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define FAULT_TEXT_MAX 128
 
 struct client *client_new(struct client_node *node, uint64_t number, void *conn, const struct core_origin *origin,
                           uint64_t now_ms)
@@ -292,11 +295,21 @@ void client_receive(struct client *client, const struct mqtt_packet *packet, uin
         client->waiting_ms = now_ms;
 }
 
+/* What was wrong, and with which property. */
+static const char *fault_text(const struct mqtt_fault *fault, char text[FAULT_TEXT_MAX])
+{
+    if (fault->property == NULL)
+        return fault->text;
+    snprintf(text, FAULT_TEXT_MAX, "%s: %s", fault->text, fault->property);
+    return text;
+}
+
 /* Before CONNACK the answer to nonsense is a CONNACK of the level that the client seems to speak, or silence. */
 static void receive_bad_connect(struct client *client, const struct mqtt_fault *fault, struct actions *out)
 {
     struct mqtt_connack connack = {.reason = fault->reason, .properties = MQTT_PROPERTIES_NONE};
     enum core_connect result = CONNECT_MALFORMED;
+    char text[FAULT_TEXT_MAX];
 
     if (fault->reason == REASON_UNSUPPORTED_VERSION)
         result = CONNECT_REFUSED_VERSION;
@@ -309,7 +322,7 @@ static void receive_bad_connect(struct client *client, const struct mqtt_fault *
     }
     client->peer.level = fault->answer_level;
     client->peer.problem_information = true; /* the default: what it asked for was perhaps not read */
-    client_explain(client, fault->text, &connack.properties);
+    client_explain(client, fault_text(fault, text), &connack.properties);
     client_sent(client, mqtt_encode_connack(&client->peer, &connack, &out->out), out);
     client_close(client, CLOSE_FLUSH, out);
 }
@@ -322,6 +335,8 @@ static uint8_t connack_reason(uint8_t reason)
 
 void client_receive_bad(struct client *client, const struct mqtt_fault *fault, struct actions *out)
 {
+    char text[FAULT_TEXT_MAX];
+
     if (fault->reason == REASON_PACKET_TOO_LARGE)
         client_count_limit(client->node, LIMIT_PACKET_BYTES);
     if (client->phase == CLIENT_NEW)
@@ -329,7 +344,7 @@ void client_receive_bad(struct client *client, const struct mqtt_fault *fault, s
     else if (client->phase == CLIENT_AUTHENTICATING)
         connect_refuse(client, connack_reason(fault->reason), out);
     else
-        client_fail_because(client, fault->reason, fault->text, out);
+        client_fail_because(client, fault->reason, fault_text(fault, text), out);
 }
 
 void client_refuse(struct client *client, const struct mqtt_packet *packet, struct actions *out)

@@ -22,7 +22,8 @@ struct mqtt_decode_options {
 struct mqtt_fault {
     uint8_t reason;           /* enum mqtt_reason */
     uint8_t answer_level;     /* 0 = close without a word */
-    const char *text;         /* for the log: what was wrong, in a few words; never NULL */
+    const char *text;         /* for the client: what was wrong, in a few words; never NULL */
+    const char *property;     /* about which property that is said: its name, or NULL */
 };
 
 /* Takes one packet off the front of `in`; *packet borrows from it.

@@ -132,12 +132,6 @@ static const struct rule *find_rule(uint32_t property)
     return known ? &rules[property] : NULL;
 }
 
-const char *mqtt_property_name(uint32_t property)
-{
-    const struct rule *rule = find_rule(property);
-    return rule != NULL ? rule->name : "unknown property";
-}
-
 /* ---- decoding ---- */
 
 /* One property as it stands in a block. */
@@ -266,15 +260,16 @@ enum status mqtt_properties_decode(struct bytes block, uint32_t where, struct mq
     struct reader in = reader_of(block);
     while (in.rest.size > 0) {
         struct property property;
-        if (!take_property(&in, &property)) {
-            bool unknown = !in.failed;
+        bool whole = take_property(&in, &property), unknown = !whole && !in.failed;
+        fault->property = property.rule != NULL ? property.rule->name : NULL;
+        if (!whole)
             return refuse_malformed(fault, unknown ? "unknown property" : "property is cut off or badly encoded");
-        }
         enum status status = check_property(&property, where, properties->present, fault);
         if (status != STATUS_OK)
             return status;
         store_property(&property, properties);
     }
+    fault->property = NULL;
     bool has_method = (properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_METHOD)) != 0;
     bool has_data = (properties->present & MQTT_HAS(PROPERTY_AUTHENTICATION_DATA)) != 0;
     if (has_data && !has_method)
@@ -311,14 +306,6 @@ struct bytes mqtt_properties_passed_on(const struct mqtt_properties *properties,
     return buffer_bytes(scratch);
 }
 
-bool mqtt_properties_passable(struct bytes block)
-{
-    struct mqtt_properties properties;
-    struct mqtt_fault fault;
-    return mqtt_properties_decode(block, PUBLISH, &properties, &fault) == STATUS_OK
-           && (properties.present & LEFT_BEHIND) == 0;
-}
-
 bool mqtt_next_user_property(struct bytes *block, struct mqtt_user_property *property)
 {
     struct reader in = reader_of(*block);
@@ -331,13 +318,6 @@ bool mqtt_next_user_property(struct bytes *block, struct mqtt_user_property *pro
     }
     *block = in.rest;
     return found;
-}
-
-void mqtt_put_user_property(struct buffer *block, struct bytes name, struct bytes value)
-{
-    field_put_varint(block, PROPERTY_USER);
-    field_put_block(block, name);
-    field_put_block(block, value);
 }
 
 /* ---- encoding ---- */

@@ -13,8 +13,8 @@
 #define MQTT_IN_WILL (1u << 0)
 
 /* Reads the properties that a client has sent in `where` (one MQTT_IN bit); `block` comes without its length and is
- * borrowed. On STATUS_MALFORMED or STATUS_PROTOCOL_ERROR, fault->reason and fault->text are set. Takes time linear in
- * the size of the block. */
+ * borrowed. On STATUS_MALFORMED or STATUS_PROTOCOL_ERROR, fault->reason, fault->text and fault->property are set. Takes
+ * time linear in the size of the block. */
 enum status mqtt_properties_decode(struct bytes block, uint32_t where, struct mqtt_properties *properties,
                                    struct mqtt_fault *fault);
 
@@ -31,9 +31,6 @@ bool mqtt_properties_from_server(const struct mqtt_properties *properties, uint3
  * was to be left out; else written to `scratch`, which is cleared first and has to live as long as the result. */
 struct bytes mqtt_properties_passed_on(const struct mqtt_properties *properties, struct buffer *scratch);
 
-/* Whether `block` may be struct message.properties: for decoders of other nodes' and stored messages. */
-bool mqtt_properties_passable(struct bytes block);
-
 struct mqtt_user_property {
     struct bytes name;
     struct bytes value;
@@ -42,10 +39,5 @@ struct mqtt_user_property {
 /* Takes the next user property off *block, which starts as a copy of mqtt_properties.block (checked), passing over
  * others; false at the end. */
 bool mqtt_next_user_property(struct bytes *block, struct mqtt_user_property *property);
-/* Appends a user property to a block that is to be sent. Name and value: UTF-8, at most 65,535 bytes. */
-void mqtt_put_user_property(struct buffer *block, struct bytes name, struct bytes value);
-
-/* For logs: "message-expiry-interval"; "unknown property" if there is none with this identifier. */
-const char *mqtt_property_name(uint32_t property);
 
 #endif

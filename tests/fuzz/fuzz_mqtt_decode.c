@@ -30,6 +30,17 @@ static void walk_properties(const struct mqtt_properties *properties)
     check(rest.size == 0);
 }
 
+/* What concerns only the packet is left behind, and all else is as good as it was. */
+static void check_passed_on(struct bytes block, const struct mqtt_properties *whole)
+{
+    const uint64_t left_behind = MQTT_HAS(PROPERTY_MESSAGE_EXPIRY) | MQTT_HAS(PROPERTY_TOPIC_ALIAS) |
+                                 MQTT_HAS(PROPERTY_SUBSCRIPTION_ID) | MQTT_HAS(PROPERTY_WILL_DELAY);
+    struct mqtt_properties passed;
+    struct mqtt_fault fault;
+    check(mqtt_properties_decode(block, MQTT_IN(MQTT_PUBLISH), &passed, &fault) == STATUS_OK);
+    check(passed.present == (whole->present & ~left_behind));
+}
+
 /* What we would send on is something that we would accept from another node, and from the client itself. */
 static void pass_on(const struct mqtt_publish *publish)
 {
@@ -37,7 +48,7 @@ static void pass_on(const struct mqtt_publish *publish)
     struct message message = {.topic = publish->topic.size > 0 ? publish->topic : bytes_text("by/alias"),
                               .payload = publish->payload,
                               .properties = mqtt_properties_passed_on(&publish->properties, &scratch)};
-    check(mqtt_properties_passable(message.properties));
+    check_passed_on(message.properties, &publish->properties);
     struct mqtt_publish_options options = {.qos = publish->qos, .retain = publish->retain,
         .packet_id = publish->packet_id,
                                            .message_expiry_s = publish->properties.message_expiry_s};
@@ -60,8 +71,13 @@ static void walk_packet(const struct mqtt_packet *packet)
     switch (packet->type) {
     case MQTT_CONNECT:
         walk_properties(&packet->connect.properties);
-        if (packet->connect.has_will)
+        if (packet->connect.has_will) {
+            struct buffer scratch = {0};
             walk_properties(&packet->connect.will.properties);
+            check_passed_on(mqtt_properties_passed_on(&packet->connect.will.properties, &scratch),
+                            &packet->connect.will.properties);
+            buffer_release(&scratch);
+        }
         break;
     case MQTT_PUBLISH:
         walk_properties(&packet->publish.properties);

@@ -175,6 +175,18 @@ static void malformed_packets_are_named_and_nothing_behind_them_is_looked_at(voi
     assert_int_equal(node_stats(*state, 1).protocol_errors, 1);
 }
 
+static void a_property_that_is_not_as_it_should_be_is_named(void **state)
+{
+    struct device known = given_client(*state, 1, 5, "known"), device = when_dials(*state, 1);
+
+    when_sends(known, "30 'a' (01 02)");
+    then_receives(known, "e0 82 (1f 'value of a property is out of range: payload-format-indicator')");
+    then_closed(known);
+    when_sends(device, "10 'MQTT' 05 02 0000 (21 0001 21 0002) 'id'");
+    then_receives(device, "20 00 82 (1f 'property is there twice: receive-maximum')");
+    then_closed(device);
+}
+
 static void a_packet_beyond_our_maximum_is_refused_by_its_header(void **state)
 {
     struct device device = given_client(*state, 1, 5, "id");
@@ -323,6 +335,7 @@ int main(void)
         ON_ONE_NODE(a_second_connect_is_a_protocol_error),
         ON_ONE_NODE(packets_that_only_a_server_sends_close_the_connection),
         ON_ONE_NODE(malformed_packets_are_named_and_nothing_behind_them_is_looked_at),
+        ON_ONE_NODE(a_property_that_is_not_as_it_should_be_is_named),
         ON_ONE_NODE(a_packet_beyond_our_maximum_is_refused_by_its_header),
         ON_ONE_NODE(auth_without_a_method_is_a_protocol_error),
         ON_ONE_NODE(silence_of_one_and_a_half_keep_alives_ends_the_connection),
