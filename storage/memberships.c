@@ -19,14 +19,14 @@ static uint64_t filter_id_at(const void *memberships, uint32_t place)
     return ((struct membership *const *)memberships)[place]->filter->id;
 }
 
-static uint32_t lower_bound(const struct session *session, uint64_t filter_id)
+uint32_t membership_place(const struct session *session, uint64_t filter_id)
 {
     return search_first(session->memberships, session->membership_count, filter_id, filter_id_at);
 }
 
 struct membership *membership_find(const struct session *session, uint64_t filter_id)
 {
-    uint32_t at = lower_bound(session, filter_id);
+    uint32_t at = membership_place(session, filter_id);
     bool found = at < session->membership_count && session->memberships[at]->filter->id == filter_id;
     return found ? session->memberships[at] : NULL;
 }
@@ -97,7 +97,7 @@ static struct membership *membership_make(struct state *state, struct session *s
     membership->filter = filter;
     membership->dirty_slot = NOT_LISTED;
     session->memberships = list_room(session->memberships, session->membership_count);
-    uint32_t at = lower_bound(session, filter->id);
+    uint32_t at = membership_place(session, filter->id);
     look_behind(state, session, at);
     memmove(session->memberships + at + 1, session->memberships + at,
             (session->membership_count - at) * sizeof *session->memberships);
@@ -123,7 +123,7 @@ static void membership_remove(struct state *state, struct membership *membership
     store_delete(state->store, TABLE_CURSORS, key_bytes(&cursor));
     store_delete(state->store, TABLE_MEMBERS, key_bytes(&member));
     dirty_list_remove(&state->dirty_memberships, &membership->dirty_slot);
-    uint32_t at = lower_bound(session, filter->id);
+    uint32_t at = membership_place(session, filter->id);
     look_behind(state, session, at);
     session->membership_count--;
     memmove(session->memberships + at, session->memberships + at + 1,

@@ -12,6 +12,8 @@
 #include "state_private.h"
 
 struct membership *membership_find(const struct session *session, uint64_t filter_id);   /* NULL: none */
+/* The place of the first one in session->memberships whose filter has this id or a later one. */
+uint32_t membership_place(const struct session *session, uint64_t filter_id);
 
 /* false: what it is owed falls into so many intervals that its options may not change again before some is acknowledged. */
 bool membership_may_change(const struct membership *membership);

@@ -5,7 +5,8 @@
 
 #include <stdlib.h>
 
-#define FEW 4 /* memberships that are looked at one by one */
+#define FEW 4               /* memberships that are looked at one by one */
+#define PIECE_LOOKS 5000    /* some 300 us */
 
 struct reading_entry {
     uint64_t message_id, filter_id;
@@ -14,6 +15,8 @@ struct reading_entry {
 struct reading {
     uint64_t after;              /* the place that was read last */
     uint64_t horizon;            /* of the last filling */
+    uint64_t next_horizon;       /* of the filling that is under way; 0: none, and what the heap holds counts */
+    uint64_t next_filter;        /* with which it goes on */
     struct reading_entry *heap;
     uint32_t count, capacity;
 };
@@ -66,23 +69,33 @@ static void heap_remove_first(struct reading *reading)
 
 /* ---- reading ---- */
 
-/* What is pending behind `after` and was published since the last filling; false: nothing. */
-static bool fill(struct state *state, const struct session *session, struct reading *reading)
+/* Adds what is pending behind `after` and was published since the last filling, for so many looks and one more membership;
+ * false: there is more. */
+static bool fill(struct state *state, const struct session *session, struct reading *reading, uint64_t looks)
 {
-    uint64_t horizon = state->next_message_id;
-    if (reading->horizon == horizon)
-        return false;
-    state_look(state, session->membership_count);
-    for (uint32_t i = 0; i < session->membership_count; i++) {
+    if (reading->next_horizon == 0) {
+        if (reading->horizon == state->next_message_id)
+            return true;
+        reading->next_horizon = state->next_message_id;
+        reading->next_filter = 0;
+    }
+    uint64_t worked = state_worked(state);
+    for (uint32_t i = membership_place(session, reading->next_filter); i < session->membership_count; i++) {
         const struct membership *membership = session->memberships[i];
+        if (state_worked(state) - worked >= looks) {
+            reading->next_filter = membership->filter->id;
+            return false;
+        }
+        state_look(state, 1);
         if (membership->filter->last_id < reading->horizon)
             continue;
         uint64_t next = membership_next(state, membership, reading->after);
-        if (next != UINT64_MAX)
+        if (next < reading->next_horizon)
             heap_add(reading, next, membership->filter->id);
     }
-    reading->horizon = horizon;
-    return reading->count > 0;
+    reading->horizon = reading->next_horizon;
+    reading->next_horizon = 0;
+    return true;
 }
 
 /* The first entry, asked again, and what is left once those that have nothing more are gone; NULL: none. */
@@ -116,15 +129,25 @@ static void find_filters(struct state *state, const struct session *session, str
         heap_add(reading, message_id, state->read_filters.items[i]);
 }
 
-static uint64_t next_by_heap(struct state *state, struct session *session, struct reading *reading, uint64_t after,
+/* Who goes back begins anew. */
+static void go_to(struct reading *reading, uint64_t after)
+{
+    if (after < reading->after)
+        reading->horizon = reading->next_horizon = reading->count = 0;
+    reading->after = after;
+}
+
+static uint64_t next_by_heap(struct state *state, const struct session *session, struct reading *reading, uint64_t after,
                              uint64_t limit)
 {
-    const struct reading_entry *first;
-    if (after < reading->after)
-        reading->horizon = reading->count = 0;
-    reading->after = after;
-    while ((first = first_of(state, session, reading)) == NULL && fill(state, session, reading))
-        ;
+    const struct reading_entry *first = NULL;
+    go_to(reading, after);
+    if (reading->next_horizon == 0)
+        first = first_of(state, session, reading);
+    if (first == NULL) {
+        fill(state, session, reading, UINT64_MAX);
+        first = first_of(state, session, reading);
+    }
     if (first == NULL || first->message_id > limit)
         return UINT64_MAX;
     uint64_t message_id = first->message_id;
@@ -148,14 +171,37 @@ static uint64_t next_by_looking(struct state *state, const struct session *sessi
     return found;
 }
 
-uint64_t readings_next(struct state *state, struct session *session, enum reader_kind kind, uint64_t after, uint64_t limit)
+/* NULL: none, since its memberships are few. */
+static struct reading *reading_of(struct session *session, enum reader_kind kind)
 {
-    state->read_filters.count = 0;
     if (session->membership_count <= FEW || kind == READER_CHECKS)
-        return next_by_looking(state, session, after, limit);
+        return NULL;
     if (session->readings == NULL)
         session->readings = memory_zeroed(READERS, sizeof *session->readings);
-    return next_by_heap(state, session, &session->readings[kind], after, limit);
+    return &session->readings[kind];
+}
+
+uint64_t readings_next(struct state *state, struct session *session, enum reader_kind kind, uint64_t after, uint64_t limit)
+{
+    struct reading *reading = reading_of(session, kind);
+    state->read_filters.count = 0;
+    return reading != NULL ? next_by_heap(state, session, reading, after, limit)
+                           : next_by_looking(state, session, after, limit);
+}
+
+bool readings_prepare(struct state *state, struct session *session, enum reader_kind kind, uint64_t after)
+{
+    struct reading *reading = reading_of(session, kind);
+    if (reading == NULL)
+        return true;
+    go_to(reading, after);
+    bool filled = reading->next_horizon == 0 && reading->count > 0;
+    return filled || fill(state, session, reading, PIECE_LOOKS);
+}
+
+bool readings_preparing(const struct session *session, enum reader_kind kind)
+{
+    return session->readings != NULL && session->readings[kind].next_horizon != 0;
 }
 
 void readings_release(struct session *session)

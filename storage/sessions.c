@@ -148,7 +148,6 @@ void session_detach(struct state *state, struct session *session)
     assert(session->owner.client_epoch != 0);
     subscriptions_disconnect(state, session);
     session->owner = (struct owner){0};
-    readings_release(session);
     session->sent_upto = state->next_message_id - 1;
     state->counts.connected--;
     session_touch(state, session);
@@ -158,6 +157,7 @@ void session_disconnect(struct state *state, struct session *session, bool with_
 {
     owner_row_delete(state, &session->owner);
     session_detach(state, session);
+    readings_release(session);
     if (with_will)
         will_schedule(state, session);
     else
@@ -198,6 +198,7 @@ void session_end(struct state *state, struct session *session)
 {
     assert(!session->ended && session->owner.client_epoch == 0);
     set_expires(state, session, 0);
+    readings_release(session);
     session->ended = true;
     session_map_remove(&state->clients, session);
     state->counts.sessions--;

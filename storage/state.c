@@ -28,6 +28,7 @@
 #include "security_private.h"
 #include "sessions.h"
 #include "subscriptions.h"
+#include "window.h"
 #include "work.h"
 
 #include <assert.h>
@@ -584,6 +585,15 @@ static bool finish_former(struct state *state)
     return true;
 }
 
+/* A piece of what a command needs to know that is long to find out, before it changes anything; false: there is more. */
+static bool prepare_command(struct state *state, const struct command *command)
+{
+    if (command->type != COMMAND_CONNECT || command->connect.clean_start)
+        return true;
+    struct session *session = session_by_client_id(state, command->connect.client_id);
+    return session == NULL || window_prepare(state, session);
+}
+
 static void apply_step(struct state *state)
 {
     struct entry *entry = &state->entry;
@@ -600,7 +610,7 @@ static void apply_step(struct state *state)
         state->budget = state->budget < ROWS_AT_ONCE ? state->budget : ROWS_AT_ONCE;
         return;
     case ENTRY_COMMAND:
-        if (apply_command(state, &entry->command)) {
+        if (prepare_command(state, &entry->command) && apply_command(state, &entry->command)) {
             state->command_number++;
             entry->stage = ENTRY_COMMANDS;
         }

@@ -92,7 +92,8 @@ bool state_match_more(struct state *state, struct effects *effects, uint64_t loo
 
 /* The first delivery after `after` that session `session_id` still has to get or to complete: the merge of its own
  * queue and its broadcast queues. The target says how; *message borrows until the next call on `state`. `released`:
- * QoS 2 whose PUBREC is committed, send only PUBREL. STATUS_NOT_FOUND: nothing more now. */
+ * QoS 2 whose PUBREC is committed, send only PUBREL. STATUS_NOT_FOUND: nothing more now. STATUS_NEED_MORE: its queues are
+ * very many, and it goes on with the next call. */
 struct queued {
     struct target target;
     struct message message;

@@ -50,6 +50,8 @@ enum status state_next_queued(struct state *state, uint64_t session_id, uint64_t
     struct session *session = session_by_id(state, session_id);
     if (session == NULL || session->ended)
         return STATUS_NOT_FOUND;
+    if (!readings_prepare(state, session, READER_SENDS, after))
+        return STATUS_NEED_MORE;
     struct delivery sent = {0};
     struct merged waiting;
     *queued = (struct queued){0};

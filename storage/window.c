@@ -87,6 +87,13 @@ static bool admit_next(struct state *state, struct session *session, const struc
     return false;
 }
 
+bool window_prepare(struct state *state, struct session *session)
+{
+    uint32_t place = 0;
+    bool wanted = readings_preparing(session, READER_ADMITS) || may_wait(state, session, &place);
+    return !wanted || readings_prepare(state, session, READER_ADMITS, session->admitted_upto);
+}
+
 void window_admit(struct state *state, struct session *session)
 {
     uint32_t looks = 0, place = 0;

@@ -16,6 +16,9 @@
 bool window_is_free(const struct state *state, const struct session *session);
 /* Takes over one reference to the message. */
 void window_add(struct state *state, struct session *session, const struct delivery *delivery);
+/* One piece of what window_admit() would have to do first for a session that returns to very many queues, and which changes
+ * nothing that is replicated; false: there is more, for the next call. */
+bool window_prepare(struct state *state, struct session *session);
 /* Admits what waits in the queues, as far as there is room, if the session is connected. */
 void window_admit(struct state *state, struct session *session);
 

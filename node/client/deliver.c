@@ -482,6 +482,8 @@ void deliver_more(struct core *core, struct client *client)
         worked = state_worked(core->state);
         status = state_next_queued(core->state, client->session_id, client->last_order, core->arena, &queued);
         core->queues_looks += state_worked(core->state) - worked + PACKET_LOOKS;
+        if (status == STATUS_NEED_MORE)
+            continue; /* as long as there are looks */
         if (status == STATUS_NOT_FOUND) {
             client->behind = false;
             ask_for_retained(core, client);
