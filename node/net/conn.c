@@ -346,25 +346,28 @@ static bool conn_watch(struct conn *conn, bool on)
     return epoll_ctl(conn->conns->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, conn->fd, &event) == 0;
 }
 
-static bool find_readable(struct conns *conns)
+static unsigned find_readable(struct conns *conns)
 {
     struct epoll_event events[CONNS_READABLE_MAX];
     int count = epoll_pwait(conns->epoll, events, CONNS_READABLE_MAX, 0, NULL);
     conns->readable_first = conns->readable_count = 0;
     for (int i = 0; i < count; i++)
         conns->readable[conns->readable_count++] = events[i].data.ptr;
-    return count > 0;
+    return conns->readable_count;
 }
 
-/* What is found and not taken comes first in the next turn: the set stays readable. */
+/* Each that is readable is read once, so that who goes on sending does not hold up the answers to the others. What is found
+ * and not taken comes first in the next turn: the set stays readable. */
 static void some_readable(uv_poll_t *poll, int status, int events)
 {
     struct conns *conns = poll->data;
     (void)status;
     (void)events;
-    while (conns_take(conns)) {
-        if (conns->readable_first == conns->readable_count && !find_readable(conns))
-            return;
+    unsigned found = CONNS_READABLE_MAX;
+    for (uint32_t left = conns->count; left > 0 && conns_take(conns); left--) {
+        if (conns->readable_first == conns->readable_count &&
+            (found < CONNS_READABLE_MAX || (found = find_readable(conns)) == 0))
+            return; /* those were all */
         struct conn *conn = conns->readable[conns->readable_first++];
         if (conn == NULL || conn->phase == CONN_CLOSING)
             continue;
