@@ -176,6 +176,7 @@ struct session {
     struct subscription **subscriptions; /* by filter id */
     struct membership **memberships;     /* by filter id */
     struct reading *readings;            /* NULL: none */
+    uint32_t admit_place;                /* in memberships, where window.c begins to look */
     struct sharing *sharing;             /* NULL: nothing so far */
     uint32_t behind_slot;            /* in state->behind, while own_qos0 > 0 */
     uint32_t membership_count;       /* room for the next power of two of them */

@@ -44,10 +44,11 @@ void window_add(struct state *state, struct session *session, const struct deliv
     session->admitted_upto = delivery->order;
 }
 
-/* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. *place is
- * the membership that is looked at first: the one that was found last, so that all are passed but once. */
-static bool may_wait(struct state *state, const struct session *session, uint32_t *place)
+/* Whether a QoS 2 message may wait behind admitted_upto. Orders only grow, so what was looked at stays looked at. The membership
+ * that was found last is looked at first, so that whoever takes all that waits does not pass those before it each time. */
+static bool may_wait(struct state *state, struct session *session)
 {
+    uint32_t *place = &session->admit_place;
     if (session->own_qos2 > 0)
         return true;
     for (uint32_t i = 0; i < session->membership_count; i++, ++*place) {
@@ -89,17 +90,16 @@ static bool admit_next(struct state *state, struct session *session, const struc
 
 bool window_prepare(struct state *state, struct session *session)
 {
-    uint32_t place = 0;
-    bool wanted = readings_preparing(session, READER_ADMITS) || may_wait(state, session, &place);
+    bool wanted = readings_preparing(session, READER_ADMITS) || may_wait(state, session);
     return !wanted || readings_prepare(state, session, READER_ADMITS, session->admitted_upto);
 }
 
 void window_admit(struct state *state, struct session *session)
 {
-    uint32_t looks = 0, place = 0;
+    uint32_t looks = 0;
     bool admitted = false;
     struct merged merged;
-    while (!session->ended && has_room(state, session) && may_wait(state, session, &place) &&
+    while (!session->ended && has_room(state, session) && may_wait(state, session) &&
            queues_next(state, session, READER_ADMITS, session->admitted_upto, &merged)) {
         if (looks++ == ADMIT_LOOKS_MAX) {
             work_add(state, WORK_ADMIT_SESSION, session->id, 0);

@@ -438,8 +438,8 @@ static void much_is_acknowledged_at_once_in_parts(void **state)
 
 #define QUEUES 2000
 
-/* Nine sessions share the queues of many filters, each of which holds a message. */
-static struct command_owner given_full_queues(struct machine *m, uint16_t receive_maximum)
+/* Nine sessions share the queues of many filters, each of which holds a message: every `stride`th first, and so on. */
+static struct command_owner given_filled_queues(struct machine *m, uint16_t receive_maximum, uint32_t stride)
 {
     struct command_owner owner = {0};
     struct command end = {.type = COMMAND_END, .end = {.cause = END_CLEAN}};
@@ -453,10 +453,15 @@ static struct command_owner given_full_queues(struct machine *m, uint16_t receiv
     }
     struct command_owner publisher = connect(m, "publisher", NULL);
     for (uint32_t i = 0; i < QUEUES; i++) {
-        name_flat(i * 7 % QUEUES, name);
+        name_flat(i * stride % QUEUES, name);
         publish_twice_acknowledged(m, publisher, name);
     }
     return owner;
+}
+
+static struct command_owner given_full_queues(struct machine *m, uint16_t receive_maximum)
+{
+    return given_filled_queues(m, receive_maximum, 7);
 }
 
 /* As the delivery of a node does: STATUS_NEED_MORE ends a step, and it asks again. */
@@ -501,6 +506,26 @@ static void many_queues_are_asked_in_steps_for_who_comes_back(void **state)
     assert_in_range(m->steps, QUEUES * 10 / STEP_LOOKS, 20);
     then_no_step_was_long(m, 500);
     effects_clear(m->effects);
+}
+
+/* The window is one message, so each is admitted by itself. */
+static void many_queues_are_not_looked_at_again_for_each_message_that_is_completed(void **state)
+{
+    struct machine *m = *state;
+    struct command_owner owner = given_filled_queues(m, 1, 1);
+    struct queued queued = {0};
+    uint64_t worked = 0;
+    owner.client_epoch = connect_for(m, "c8", 1).client_epoch;
+    for (uint32_t i = 0; i < QUEUES * 3 / 4; i++) {
+        assert_int_equal(next_queued(m, owner, queued.target.order, &queued), STATUS_OK);
+        effects_clear(m->effects);
+        uint64_t before = state_worked(m->state);
+        apply_one(m, &(struct command){.type = COMMAND_PUBREC, .delivery = {owner, queued.target.order}});
+        apply_one(m, &(struct command){.type = COMMAND_PUBCOMP, .delivery = {owner, queued.target.order}});
+        worked += state_worked(m->state) - before;
+    }
+    print_message("%llu looks\n", (unsigned long long)worked);
+    assert_in_range(worked / QUEUES, 1, QUEUES / 5);
 }
 
 /* What comes while they are asked does not bring it out of order, and comes once. */
@@ -670,6 +695,7 @@ int main(void)
         MACHINE(much_is_acknowledged_at_once_in_parts),
         MACHINE(many_queues_of_one_session_are_not_all_looked_at_for_each_message),
         MACHINE(many_queues_are_asked_in_steps_for_who_comes_back),
+        MACHINE(many_queues_are_not_looked_at_again_for_each_message_that_is_completed),
         MACHINE(what_is_published_while_many_queues_are_asked_comes_behind),
         MACHINE(what_waits_in_many_queues_is_admitted_without_looking_at_all_of_them_for_each),
         MACHINE(what_a_session_publishes_for_others_is_not_listed_for_ever),
