@@ -25,10 +25,16 @@ void consensus_break(struct consensus *consensus, uint32_t peer, enum link_kind 
     consensus->calls.disconnect(consensus->context, peer, kind, link->in, reason);
 }
 
+bool consensus_reaches(const struct consensus *consensus, uint32_t peer, enum link_kind kind)
+{
+    const struct peer_link *link = &consensus->peers[peer].links[kind];
+    return link->up && !link->broken;
+}
+
 struct buffer *consensus_frame(struct consensus *consensus, uint32_t peer, enum wire_type type)
 {
     struct peer_link *link = &consensus->peers[peer].links[wire_kind(type)];
-    if (!link->up || link->broken)
+    if (!consensus_reaches(consensus, peer, wire_kind(type)))
         return NULL;
     assert(consensus->frame.size == 0);
     wire_frame_begin(&consensus->frame, type, link->out, ++link->sent);

@@ -149,7 +149,9 @@ void clock_raise_floor(struct consensus *consensus, struct log_entry *const *ent
 enum status clock_raise_floor_from_log(struct consensus *consensus);
 
 /* ---- consensus_frames.c ---- */
-/* Starts a frame to `peer`; NULL: its link is down. Append the body, then consensus_frame_send. */
+/* Whether its link is up, and we have not ended it in this turn. */
+bool consensus_reaches(const struct consensus *consensus, uint32_t peer, enum link_kind kind);
+/* Starts a frame to `peer`; NULL: that is not so. Append the body, then consensus_frame_send. */
 struct buffer *consensus_frame(struct consensus *consensus, uint32_t peer, enum wire_type type);
 void consensus_frame_send(struct consensus *consensus, uint32_t peer, enum wire_type type);
 /* The peer has broken the rules of the link: nothing more is taken from it, and it is closed. */

@@ -41,7 +41,7 @@ void transfer_wanted(struct consensus *consensus, uint32_t peer)
     struct outgoing *outgoing = &consensus->peers[peer].outgoing;
     const struct consensus_snapshot *snapshot = &consensus->newest;
     uint64_t size = 0;
-    if (outgoing->active || snapshot->index == 0 || !consensus->peers[peer].links[LINK_BULK].up)
+    if (outgoing->active || snapshot->index == 0 || !consensus_reaches(consensus, peer, LINK_BULK))
         return;
     enum status status = consensus->calls.snapshot_open(consensus->context, snapshot->index, &size);
     if (status != STATUS_OK) {

@@ -144,6 +144,29 @@ static void who_has_got_a_snapshot_gets_what_came_meanwhile_as_entries(void **st
     assert_true(log_size(&world->nodes[leader_of(world)]) <= LOG_BYTES_MAX + SLACK_BYTES); /* and no longer */
 }
 
+static void over_a_connection_that_was_just_ended_no_snapshot_is_sent(void **state)
+{
+    struct world *world = *state;
+    set_log_bytes_max(world, LOG_BYTES_MAX);
+    struct node *node = &world->nodes[follower_of(world)];
+    stop_node(world, node->id, false);
+    publish_and_trim(world, 150);
+    given_an_empty_disk(world, node->id);
+    start_node(world, node->id, false);
+    connect_all(world);
+    uint32_t leader = leader_of(world);
+    uint8_t nonsense[64] = {60, 0, 0, 0, 99};
+    consensus_receive(world->nodes[leader].consensus, node->id, LINK_BULK, bytes_of(nonsense, sizeof nonsense - 1));
+    assert_int_equal(world->nodes[leader].disconnects, 1);
+    run_ms(world, 300); /* raft asks for one */
+    assert_int_equal(world->offers, 0);
+    set_link(world, leader, node->id, false);
+    set_link(world, leader, node->id, true);
+    run_ms(world, 5000);
+    assert_int_equal(world->offers, 1);
+    then_all_agree_up_to(world, last_applied(world));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +175,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(entries_from_before_a_restart_count, setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_that_is_a_little_behind_gets_entries_and_no_snapshot, setup, teardown),
         cmocka_unit_test_setup_teardown(who_has_got_a_snapshot_gets_what_came_meanwhile_as_entries, setup, teardown),
+        cmocka_unit_test_setup_teardown(over_a_connection_that_was_just_ended_no_snapshot_is_sent, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
