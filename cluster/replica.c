@@ -145,6 +145,7 @@ static void forget_old_role(struct replica *replica)
     for (unsigned node = 0; node < REPLICA_NODES_MAX; node++) {
         pacer_reset(&replica->pacers[node]);
         replica->forgot_ms[node] = 0;
+        replica->steps_back[node] = 1;
     }
 }
 

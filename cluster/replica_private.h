@@ -26,6 +26,7 @@ struct replica {
     struct node_life lives[REPLICA_NODES_MAX];   /* as the peers' HELLOs say */
     struct pacer pacers[REPLICA_NODES_MAX];
     uint64_t forgot_ms[REPLICA_NODES_MAX];   /* since when a peer denies what it had acknowledged to us; 0 = it does not */
+    uint64_t steps_back[REPLICA_NODES_MAX];  /* how far the next one goes, in search of where a peer's log parts from ours */
 
     uint64_t commit;
     uint64_t trusted;                  /* entries of the log up to here were committed before we started (S1) */

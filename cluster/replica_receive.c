@@ -2,7 +2,8 @@
  *
  *   replica_receive: refused, if no honest peer says it (trust.h, S12); of no member: ignored
  *     AppendEntries         what is committed here is skipped (S1); a configuration comes first in its part (S2)
- *     its answer            what is stale does not take progress back (S4); one who forgot is noticed
+ *     its answer            what is stale does not take progress back (S4); one who forgot is noticed; where the logs parted
+ *                           is found in a few steps
  *     InstallSnapshot       one at a time (S6)
  *     votes                 neither given nor counted by who may not vote */
 #include <assert.h>
@@ -133,6 +134,21 @@ static void watch_memory(struct replica *replica, uint32_t peer, bool forgot)
     }
 }
 
+/* The peer has another entry where we asked. The library would ask for the one before it, and so on: a round trip for each
+ * of the thousands of entries that two leaders may have made, neither of which could commit them (Raft, 5.3). Each step back is
+ * twice as long as the last; what is sent once more for that, the peer has already and passes over. */
+static void step_back(struct replica *replica, uint32_t peer, uint64_t match, struct raft_append_entries_result *result)
+{
+    uint64_t *step = &replica->steps_back[peer];
+    uint64_t least = log_first(replica->log) > match ? log_first(replica->log) : match;
+    if (result->last_log_index + 1 != result->rejected || result->rejected <= least)
+        return; /* its log ends before; or it needs a snapshot */
+    uint64_t next = result->rejected > least + *step ? result->rejected - *step : least;
+    if (next < result->last_log_index)
+        result->last_log_index = next;
+    *step *= 2;
+}
+
 static void receive_append_result(struct replica *replica, uint32_t peer, struct raft_message *message)
 {
     struct raft_append_entries_result *result = &message->append_entries_result;
@@ -150,10 +166,13 @@ static void receive_append_result(struct replica *replica, uint32_t peer, struct
                 result->last_log_index = 0;
             } else if (forgot) {
                 result->last_log_index = match; /* or the library aborts */
+            } else {
+                step_back(replica, peer, match, result);
             }
             watch_memory(replica, peer, forgot);
         } else {
             pacer_acknowledged(pacer, result->last_log_index);
+            replica->steps_back[peer] = 1;
             if (result->last_log_index >= match)
                 watch_memory(replica, peer, false);
         }

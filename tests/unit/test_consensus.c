@@ -114,6 +114,33 @@ static void a_power_loss_of_all_nodes_loses_nothing_that_was_committed(void **st
     }
 }
 
+/* As many as a leader takes without a majority: not a round trip for each of them. */
+static void where_two_logs_parted_thousands_of_entries_ago_is_found_in_a_few_steps(void **state)
+{
+    struct world *world = *state;
+    uint32_t former = leader_of(world), other = former % 3 + 1, third = other % 3 + 1;
+    struct consensus_counts before, after;
+    set_link(world, former, other, false);
+    set_link(world, former, third, false);
+    for (int i = 0; i < 2000; i++)
+        submit(world, former);
+    run_ms(world, 2000);
+    for (int i = 0; i < 2500; i++) {
+        submit(world, leader_of(world));
+        run_ms(world, 1);
+    }
+    assert_true(log_last(world->nodes[former].log) > world->nodes[former].applied + 1900);
+    consensus_transfer(world->nodes[leader_of(world)].consensus, leader_of(world) == other ? third : other);
+    run_ms(world, 500); /* who leads now has not asked it for anything yet */
+    consensus_counts(world->nodes[former].consensus, &before);
+    set_link(world, third, former, true);
+    set_link(world, other, former, true);
+    run_ms(world, 500);
+    consensus_counts(world->nodes[former].consensus, &after);
+    then_all_agree_up_to(world, last_applied(world));
+    assert_true(after.frames_in - before.frames_in < 300);
+}
+
 static void without_a_majority_nothing_is_committed(void **state)
 {
     struct world *world = *state;
@@ -511,6 +538,7 @@ int main(void)
         TEST(qos0_messages_reach_the_peer),
         TEST(another_node_leads_within_a_second_after_the_leader_died),
         TEST(a_power_loss_of_all_nodes_loses_nothing_that_was_committed),
+        TEST(where_two_logs_parted_thousands_of_entries_ago_is_found_in_a_few_steps),
         TEST(without_a_majority_nothing_is_committed),
         TEST(a_silent_node_is_reported_after_two_seconds_and_not_before),
         TEST(a_leader_that_was_paused_itself_counts_silence_anew),
