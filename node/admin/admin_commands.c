@@ -350,7 +350,7 @@ static void put_listener_metrics(struct buffer *body, struct broker *broker)
            (double)openings.timed_out);
     metric(body, COUNTER, "coterie_handshakes_total", "Steps of TLS handshakes done on the thread pool",
            (double)openings.handshakes);
-    metric(body, GAUGE, "coterie_sockets_looks_max", "Most work of a turn on reading and closing sockets of clients, counted",
+    metric(body, GAUGE, "coterie_sockets_looks_max", "Most work of a turn on reading, writing and closing sockets of clients, counted",
            (double)openings.looks_max);
     metric(body, GAUGE, "coterie_openings", "Connections in such handshakes", openings.opening);
     metric(body, GAUGE, "coterie_openings_waiting", "Of them, waiting for the thread pool", openings.waiting);

@@ -6,13 +6,10 @@
  * LINGERING exists because closing a socket with unread input resets it, and a reset can overtake the last packet we
  * sent: the client would never read why we closed.
  *
- * Writing: uv_try_write() is the fast path and needs no memory. What the kernel does not take goes into `queue`, and
- * one uv_write() at a time, of at most WRITE_BYTES, is under way. `queue` belongs to us until its frames are written;
- * libuv only copies the array of pointers into them.
+ * Writing: uv_try_write() needs no memory. What the kernel does not take goes into `queue`, and follows when there is room again.
  *
- * Reading: all conns are in an epoll set of their own, which is one thing for the loop to poll. libuv by itself would call all
- * of them back that are readable, up to 48 times 1,024, before it lets the loop go on; out of our set no more are taken than the
- * turn has time for. The kernel hands them out in turn, those first that have waited longest.
+ * Who is readable, and who of those with a queue is writable, come out of sets of their own (conn_ready.h): no more of them in a
+ * turn than it has time for.
  *
  * A conn with filters has a `wrapping`. What the filters make of the frames of a turn is one range of bytes, tried at
  * once; what is left of it becomes a frame of the queue. The core counts plain bytes: of what the kernel has taken, the
@@ -30,26 +27,25 @@
 #include <unistd.h>
 
 #define WRITE_FRAMES 512          /* in one writev; IOV_MAX is 1,024 */
-#define WRITE_BYTES  (256 * 1024) /* in one queued write, so that progress is reported */
+#define WRITE_BYTES  (256 * 1024) /* of a queue in one turn */
 #define LINGER_MS    1000         /* for the peer's FIN after ours */
 #define CHECK_MS     50
 
-/* Reading and closing, in looks as the core counts them (some 100 ns each). Whoever is outside can make many sockets readable
- * at once: beyond this, they are so in the next turn. */
+/* Reading and closing, and writing what was queued, each in looks as the core counts them (some 100 ns). Whoever is outside can
+ * make many sockets readable or writable at once: beyond this, they are so in the next turn. */
 #define TURN_LOOKS     30000
 #define READ_LOOKS     30
+#define WRITE_LOOKS    30
 #define BYTES_PER_LOOK 256
+#define WRITTEN_BYTES_PER_LOOK 50
 #define CLOSE_LOOKS    200
 
 #define CLOSES_PER_TURN 100 /* of those whose time is over */
 
 /* What waits for the kernel: frames[first .. count), the first of them written up to `offset`. */
 struct queue {
-    uv_write_t request;
-    struct conn *conn;
     size_t first, count, capacity;
     size_t offset;
-    size_t under_way; /* bytes of the uv_write that is out; 0 = none */
     struct frame **frames;
 };
 
@@ -61,8 +57,10 @@ struct closing {
     uint64_t deadline_ms;
 };
 
-static void conn_continue(struct conn *conn);
-static void some_readable(uv_poll_t *poll, int status, int events);
+static bool takes_readable(void *context);
+static bool takes_writable(void *context);
+static void conn_readable(void *context, void *item);
+static void conn_writable(void *context, void *item);
 
 /* ---- the set ---- */
 
@@ -77,14 +75,8 @@ struct conns *conns_new(uv_loop_t *loop, const struct conn_calls *calls, uint32_
     conns->timer = memory_zeroed(1, sizeof(*conns->timer));
     uv_timer_init(loop, conns->timer);
     conns->timer->data = conns;
-    conns->epoll = epoll_create1(EPOLL_CLOEXEC);
-    conns->poll = memory_zeroed(1, sizeof(*conns->poll));
-    int error = conns->epoll < 0 ? uv_translate_sys_error(errno) : uv_poll_init(loop, conns->poll, conns->epoll);
-    assert(error == 0); /* a descriptor, when the process begins */
-    (void)error;
-    conns->poll->data = conns;
-    uv_unref((uv_handle_t *)conns->poll);
-    uv_poll_start(conns->poll, UV_READABLE, some_readable);
+    conns->readable = ready_new(loop, EPOLLIN, &(struct ready_calls){conns, takes_readable, conn_readable});
+    conns->writable = ready_new(loop, EPOLLOUT, &(struct ready_calls){conns, takes_writable, conn_writable});
     return conns;
 }
 
@@ -97,8 +89,8 @@ void conns_free(struct conns *conns)
 {
     assert(conns->count == 0);
     uv_close((uv_handle_t *)conns->timer, free_handle);
-    uv_close((uv_handle_t *)conns->poll, free_handle);
-    close(conns->epoll);
+    ready_free(conns->readable);
+    ready_free(conns->writable);
     chain_scratch_release(&conns->scratch);
     buffer_release(&conns->plain);
     buffer_release(&conns->wire);
@@ -118,9 +110,9 @@ void conns_counts(const struct conns *conns, struct conns_counts *counts)
 
 void conns_report(struct conns *conns)
 {
-    if (conns->looks > conns->counts.looks_max)
-        conns->counts.looks_max = conns->looks;
-    conns->looks = 0;
+    if (conns->looks + conns->written_looks > conns->counts.looks_max)
+        conns->counts.looks_max = conns->looks + conns->written_looks;
+    conns->looks = conns->written_looks = 0;
     while (conns->reports != NULL) {
         struct conn *conn = conns->reports;
         size_t written = conn->written;
@@ -165,13 +157,16 @@ static void closing_free(struct conn *conn)
     conn->closing = NULL;
 }
 
-static void forget_readable(struct conn *conn)
+/* Puts the conn into a set, or takes it out; `in` says where it is. false: the kernel has no memory for it. */
+static bool watch(struct conn *conn, struct ready_set *set, bool *in, bool on)
 {
-    struct conns *conns = conn->conns;
-    for (unsigned i = conns->readable_first; i < conns->readable_count; i++) {
-        if (conns->readable[i] == conn)
-            conns->readable[i] = NULL;
+    if (on && !*in)
+        return *in = ready_add(set, conn->fd, conn);
+    if (!on && *in) {
+        ready_remove(set, conn->fd, conn);
+        *in = false;
     }
+    return true;
 }
 
 static void queue_free(struct conn *conn)
@@ -191,7 +186,6 @@ void conn_free(struct conn *conn)
     struct conns *conns = conn->conns;
     if (conn->reporting)
         forget_report(conn);
-    forget_readable(conn);
     queue_free(conn);
     closing_free(conn);
     if (conn->previous != NULL)
@@ -221,6 +215,8 @@ void conn_close_now(struct conn *conn)
         return;
     conn->phase = CONN_CLOSING;
     conn->conns->looks += CLOSE_LOOKS;
+    watch(conn, conn->conns->readable, &conn->in_readable, false);
+    watch(conn, conn->conns->writable, &conn->in_writable, false);
     uv_close(&conn->socket.handle, conn_closed);
 }
 
@@ -309,9 +305,9 @@ void conn_close(struct conn *conn, bool flush)
 
 /* ---- reading ---- */
 
-/* Whether this turn has time for one more; else it is read in a later one. */
-static bool conns_take(const struct conns *conns)
+static bool takes_readable(void *context)
 {
+    const struct conns *conns = context;
     return conns->looks < TURN_LOOKS && conns->calls.takes(conns->calls.context);
 }
 
@@ -336,46 +332,14 @@ static void conn_receive(struct conn *conn)
         conns->calls.received(conns->calls.context, conn, bytes_of(conns->buffer, (size_t)size));
 }
 
-/* Adds the conn to the set, or takes it out: without interest in anything it would still be told of errors. */
-static bool conn_watch(struct conn *conn, bool on)
+static void conn_readable(void *context, void *item)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = conn};
-    if (conn->watched == on)
-        return true;
-    conn->watched = on;
-    return epoll_ctl(conn->conns->epoll, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, conn->fd, &event) == 0;
-}
-
-static unsigned find_readable(struct conns *conns)
-{
-    struct epoll_event events[CONNS_READABLE_MAX];
-    int count = epoll_pwait(conns->epoll, events, CONNS_READABLE_MAX, 0, NULL);
-    conns->readable_first = conns->readable_count = 0;
-    for (int i = 0; i < count; i++)
-        conns->readable[conns->readable_count++] = events[i].data.ptr;
-    return conns->readable_count;
-}
-
-/* Each that is readable is read once, so that who goes on sending does not hold up the answers to the others. What is found
- * and not taken comes first in the next turn: the set stays readable. */
-static void some_readable(uv_poll_t *poll, int status, int events)
-{
-    struct conns *conns = poll->data;
-    (void)status;
-    (void)events;
-    unsigned found = CONNS_READABLE_MAX;
-    for (uint32_t left = conns->count; left > 0 && conns_take(conns); left--) {
-        if (conns->readable_first == conns->readable_count &&
-            (found < CONNS_READABLE_MAX || (found = find_readable(conns)) == 0))
-            return; /* those were all */
-        struct conn *conn = conns->readable[conns->readable_first++];
-        if (conn == NULL || conn->phase == CONN_CLOSING)
-            continue;
-        if (conn->reading)
-            conn_receive(conn);
-        else
-            conn_watch(conn, false);
-    }
+    struct conns *conns = context;
+    struct conn *conn = item;
+    if (conn->reading)
+        conn_receive(conn);
+    else
+        watch(conn, conns->readable, &conn->in_readable, false);
 }
 
 void conn_read(struct conn *conn, bool on)
@@ -383,7 +347,7 @@ void conn_read(struct conn *conn, bool on)
     if (conn->phase == CONN_CLOSING)
         return;
     conn->reading = on;
-    if (on && !conn_watch(conn, true)) /* off: when it is readable next, if it is still off then */
+    if (on && !watch(conn, conn->conns->readable, &conn->in_readable, true))
         conn_close_now(conn);
 }
 
@@ -418,66 +382,68 @@ static void queue_advance(struct queue *queue, size_t size)
     }
 }
 
-static size_t queue_buffers(const struct queue *queue, uv_buf_t *buffers, size_t count_max, size_t *bytes)
+static size_t queue_buffers(const struct queue *queue, uv_buf_t *buffers, size_t count_max)
 {
-    size_t count = 0;
-    *bytes = 0;
-    for (size_t i = queue->first; i < queue->count && count < count_max && *bytes < WRITE_BYTES; i++) {
+    size_t count = 0, bytes = 0;
+    for (size_t i = queue->first; i < queue->count && count < count_max && bytes < WRITE_BYTES; i++) {
         size_t skip = i == queue->first ? queue->offset : 0;
         buffers[count++] = uv_buf_init((char *)queue->frames[i]->data + skip, queue->frames[i]->size - (unsigned)skip);
-        *bytes += queue->frames[i]->size - skip;
+        bytes += queue->frames[i]->size - skip;
     }
     return count;
 }
 
-static void queue_written(uv_write_t *request, int status)
-{
-    struct queue *queue = request->data;
-    struct conn *conn = queue->conn;
-    size_t size = queue->under_way;
-    queue->under_way = 0;
-    if (conn->phase == CONN_CLOSING)
-        return;
-    if (status != 0) {
-        conn_close_now(conn);
-        return;
-    }
-    queue_advance(queue, size);
-    note_written(conn, size);
-    conn_continue(conn);
-}
-
-/* Goes on with the queue, if no write of it is under way. */
-static void conn_continue(struct conn *conn)
+/* As much as the kernel takes now. UV_EAGAIN: nothing; another error: the connection is broken. */
+static int queue_write(struct conn *conn)
 {
     uv_buf_t buffers[WRITE_FRAMES];
-    struct queue *queue = conn->queue;
-    if (queue == NULL || queue->under_way > 0)
-        return;
-    size_t bytes, count = queue_buffers(queue, buffers, WRITE_FRAMES, &bytes);
-    if (count == 0) {
-        queue_free(conn);
-        if (conn->phase == CONN_FLUSHING)
-            conn_linger(conn);
-        return;
+    size_t count = queue_buffers(conn->queue, buffers, WRITE_FRAMES);
+    int result = uv_try_write(&conn->socket.stream, buffers, (unsigned)count);
+    conn->conns->written_looks += WRITE_LOOKS;
+    if (result > 0) {
+        conn->conns->written_looks += (uint64_t)result / WRITTEN_BYTES_PER_LOOK;
+        queue_advance(conn->queue, (size_t)result);
+        note_written(conn, (size_t)result);
     }
-    queue->under_way = bytes;
-    queue->request.data = queue;
-    if (uv_write(&queue->request, &conn->socket.stream, buffers, (unsigned)count, queue_written) != 0) {
-        queue->under_way = 0;
-        conn_close_now(conn);
-    }
+    return result;
 }
 
-static void queue_add(struct conn *conn, struct frame *const *frames, size_t count)
+static bool takes_writable(void *context)
+{
+    const struct conns *conns = context;
+    return conns->written_looks < TURN_LOOKS;
+}
+
+static void conn_writable(void *context, void *item)
+{
+    struct conns *conns = context;
+    struct conn *conn = item;
+    bool all;
+    int result;
+    size_t written = 0;
+    do {
+        result = queue_write(conn);
+        written += result > 0 ? (size_t)result : 0;
+        all = conn->queue->first == conn->queue->count;
+    } while (result > 0 && !all && written < WRITE_BYTES);
+    if (result < 0 && result != UV_EAGAIN)
+        conn_close_now(conn);
+    if (!all || conn->phase == CONN_CLOSING)
+        return;
+    watch(conn, conns->writable, &conn->in_writable, false);
+    queue_free(conn);
+    if (conn->phase == CONN_FLUSHING)
+        conn_linger(conn);
+}
+
+/* Takes over the references. Of the first frame of a new queue, so many bytes are written. */
+static void queue_add(struct conn *conn, struct frame *const *frames, size_t count, size_t partial)
 {
     struct queue *queue = conn->queue;
     if (queue == NULL) {
         queue = conn->queue = memory_zeroed(1, sizeof(*queue));
-        queue->conn = conn;
+        queue->offset = partial;
     }
-    if (queue->first > 0 && queue->first == queue->count)
-        queue->first = queue->count = 0;
     if (queue->count + count > queue->capacity && queue->first > queue->capacity / 2) {
         memmove(queue->frames, queue->frames + queue->first, (queue->count - queue->first) * sizeof(*frames));
         queue->count -= queue->first;
@@ -489,6 +455,8 @@ static void queue_add(struct conn *conn, struct frame *const *frames, size_t cou
     }
     memcpy(queue->frames + queue->count, frames, count * sizeof(*frames));
     queue->count += count;
+    if (!watch(conn, conn->conns->writable, &conn->in_writable, true))
+        conn_close_now(conn);
 }
 
 /* How many of `frames` the kernel took whole; *partial bytes of the next one. -1: the connection is broken. */
@@ -540,11 +508,7 @@ static void write_frames(struct conn *conn, struct frame *const *frames, size_t 
         frame_release(frames[i]);
     if ((size_t)done == count)
         return;
-    bool fresh = conn->queue == NULL;
-    queue_add(conn, frames + done, count - (size_t)done);
-    if (fresh)
-        conn->queue->offset = partial;
-    conn_continue(conn);
+    queue_add(conn, frames + done, count - (size_t)done, partial);
 }
 
 void conn_write(struct conn *conn, struct frame *const *frames, size_t count)
@@ -572,8 +536,7 @@ void conn_write_bytes(struct conn *conn, struct bytes bytes)
     if (bytes.size == 0)
         return;
     struct frame *frame = frame_of(bytes);
-    queue_add(conn, &frame, 1);
-    conn_continue(conn);
+    queue_add(conn, &frame, 1, 0);
 }
 
 /* ---- accepting ---- */

@@ -4,9 +4,9 @@
 #define COTERIE_CONN_PRIVATE_H
 
 #include "conn.h"
+#include "conn_ready.h"
 
 #define CONN_READ_BYTES (64 * 1024) /* the shared buffer */
-#define CONNS_READABLE_MAX 64       /* taken out of the epoll set at once */
 
 enum conn_phase { CONN_OPEN, CONN_FLUSHING, CONN_LINGERING, CONN_CLOSING };
 
@@ -56,8 +56,9 @@ struct conn {
     uint8_t phase;    /* enum conn_phase */
     uint8_t door;
     bool reporting;
-    bool reading; /* what comes is wanted */
-    bool watched; /* it is in conns->epoll */
+    bool reading;     /* what comes is wanted */
+    bool in_readable; /* the set: it may be so without `reading`, until something comes */
+    bool in_writable; /* while there is a queue */
 };
 
 struct conns {
@@ -65,13 +66,11 @@ struct conns {
     struct conn_calls calls;
     uint32_t open_ms, close_ms;
     uint32_t count;
-    uint64_t looks; /* of this turn: reading and closing */
+    uint64_t looks;         /* of this turn: reading and closing */
+    uint64_t written_looks; /* of this turn: writing what was queued */
     struct conns_counts counts;
     struct conn *all, *reports;
-    int epoll;       /* who is read */
-    uv_poll_t *poll; /* of `epoll` */
-    struct conn *readable[CONNS_READABLE_MAX]; /* found in `epoll`; NULL: it has gone */
-    unsigned readable_first, readable_count;
+    struct ready_set *readable, *writable;
     struct closing *closing;
     struct opening *first_opening, *last_opening;
     struct opening *first_waiting, *last_waiting;

@@ -3,6 +3,9 @@
 import os
 import re
 import resource
+import selectors
+import signal
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,7 +13,9 @@ from cluster import Cluster, wait_until
 from mqtt import Client
 
 CLIENTS = 1500                        # more than libuv hears of in one poll
+READERS = 150
 SOCKET_LOOKS_MAX = 30000 + 200 + 300  # a turn's share, and the socket that goes beyond it
+WRITE_LOOKS_MAX = 30000 + 6300        # likewise, 256 KiB and a message to a socket
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +55,48 @@ def test_the_table_of_descriptors_does_not_grow_with_the_clients(node):
         client.close()
 
 
+@contextmanager
+def held(cluster):
+    """The node stands still: all that happens to its sockets meanwhile it finds at once."""
+    pid = cluster.node(1)["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def take_what_comes(made, quiet_s):
+    """Until nothing has come for so long. Returns how many bytes."""
+    taken = 0
+    with selectors.DefaultSelector() as selector:
+        for client in made:
+            selector.register(client.socket, selectors.EVENT_READ)
+        while ready := selector.select(quiet_s):
+            taken += sum(len(key.fileobj.recv(1 << 20)) for key, _ in ready)
+    return taken
+
+
 def test_connections_that_break_at_once_are_closed_over_several_turns(node):
     made = clients(node, CLIENTS)
-    os.kill(node.node(1)["pid"], 19)
-    for client in made:
-        client.close()
-    os.kill(node.node(1)["pid"], 18)
+    with held(node):
+        for client in made:
+            client.close()
     wait_until("all are gone", lambda: metric(node, "coterie_connections") == 0)
     assert 15000 <= metric(node, "coterie_sockets_looks_max") <= SOCKET_LOOKS_MAX
+
+
+def test_what_waits_for_slow_readers_that_read_at_once_is_written_over_several_turns(node):
+    publisher, *readers = clients(node, 1 + READERS)
+    for reader in readers:
+        reader.subscribe(("slow", 0))
+    while metric(node, "coterie_output_bytes") < READERS * 500000:
+        publisher.publish("slow", b"x" * 50000, qos=1)
+    with held(node):
+        take_what_comes(readers, 0.3)
+    before = metric(node, "coterie_connections")
+    assert take_what_comes(readers, 1) > 0
+    assert metric(node, "coterie_connections") == before
+    assert metric(node, "coterie_sockets_looks_max") <= SOCKET_LOOKS_MAX + WRITE_LOOKS_MAX
+    for client in [*readers, publisher]:
+        client.close()
