@@ -496,7 +496,7 @@ void core_closed(struct core *core, uint64_t connection, uint64_t now_ms)
 
 static uint64_t turn_looks(const struct core *core)
 {
-    return core->input_looks + core->apply_looks + core->queues_looks + core->other_looks;
+    return core->input_looks + core->apply_looks + core->copies_looks + core->queues_looks + core->other_looks;
 }
 
 static void expire_timers(struct core *core)
@@ -665,12 +665,16 @@ static void tell_consensus(struct core *core)
     }
 }
 
-static void flush_one(struct core *core, struct client *client)
+/* Returns what that took. */
+static uint64_t flush_one(struct core *core, struct client *client)
 {
+    uint64_t looks = WRITE_LOOKS;
+
     client->in_dirty = false;
     if (client->close_called)
-        return;
+        return looks;
     if (!outbox_empty(&client->outbox)) {
+        looks += client->outbox.bytes / WRITTEN_BYTES_PER_LOOK;
         client->unwritten += client->outbox.bytes;
         buffer_clear(&core->frames);
         outbox_take(&core->pool, &client->outbox, &core->frames);
@@ -684,28 +688,23 @@ static void flush_one(struct core *core, struct client *client)
         core->out.reading(core->out.context, client->conn, !client->reading_off);
     }
     client->reading_changed = false;
+    return looks;
 }
 
-/* How many connections there is time for. */
-static uint32_t writes_now(const struct core *core)
-{
-    uint64_t looks = turn_looks(core), left = looks < TURN_LOOKS ? (TURN_LOOKS - looks) / WRITE_LOOKS : 0;
-    uint64_t count = left > WRITES_MIN ? left : WRITES_MIN;
-
-    return core->dirty.count < count ? core->dirty.count : (uint32_t)count;
-}
-
+/* As many connections as there is time for. */
 static void flush(struct core *core)
 {
-    uint32_t count = writes_now(core);
+    uint64_t looks = turn_looks(core), left = looks < TURN_LOOKS ? TURN_LOOKS - looks : 0, spent = 0;
+    uint32_t total = core->dirty.count, count = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        struct client *client = registry_find(&core->registry, core->dirty.numbers[i]);
+    if (left < WRITES_MIN * WRITE_LOOKS)
+        left = WRITES_MIN * WRITE_LOOKS;
+    for (; count < total && spent < left; count++) {
+        struct client *client = registry_find(&core->registry, core->dirty.numbers[count]);
 
-        if (client != NULL)
-            flush_one(core, client);
+        spent += client != NULL ? flush_one(core, client) : 1;
     }
-    core->other_looks += count * WRITE_LOOKS;
+    core->other_looks += spent;
     later_list_drop(&core->dirty, count);
     core_flush_qos0(core);
 }
@@ -728,7 +727,7 @@ static void end_turn(struct core *core)
 
     if (looks > core->node.stats.turn_looks_max)
         core->node.stats.turn_looks_max = looks;
-    core->input_looks = core->apply_looks = core->queues_looks = core->other_looks = 0;
+    core->input_looks = core->apply_looks = core->copies_looks = core->queues_looks = core->other_looks = 0;
     if (!core->live.open)
         core->breather = false;
     if (!core_busy(core))

@@ -15,7 +15,6 @@
 
 #include <string.h>
 
-#define PACKET_BYTES_PER_LOOK 256 /* to check and copy */
 #define READ_AHEAD_MAX (8 * 1024) /* input that may pile up for a client that has to wait, before reading stops */
 
 bool core_pressed(const struct core *core)
@@ -95,7 +94,7 @@ static bool take_packet(struct core *core, struct client *client, struct bytes *
     core->input_looks += PACKET_LOOKS;
     if (status == STATUS_NEED_MORE)
         return false;
-    core->input_looks += size / PACKET_BYTES_PER_LOOK;
+    core->input_looks += size / BYTES_PER_LOOK;
     actions_clear(&core->actions);
     if (status != STATUS_OK) {
         client_receive_bad(client, &fault, &core->actions);

@@ -86,13 +86,16 @@ struct administration {
 #define INPUT_LOOKS   20000      /* packets, and what QoS 0 among them matches */
 #define APPLY_LOOKS   40000      /* committed entries */
 #define QUEUES_LOOKS  20000      /* read from queues for clients that are behind */
-#define PACKET_LOOKS  5          /* to decode and handle one */
+#define PACKET_LOOKS  5          /* to decode and handle one, */
+#define BYTES_PER_LOOK 256       /* and to check or copy what is in it */
+#define COPIES_LOOKS  16000      /* of committed messages, for clients that cannot share a frame */
 #define TARGET_LOOKS  2          /* to give a client a frame that others share */
 #define END_LOOKS     20         /* to end a client */
-#define WRITE_LOOKS   150        /* to hand frames to the kernel */
+#define WRITE_LOOKS   150        /* to hand frames to the kernel, */
+#define WRITTEN_BYTES_PER_LOOK 50 /* and what is in them, perhaps encrypted */
 #define WRITTEN_LOOKS 20         /* to write a page of the store out */
 #define TURN_LOOKS    60000      /* all of them together; what is left of it goes into writing to connections, or closing them, */
-#define WRITES_MIN    100        /* but for so many in any case */
+#define WRITES_MIN    100        /* but for so many of few bytes in any case */
 #define ENDS_MAX      500        /* clients ended because all are, */
 #define TIMERS_MAX    1000       /* clients whose time is over, */
 #define ACKS_MAX      2000       /* clients whose acknowledgements are collected, */
@@ -132,7 +135,7 @@ struct core {
     struct core_ending ending;
     struct forms *forms;                 /* of the message that is being delivered */
     uint64_t forms_of;                   /* its id; 0: none is */
-    uint64_t input_looks, apply_looks, queues_looks, other_looks;   /* done in this turn */
+    uint64_t input_looks, apply_looks, copies_looks, queues_looks, other_looks;   /* done in this turn */
     bool breather;                       /* a QoS 0 message took long: entries come first now */
     struct effects *arena;               /* of reads: queues, QoS 0 matches */
     struct actions actions;              /* of the packet or outcome at hand */

@@ -68,25 +68,34 @@ static uint64_t looks_left(const struct core *core)
     return core->input_looks < INPUT_LOOKS ? INPUT_LOOKS - core->input_looks : 1;
 }
 
+/* Of the looks that are left, those for so few targets that a copy for each of them is no long work. */
+static uint64_t a_piece(const struct message *message, uint64_t looks)
+{
+    uint64_t most = 1 + INPUT_LOOKS / 4 * BYTES_PER_LOOK / (message->payload.size + 1);
+
+    return looks < most ? looks : most;
+}
+
 void core_live_more(struct core *core, uint64_t looks)
 {
     struct live_message *live = &core->live;
-    uint64_t before = state_worked(core->state), done = 0;
+    uint64_t before = state_worked(core->state), copies = core->copies_looks, given = 0, done = 0;
     bool more = true;
 
     while (more && done <= looks) {
         struct match match;
 
         effects_clear(core->arena);
-        more = state_match_more(core->state, core->arena, looks - done, &match);
+        more = state_match_more(core->state, core->arena, a_piece(&live->message, looks - done), &match);
         if (match.count > 0)
             deliver_message(core, live->number, &live->message, match.targets, match.count);
-        core->input_looks += TARGET_LOOKS * match.count;
-        done = state_worked(core->state) - before + TARGET_LOOKS * match.count;
+        given += TARGET_LOOKS * match.count + (core->copies_looks - copies);
+        core->copies_looks = copies;
+        done = state_worked(core->state) - before + given;
         if (!more && match.nodes != 0 && !live->copied)
             send_to_peers(core, &match, &live->message);
     }
-    core->input_looks += state_worked(core->state) - before;
+    core->input_looks += done;
     live->open = more;
     if (more)
         core->breather = true;

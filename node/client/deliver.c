@@ -75,6 +75,12 @@ static struct mqtt_publish_options options_for(const struct forms *forms, const 
     };
 }
 
+static struct frame *copy(struct core *core)
+{
+    core->copies_looks += core->scratch.size / BYTES_PER_LOOK;
+    return frame_of(buffer_bytes(&core->scratch));
+}
+
 static struct frame *encode(struct core *core, const struct forms *forms, uint8_t level, const struct target *target,
                             bool duplicate)
 {
@@ -83,7 +89,7 @@ static struct frame *encode(struct core *core, const struct forms *forms, uint8_
     options.packet_id = packet_id_at(core->node.node, options.packet_id);
     buffer_clear(&core->scratch);
     mqtt_encode_publish(level, forms->message, &options, &core->scratch);
-    return frame_of(buffer_bytes(&core->scratch));
+    return copy(core);
 }
 
 /* The frame for this target; one reference is the caller's. */
@@ -136,7 +142,7 @@ static struct frame *frame_now(struct core *core, struct forms *forms, struct cl
     core->node.alias_bytes -= aliases_bytes(*aliases);
     aliases_set(*aliases, options.topic_alias, topic);
     core->node.alias_bytes += aliases_bytes(*aliases);
-    return frame_of(buffer_bytes(&core->scratch));
+    return copy(core);
 }
 
 /* ---- room ---- */
@@ -309,7 +315,7 @@ static void deliver_stored(struct core *core, struct client *client, struct form
             deny(core, client, target);
         return;
     }
-    if (buggify(BUGGIFY_FALLS_BEHIND)) {
+    if (core->copies_looks >= COPIES_LOOKS || buggify(BUGGIFY_FALLS_BEHIND)) {
         client->behind = true;
         core_want_work(core, client);
         return;
@@ -466,7 +472,8 @@ void deliver_more(struct core *core, struct client *client)
     for (int budget = DELIVER_BUDGET; client->behind && !client->blocked; budget--) {
         struct queued queued;
         enum status status;
-        uint64_t worked;
+        uint64_t worked, copies;
+        bool sent;
 
         if (!socket_has_room(core, client) || !window_has_room(client))
             return;
@@ -493,7 +500,11 @@ void deliver_more(struct core *core, struct client *client)
             core_trouble(core, status, "a queue cannot be read");
             return;
         }
-        if (!send_queued(core, client, &queued))
+        copies = core->copies_looks;
+        sent = send_queued(core, client, &queued);
+        core->queues_looks += core->copies_looks - copies;
+        core->copies_looks = copies;
+        if (!sent)
             return;
     }
 }

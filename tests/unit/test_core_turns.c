@@ -11,6 +11,9 @@
 #define CLIENTS    3000
 #define LOOKS_MAX  70000  /* the shares of a turn together, and one thing more that is done whole */
 
+#define READERS    300
+#define LARGE      100000 /* bytes: for all of them too many for a turn */
+
 #define TOPICS     4000
 #define PAYLOAD_SIZE 1800
 #define PAGES_MAX  2700   /* in one commit: what makes one due, and what is applied in one turn */
@@ -118,6 +121,66 @@ static void all_clients_are_ended_over_several_turns(void **state)
     assert_in_range(longest_turn(cores), 1, LOOKS_MAX);
 }
 
+/* ---- bytes ---- */
+
+/* `subscribe`: of each of them. */
+static void given_readers(struct cores *cores, struct device *readers, const char *subscribe)
+{
+    char name[16];
+
+    for (uint32_t i = 0; i < READERS; i++) {
+        snprintf(name, sizeof(name), "c%u", i);
+        readers[i] = given_client(cores, 1, MQTT_LEVEL_5, name);
+        when_sends(readers[i], subscribe);
+        cores_pass(cores, 10);
+        assert_int_equal(line_received(readers[i].line).data[0], 0x90);
+        line_take(readers[i].line, line_received(readers[i].line).size);
+    }
+}
+
+static void then_a_large_message_comes_to_all(struct cores *cores, const struct device *readers, const char *publish)
+{
+    struct device bob = given_client(cores, 1, MQTT_LEVEL_5, "bob");
+    char *notation = malloc(LARGE + 100);
+    char payload[LARGE + 1];
+
+    memset(payload, 'x', LARGE);
+    payload[LARGE] = '\0';
+    snprintf(notation, LARGE + 100, "%s <%s>", publish, payload);
+    when_sends(bob, notation);
+    cores_pass(cores, 1000);
+    for (uint32_t i = 0; i < READERS; i++) {
+        assert_in_range(line_received(readers[i].line).size, LARGE, LARGE + 20);
+        line_take(readers[i].line, line_received(readers[i].line).size);
+    }
+    free(notation);
+    assert_in_range(longest_turn(cores), LOOKS_MAX / 2, LOOKS_MAX);
+}
+
+static void a_large_message_to_many_is_written_over_several_turns(void **state)
+{
+    struct device readers[READERS];
+
+    given_readers(*state, readers, "82 0001 00 'a' 00");
+    then_a_large_message_comes_to_all(*state, readers, "30 'a' 00");
+}
+
+static void a_large_message_is_copied_to_many_over_several_turns(void **state)
+{
+    struct device readers[READERS];
+
+    given_readers(*state, readers, "82 0001 (0b 07) 'a' 00");
+    then_a_large_message_comes_to_all(*state, readers, "30 'a' 00");
+}
+
+static void a_large_committed_message_is_copied_to_many_over_several_turns(void **state)
+{
+    struct device readers[READERS];
+
+    given_readers(*state, readers, "82 0001 (0b 07) 'a' 01");
+    then_a_large_message_comes_to_all(*state, readers, "32 'a' 0001 00");
+}
+
 /* ---- what a commit writes ---- */
 
 static char directory[32];
@@ -195,6 +258,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(messages_that_match_much_come_in_order, world_of_one, world_free),
         cmocka_unit_test_setup_teardown(all_clients_are_ended_over_several_turns, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(a_large_message_to_many_is_written_over_several_turns, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(a_large_message_is_copied_to_many_over_several_turns, world_of_one, world_free),
+        cmocka_unit_test_setup_teardown(a_large_committed_message_is_copied_to_many_over_several_turns, world_of_one, world_free),
         cmocka_unit_test_setup_teardown(no_commit_writes_very_many_pages, one_node_on_disk, free_nodes_and_disk),
         cmocka_unit_test_setup_teardown(subscribing_to_all_again_and_leaving_is_no_long_turn, world_of_one, world_free),
     };
