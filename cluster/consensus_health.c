@@ -119,12 +119,15 @@ static void update_caught_up(struct consensus *consensus)
     }
 }
 
-/* In a later change that is not committed yet it stays what it was. */
+/* In a later change that is not committed yet it stays what it was. Who has not stored the change that made it a voter would
+ * have forgotten it if it died now, and not vote (R2 of members.h): whoever counts on this node would do so too soon. */
 static void update_inside(struct consensus *consensus)
 {
     bool committed;
+    uint64_t since;
     bool votes = replica_member(consensus->replica, &committed) == MEMBER_VOTING;
-    consensus->inside = votes && (committed || consensus->inside);
+    replica_configuration(consensus->replica, UINT64_MAX, &since);
+    consensus->inside = votes && (consensus->inside || (committed && log_durable(consensus->log) >= since));
 }
 
 /* A change of leader or term: what proposers had on the way may be lost. */

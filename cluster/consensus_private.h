@@ -102,7 +102,7 @@ struct consensus {
     uint64_t stamp_floor;                     /* no stamp in the log is beyond */
 
     uint64_t adopted_ms;                      /* when replacements were last looked after */
-    bool inside;                              /* this life is a voting member, by a committed configuration */
+    bool inside;                              /* this life is a voting member, by a committed configuration, stored here */
     uint64_t leader_heard_ms;
     uint64_t silence_from_ms;                 /* V24 */
     uint64_t known_commit;                    /* as told by leaders; can be beyond our log */

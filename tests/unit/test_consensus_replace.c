@@ -181,6 +181,25 @@ static void a_wiped_node_is_replaced_while_the_others_serve(void **state)
     assert_int_not_equal(leader_of(world), 0);
 }
 
+/* Whoever loses another node then, since this one is ready, relies on its vote, also if it dies meanwhile. */
+static void a_replacement_is_a_member_once_its_own_disk_knows_it(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), wiped = follower_of(world);
+    struct node *node = &world->nodes[wiped];
+    submit_some(world, leader, 50);
+    replace_node(world, wiped);
+    for (int i = 0; i < 3000 && log_durable(node->log) == 0; i++)
+        run_ms(world, 1);
+    disk_sim_hang(node->disk, true);
+    run_ms(world, 1000);
+    assert_true(node->applied > log_durable(node->log));
+    assert_true(outside(world, wiped));
+    disk_sim_hang(node->disk, false);
+    run_ms(world, 500);
+    assert_false(outside(world, wiped));
+}
+
 static void each_node_can_be_replaced_one_after_the_other_the_leader_too(void **state)
 {
     struct world *world = *state;
@@ -279,6 +298,7 @@ int main(void)
 #define TEST_SMALL_LOG(name) cmocka_unit_test_setup_teardown(name, setup_small_log, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_wiped_node_is_replaced_while_the_others_serve),
+        TEST(a_replacement_is_a_member_once_its_own_disk_knows_it),
         TEST(each_node_can_be_replaced_one_after_the_other_the_leader_too),
         TEST_SMALL_LOG(a_replacement_gets_a_snapshot_if_the_log_does_not_begin_at_the_beginning),
         TEST(the_next_leader_goes_on_with_a_replacement),
