@@ -64,7 +64,7 @@ static void extras_free(struct client *client)
     if (!extras->login_running)
         login_free(extras->login);
     client_rights_free(extras->rights);
-    usage_end(client->node->usages, extras->usage);
+    usage_end(client);
     free(extras);
 }
 

@@ -683,6 +683,7 @@ static uint64_t flush_one(struct core *core, struct client *client)
     }
     if (client->close_wanted) {
         client->close_called = true;
+        usage_end(client);
         core->out.close(core->out.context, client->conn, client->close_flush);
     } else if (client->reading_changed) {
         core->out.reading(core->out.context, client->conn, !client->reading_off);

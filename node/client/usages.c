@@ -95,14 +95,22 @@ bool usage_begin(struct client *client, struct bytes user)
     bool allowed = max == 0 || usage->connections < max || takes_over(client, user);
 
     assert(client_extras(client)->usage == NULL);
+    if (!allowed)
+        return false;
     usage->connections++;
     client->extras->usage = usage;
-    return allowed;
+    return true;
 }
 
-void usage_end(struct usages *usages, struct usage *usage)
+void usage_end(struct client *client)
 {
-    if (usage == NULL || --usage->connections > 0)
+    struct usages *usages = client->node->usages;
+    struct usage *usage = client->extras != NULL ? client->extras->usage : NULL;
+
+    if (usage == NULL)
+        return;
+    client->extras->usage = NULL;
+    if (--usage->connections > 0)
         return;
     HASH_DEL(usages->all, usage);
     free((void *)usage->user.data);

@@ -3,7 +3,7 @@
  *
  * What the configuration of a listener allows all its clients together is counted here too.
  *
- * An entry lives as long as a connection of its user. Rates are buckets that hold what one second brings. */
+ * An entry lives as long as a connection of its user is open. Rates are buckets that hold what one second brings. */
 #ifndef COTERIE_USAGES_H
 #define COTERIE_USAGES_H
 
@@ -16,10 +16,10 @@ struct usages;
 struct usages *usages_new(void);
 void usages_free(struct usages *usages);        /* no usage is left */
 
-/* Counts one more connection of `user`, for client->extras->usage. False: it has too many here; but one that takes its
- * own session over may come before the former has gone. */
+/* Counts one more connection of `user`, for client->extras->usage. False: it has too many here, and this one is not counted; but
+ * one that takes its own session over may come before the former has gone. */
 bool usage_begin(struct client *client, struct bytes user);
-void usage_end(struct usages *usages, struct usage *usage);     /* NULL is allowed */
+void usage_end(struct client *client); /* it is being closed, however long that takes, or never began */
 
 /* Whether this client may publish so many bytes now, as its user and over its listener; if so, it has. Else the limit that
  * it ran into has been counted. */
