@@ -870,6 +870,40 @@ static void verification_finds_a_row_that_changed_on_disk(void **state)
     store_view_close(view);
 }
 
+/* The pages that say which commit is the last. */
+static void root_pages(struct world *w, bool write, uint8_t pages[2 * 4096])
+{
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/data.mdb", w->directory);
+    file = fopen(path, write ? "r+" : "r");
+    assert_non_null(file);
+    assert_int_equal((write ? fwrite(pages, 4096, 2, file) : fread(pages, 4096, 2, file)), 2);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void a_store_whose_last_commit_was_lost_is_whole_as_of_the_one_before(void **state)
+{
+    struct world *w = *state;
+    uint8_t pages[2 * 4096];
+
+    store_put(w->store, TABLE_CLIENTS, text("a"), text("1"));
+    store_put(w->store, TABLE_CLIENTS, text("b"), text("1"));
+    store_commit(w->store);
+    root_pages(w, false, pages);
+    store_put(w->store, TABLE_CLIENTS, text("a"), text("2"));
+    store_delete(w->store, TABLE_CLIENTS, text("b"));
+    store_commit(w->store);
+    store_close(w->store);
+    root_pages(w, true, pages);
+    given_store(w);
+
+    then_row(w, "a", "1");
+    then_row(w, "b", "1");
+    then_hash_is_that_of_the_rows(w->store);
+}
+
 #define BOTH(test) \
     {#test " (lmdb)", test, setup_lmdb, teardown, NULL}, {#test " (memory)", test, setup_memory, teardown, NULL}
 #define LMDB(test) cmocka_unit_test_setup_teardown(test, setup_lmdb, teardown)
@@ -906,6 +940,7 @@ int main(void)
         LMDB(two_processes_cannot_have_it_open),
         LMDB(sync_finds_no_trouble_on_a_good_disk),
         LMDB(verification_finds_a_row_that_changed_on_disk),
+        LMDB(a_store_whose_last_commit_was_lost_is_whole_as_of_the_one_before),
         LMDB(what_was_spilled_lives_on_in_the_process_and_is_committed_with_the_rest),
         LMDB(a_store_whose_process_ends_after_a_spill_is_thrown_away),
         LMDB(pages_that_a_commit_writes_are_known_before),
