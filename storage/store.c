@@ -300,8 +300,13 @@ static bool told_to_stop(const atomic_bool *stop)
     return stop != NULL && atomic_load_explicit(stop, memory_order_relaxed);
 }
 
+static bool finds(struct store_view *view, enum table table, const struct row *row)
+{
+    return view->backend->view_finds == NULL || view->backend->view_finds(view, table, row);
+}
+
 /* Adds up the rows of one table. false: they do not ascend, or are larger than any can be, so pages are broken, and there
- * may be no end to them. */
+ * may be no end to them; or who looks for one does not find it. */
 static bool hash_rows(struct store_view *view, enum table table, const atomic_bool *stop, uint64_t hash[2])
 {
     struct buffer image = {0};
@@ -310,7 +315,7 @@ static bool hash_rows(struct store_view *view, enum table table, const atomic_bo
 
     while (ascends && !told_to_stop(stop) && store_view_next(view, table, row.key, &next)) {
         ascends = next.key.size > 0 && next.key.size <= STORE_KEY_MAX && next.value.size <= STORE_VALUE_MAX &&
-                  bytes_compare(next.key, row.key) > 0;
+                  bytes_compare(next.key, row.key) > 0 && finds(view, table, &next);
         if (ascends) {
             row_image(&image, table, next.key, next.value);
             hash_add(hash, buffer_bytes(&image));

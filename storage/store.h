@@ -140,8 +140,8 @@ bool store_view_next(struct store_view *view, enum table table, struct bytes key
 void store_view_hash(const struct store_view *view, uint64_t hash[2]);            /* as stored with that commit */
 void store_view_close(struct store_view *view);
 
-/* Recomputes the hash from the rows of a view: STATUS_CORRUPT if it is not the stored one; STATUS_CLOSED if it was told
- * to `stop` (NULL is fine). For a worker thread. */
+/* Recomputes the hash from the rows of a view, and looks for each: STATUS_CORRUPT if it is not the stored one, or a row is
+ * not found by its key; STATUS_CLOSED if it was told to `stop` (NULL is fine). For a worker thread. */
 enum status store_view_verify(struct store_view *view, const atomic_bool *stop);
 
 /* Memory backend only: back to the last commit, as after a kill. */

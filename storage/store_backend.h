@@ -32,6 +32,8 @@ struct store_backend {
 
     enum status (*view_open)(struct store *store, struct store_view **view);
     bool (*view_next)(struct store_view *view, enum table table, struct bytes key, struct row *row);
+    /* Whether looking for the key of a row that view_next came to leads there. NULL: it always does. */
+    bool (*view_finds)(struct store_view *view, enum table table, const struct row *row);
     void (*view_close)(struct store_view *view);            /* frees it */
 };
 

@@ -550,6 +550,15 @@ static bool lmdb_view_next(struct store_view *view, enum table table, struct byt
     return true;
 }
 
+/* Rows are come to from leaf to leaf, but looked for by the keys of the branches. */
+static bool lmdb_view_finds(struct store_view *view, enum table table, const struct row *row)
+{
+    struct lmdb_view *self = (struct lmdb_view *)view;
+    MDB_val k = val_of(row->key), v;
+
+    return mdb_get(self->txn, self->store->tables[table], &k, &v) == MDB_SUCCESS && v.mv_data == row->value.data;
+}
+
 static void lmdb_view_close(struct store_view *view)
 {
     struct lmdb_view *self = (struct lmdb_view *)view;
@@ -575,6 +584,7 @@ static const struct store_backend lmdb_backend = {
     .close = lmdb_close,
     .view_open = lmdb_view_open,
     .view_next = lmdb_view_next,
+    .view_finds = lmdb_view_finds,
     .view_close = lmdb_view_close,
 };
 

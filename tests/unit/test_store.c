@@ -870,6 +870,52 @@ static void verification_finds_a_row_that_changed_on_disk(void **state)
     store_view_close(view);
 }
 
+/* Keys of branches are those that no value follows. */
+static void given_changed_branches(struct world *w)
+{
+    char path[128], data[4096];
+    unsigned changed = 0;
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/data.mdb", w->directory);
+    file = fopen(path, "r+");
+    assert_non_null(file);
+    while (fread(data, 1, sizeof data, file) == sizeof data) {
+        for (size_t i = 0; i + 13 < sizeof data; i++) {
+            if (memcmp(data + i, "key-", 4) != 0 || memcmp(data + i + 8, "value", 5) == 0)
+                continue;
+            data[i + 7]++;
+            changed++;
+        }
+        assert_int_equal(fseek(file, -(long)sizeof data, SEEK_CUR), 0);
+        assert_int_equal(fwrite(data, 1, sizeof data, file), sizeof data);
+        assert_int_equal(fflush(file), 0);
+    }
+    fclose(file);
+    assert_true(changed > 0);
+}
+
+static void verification_finds_that_a_row_is_not_found_by_its_key(void **state)
+{
+    struct world *w = *state;
+    struct store_view *view;
+    char key[16];
+
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof key, "key-%04u", i);
+        store_put(w->store, TABLE_CLIENTS, text(key), text("value"));
+    }
+    store_commit(w->store);
+    then_hash_is_that_of_the_rows(w->store);
+    store_close(w->store);
+    given_changed_branches(w);
+    given_store(w);
+
+    assert_int_equal(store_view_open(w->store, &view), STATUS_OK);
+    assert_int_equal(store_view_verify(view, NULL), STATUS_CORRUPT);
+    store_view_close(view);
+}
+
 /* The pages that say which commit is the last. */
 static void root_pages(struct world *w, bool write, uint8_t pages[2 * 4096])
 {
@@ -940,6 +986,7 @@ int main(void)
         LMDB(two_processes_cannot_have_it_open),
         LMDB(sync_finds_no_trouble_on_a_good_disk),
         LMDB(verification_finds_a_row_that_changed_on_disk),
+        LMDB(verification_finds_that_a_row_is_not_found_by_its_key),
         LMDB(a_store_whose_last_commit_was_lost_is_whole_as_of_the_one_before),
         LMDB(what_was_spilled_lives_on_in_the_process_and_is_committed_with_the_rest),
         LMDB(a_store_whose_process_ends_after_a_spill_is_thrown_away),
