@@ -443,7 +443,7 @@ static struct command_owner given_filled_queues(struct machine *m, uint16_t rece
 {
     struct command_owner owner = {0};
     struct command end = {.type = COMMAND_END, .end = {.cause = END_CLEAN}};
-    char name[32];
+    char name[200];
     for (uint32_t i = 0; i < 9; i++) {
         snprintf(name, sizeof name, "c%u", i);
         owner = connect_for(m, name, receive_maximum);
@@ -535,7 +535,7 @@ static void what_is_published_while_many_queues_are_asked_comes_behind(void **st
     struct command_owner owner = given_full_queues(m, 100), publisher = connect(m, "another", NULL);
     struct queued queued = {0};
     uint64_t count = 0, previous = 0;
-    char name[32];
+    char name[200];
     for (; count < QUEUES / 2; count++) {
         assert_int_equal(next_queued(m, owner, queued.target.order, &queued), STATUS_OK);
         if (count == QUEUES / 2 - 3)
