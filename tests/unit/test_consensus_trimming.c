@@ -100,8 +100,8 @@ static void publish_and_trim(struct world *world, unsigned count)
     }
 }
 
-/* It begins to get a snapshot, and then is away for longer than the log would otherwise remember. */
-static struct node *given_a_node_that_gets_a_snapshot_slowly(struct world *world)
+/* It has just come back, with nothing; the log that the others still have begins later. */
+static struct node *given_a_node_that_needs_a_snapshot(struct world *world)
 {
     struct node *node = &world->nodes[follower_of(world)];
     stop_node(world, node->id, false);
@@ -109,6 +109,13 @@ static struct node *given_a_node_that_gets_a_snapshot_slowly(struct world *world
     given_an_empty_disk(world, node->id);
     start_node(world, node->id, false);
     connect_all(world);
+    return node;
+}
+
+/* It begins to get a snapshot, and then is away for longer than the log would otherwise remember. */
+static struct node *given_a_node_that_gets_a_snapshot_slowly(struct world *world)
+{
+    struct node *node = given_a_node_that_needs_a_snapshot(world);
     for (int i = 0; i < 4000 && node->incoming.size == 0; i++)
         run_ms(world, 1);
     node->paused = true; /* for less than an election takes */
@@ -148,12 +155,7 @@ static void over_a_connection_that_was_just_ended_no_snapshot_is_sent(void **sta
 {
     struct world *world = *state;
     set_log_bytes_max(world, LOG_BYTES_MAX);
-    struct node *node = &world->nodes[follower_of(world)];
-    stop_node(world, node->id, false);
-    publish_and_trim(world, 150);
-    given_an_empty_disk(world, node->id);
-    start_node(world, node->id, false);
-    connect_all(world);
+    struct node *node = given_a_node_that_needs_a_snapshot(world);
     uint32_t leader = leader_of(world);
     uint8_t nonsense[64] = {60, 0, 0, 0, 99};
     consensus_receive(world->nodes[leader].consensus, node->id, LINK_BULK, bytes_of(nonsense, sizeof nonsense - 1));
