@@ -177,15 +177,10 @@ static const struct place *place_of(const struct log *log, uint64_t index, struc
     return &found->places[index - found->header.first];
 }
 
-static uint64_t place_end(const struct place *place)
-{
-    return place->offset + log_record_size(place->size);
-}
-
 /* Where the entries of a segment end; marks behind them do not count. */
 static uint64_t segment_end(const struct segment *segment)
 {
-    return segment->count > 0 ? place_end(&segment->places[segment->count - 1]) : LOG_SEGMENT_HEADER_SIZE;
+    return segment->count > 0 ? log_place_end(&segment->places[segment->count - 1]) : LOG_SEGMENT_HEADER_SIZE;
 }
 
 /* ---- opening and closing ---- */
@@ -310,7 +305,7 @@ static enum status read_range(struct log *log, struct segment *segment, uint64_t
         uint64_t last = segment->header.first + segment->count - 1;
         if (last > log->durable)
             last = log->durable;
-        uint64_t end = place_end(&segment->places[last - segment->header.first]);
+        uint64_t end = log_place_end(&segment->places[last - segment->header.first]);
         uint64_t want = size > WINDOW_BYTES ? size : WINDOW_BYTES;
         if (want > end - offset)
             want = end - offset;
@@ -790,7 +785,7 @@ static uint64_t bytes_up_to(const struct segment *segment, uint64_t index)
     if (index < segment->header.first || segment->count == 0)
         return 0;
     uint64_t end = index - segment->header.first < segment->count
-                       ? place_end(&segment->places[index - segment->header.first])
+                       ? log_place_end(&segment->places[index - segment->header.first])
                        : segment_end(segment);
     return end - LOG_SEGMENT_HEADER_SIZE;
 }

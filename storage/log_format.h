@@ -32,7 +32,7 @@
  *
  * A segment gets its name after its header and first records are synced. So the header of a named segment is never torn,
  * and taking back entries (a conflict with the leader) or cutting off a torn tail is one atomic step: begin a segment
- * whose first index says where the one before ends. No byte of a segment is written twice.
+ * whose first index says where the one before ends. No byte of a segment is ever changed.
  *
  * RECOVERY starts at the segment with the highest number and follows "continues" back to the beginning. Every segment
  * but the last must be whole up to where the next one begins, and hash to what that one says. The last one ends at its
@@ -43,6 +43,10 @@
  *                   at a time, its sectors arrive in any order, so whole records may follow. Cut off.
  *   rot             if a record behind X, or metadata, has a mark at or above the entry at X (it had been durable), or
  *                   every sector of it was written and the hash still does not hold. STATUS_CORRUPT.
+ *
+ * What holds behind the last entry that a mark covers is written once more, the same bytes in the same place, and synced
+ * before it counts: a sync that failed may have left it in the page cache only, where it looks clean. So after any
+ * recovery all that was read is durable, and metadata says so.
  *
  * If the log ends without any remains, but below the highest mark: STATUS_DAMAGED. What rot can hide behind is a tail that
  * looks torn in the very last flush before the crash; log_flush_mark() closes that after a second of rest.

@@ -28,6 +28,12 @@ struct place {
     uint32_t size;       /* of its content */
 };
 
+/* Where the next record begins. */
+static inline uint64_t log_place_end(const struct place *place)
+{
+    return place->offset + log_record_size(place->size);
+}
+
 struct segment {
     struct log_segment_header header;
     struct disk_file *file;

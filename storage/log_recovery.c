@@ -485,17 +485,19 @@ static void remove_leftovers(struct recovery *r)
     disk_unlink(log->options.disk, path);
 }
 
-/* Entries that no mark covers were written by a flush whose sync may have failed. Then the page cache shows them, and takes
- * them for clean, but they are not on the disk, and another sync would not bring them there: they are written again. */
+/* What lies behind the last entry that a mark covers, further marks too, was written by a flush whose sync may have
+ * failed. Then the page cache shows it, and takes it for clean, but it is not on the disk, and another sync would not bring
+ * it there: it is written again. */
 static enum status write_tail_again(struct recovery *r, const struct segment *last)
 {
     const struct log_metadata *metadata = &r->log->metadata;
-    uint64_t known = metadata->mark_sequence == last->header.sequence && metadata->mark > r->known ? metadata->mark : r->known;
-    uint64_t first = last->header.first, from = known + 1 > first ? known + 1 : first;
+    bool remembered = metadata->mark_sequence == last->header.sequence && metadata->mark > r->known;
+    uint64_t known = remembered ? metadata->mark : r->known, first = last->header.first;
+    uint64_t held = known < first ? 0 : known - first + 1; /* so many of its entries are on the disk for certain */
+    if (held > last->count)
+        held = last->count; /* a repair cut it */
+    uint64_t offset = held > 0 ? log_place_end(&last->places[held - 1]) : LOG_SEGMENT_HEADER_SIZE;
     struct buffer tail = {0};
-    if (from >= first + last->count)
-        return STATUS_OK;
-    uint64_t offset = last->places[from - first].offset;
     buffer_reserve(&tail, last->used - offset);
     enum status status = disk_read(last->file, offset, tail.data, last->used - offset);
     if (status == STATUS_OK)
