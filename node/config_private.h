@@ -1,5 +1,6 @@
-/* config_private.h — what config.c (the options of a node, file, environment) and config_listeners.c (those of a
- * listener) share: options as rows of a table, and how a fault is told. Nobody else includes it. */
+/* config_private.h — what config.c (the options of a node, file, environment), config_listeners.c (those of a
+ * listener) and config_check.c (whether all of them fit together) share: options as rows of a table, and how a fault is
+ * told. Nobody else includes it. */
 #ifndef COTERIE_CONFIG_PRIVATE_H
 #define COTERIE_CONFIG_PRIVATE_H
 
@@ -75,5 +76,9 @@ void listeners_default(struct config *config);
 void listeners_clear(struct config *config);
 enum status listeners_check(const struct config *config, const struct fault *fault);
 void listeners_describe(struct buffer *out);
+
+/* ---- config_check.c ---- */
+
+enum status config_check(const struct config *config, const struct fault *fault);
 
 #endif

@@ -140,11 +140,9 @@ static void go_to(struct reading *reading, uint64_t after)
 static uint64_t next_by_heap(struct state *state, const struct session *session, struct reading *reading, uint64_t after,
                              uint64_t limit)
 {
-    const struct reading_entry *first = NULL;
     go_to(reading, after);
-    if (reading->next_horizon == 0)
-        first = first_of(state, session, reading);
-    if (first == NULL) {
+    const struct reading_entry *first = reading->next_horizon == 0 ? first_of(state, session, reading) : NULL;
+    while (first == NULL && (reading->next_horizon != 0 || reading->horizon != state->next_message_id)) {
         fill(state, session, reading, UINT64_MAX);
         first = first_of(state, session, reading);
     }
