@@ -46,6 +46,8 @@ struct consensus_status {
     bool damaged;                /* log_owed(): does not vote until it has been rebuilt from its peers */
     bool outside;                /* in this life it is no voting member (yet): see members.h */
     bool flush_slow;             /* its disk has not flushed for 2 s */
+    bool full;                   /* its disk has no space for more of the log: it goes on while its file lasts, but does
+                                  * not want to lead, and as leader accepts nothing */
     bool transferring;           /* it is handing leadership over */
     uint64_t silence_count_ms;   /* since when silence is counted (a paused leader starts anew) */
 };

@@ -96,6 +96,7 @@ void consensus_status(const struct consensus *consensus, struct consensus_status
     status->damaged = replica_damaged(replica);
     status->outside = !consensus->inside;
     status->flush_slow = replica_flush_lag_ms(replica) > REPLICA_FLUSH_SLOW_MS;
+    status->full = consensus->resigned;
     status->transferring = replica_transferring(replica);
     status->silence_count_ms = consensus->silence_from_ms;
 }

@@ -303,6 +303,7 @@ bool broker_ready(const struct broker *broker, const char **why)
            : !status.majority  ? "the majority of the nodes is not heard"
            : !status.caught_up ? "catching up"
            : status.flush_slow ? "the disk does not flush"
+           : status.full       ? "the disk has no space for more of the log"
            : status.damaged    ? "damaged: being rebuilt from the other nodes"
            : status.outside    ? "a replacement: not a voting member yet"
                                : NULL;

@@ -206,6 +206,13 @@ static void set_capacity(struct world *world, uint64_t bytes)
         disk_sim_set_capacity(world->nodes[id].disk, bytes);
 }
 
+static bool is_full(struct world *world, uint32_t id)
+{
+    struct consensus_status status;
+    consensus_status(world->nodes[id].consensus, &status);
+    return status.full;
+}
+
 static void nodes_whose_disks_are_all_full_go_on_when_there_is_space(void **state)
 {
     struct world *world = *state;
@@ -218,8 +225,10 @@ static void nodes_whose_disks_are_all_full_go_on_when_there_is_space(void **stat
     } while (last_applied(world) > stuck);
     run_ms(world, 20000);
     assert_int_equal(last_applied(world), stuck);
+    assert_true(is_full(world, 1) && is_full(world, 2) && is_full(world, 3));
     set_capacity(world, 0);
     run_ms(world, 2000);
+    assert_false(is_full(world, 1) || is_full(world, 2) || is_full(world, 3));
     submit(world, leader_of(world));
     run_ms(world, 1000);
     then_all_agree_up_to(world, stuck + 1);
