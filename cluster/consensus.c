@@ -163,7 +163,8 @@ static enum status start_replica(struct consensus *consensus)
     if (bug(BUG_V21_STORE_BEHIND_LOG) && consensus->start_applied > consensus->start_last)
         status = STATUS_DAMAGED;
     for (uint32_t node = 1; node < NODES; node++)
-        consensus->peers[node].known |= (replica_members(consensus->replica) & NODE_BIT(node)) != 0;
+        consensus->peers[node].known |=
+            ((replica_members(consensus->replica) | replica_removed(consensus->replica)) & NODE_BIT(node)) != 0;
     if (status != STATUS_OK)
         consensus_note(consensus, "log (%llu to %llu), snapshot (%llu) and store (%llu) do not belong together: %s",
                        (unsigned long long)log_first(consensus->log), (unsigned long long)log_last(consensus->log),
@@ -447,6 +448,24 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 enum status consensus_transfer(struct consensus *consensus, uint32_t node)
 {
     return consensus->failed ? STATUS_CLOSED : replica_transfer(consensus->replica, node);
+}
+
+enum status consensus_remove(struct consensus *consensus, uint32_t node)
+{
+    if (consensus->failed)
+        return STATUS_CLOSED;
+    if (replica_role(consensus->replica) != RAFT_LEADER)
+        return STATUS_NOT_LEADER;
+    if (node == 0 || node >= NODES)
+        return STATUS_NOT_FOUND;
+    if (replica_removed(consensus->replica) & NODE_BIT(node))
+        return STATUS_OK;
+    if ((replica_members(consensus->replica) & NODE_BIT(node)) && !(health_silent_nodes(consensus) & NODE_BIT(node)))
+        return STATUS_BUSY;
+    enum status status = replica_remove(consensus->replica, node);
+    if (status == STATUS_OK)
+        consensus_note(consensus, "node %u is taken out of the cluster", node);
+    return status;
 }
 
 void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts)

@@ -43,6 +43,8 @@ struct consensus_status {
     uint64_t cluster_ms;         /* cluster time by its own reckoning; 0 = unknown yet */
     uint64_t linked;             /* bit per node: the bulk link to it is up */
     uint64_t silent;             /* as leader, bit per node: not heard for node_timeout */
+    uint64_t removed;            /* bit per node: taken out of the cluster for good, as of the last committed change that
+                                  * this node knows */
     bool damaged;                /* log_owed(): does not vote until it has been rebuilt from its peers */
     bool outside;                /* in this life it is no voting member (yet): see members.h */
     bool flush_slow;             /* its disk has not flushed for 2 s */
@@ -176,6 +178,11 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 /* ---- operation ---- */
 /* Hands leadership to `node` (0 = whoever is best); also before stopping. STATUS_NOT_LEADER, STATUS_BUSY, STATUS_NOT_FOUND. */
 enum status consensus_transfer(struct consensus *consensus, uint32_t node);
+/* As leader: takes `node` out of the cluster for good; the status says when it is. Only one that is silent, and so serves
+ * nobody: stop it first. STATUS_OK: it is on its way, or done. STATUS_NOT_LEADER; STATUS_NOT_FOUND: it is no member;
+ * STATUS_INVALID: fewer than two voters would be left; STATUS_BUSY: it is heard, or a change is under way, or another
+ * voter is too far behind to go without this one. */
+enum status consensus_remove(struct consensus *consensus, uint32_t node);
 void consensus_status(const struct consensus *consensus, struct consensus_status *status);   /* as of the last call */
 
 /* Numbers for /metrics, since consensus_new(). */

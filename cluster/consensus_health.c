@@ -42,10 +42,11 @@ static uint64_t majority_heard(const struct consensus *consensus)
     return heard[count / 2];
 }
 
-/* A node that is being replaced is no member for a moment, and may never come back: it is missed like the others. */
-static uint64_t silent_nodes(const struct consensus *consensus)
+/* A node that is being replaced is no member for a moment, and may never come back: it is missed like the others. So is one
+ * that has just been removed. */
+uint64_t health_silent_nodes(const struct consensus *consensus)
 {
-    uint64_t members = replica_members(consensus->replica), silent = 0;
+    uint64_t members = replica_members(consensus->replica) | replica_removed(consensus->replica), silent = 0;
     for (uint32_t node = 1; node < consensus->peers_end || members >> node != 0; node++) {
         uint64_t since = consensus->peers[node].heard_ms;
         bool missed = consensus->peers[node].known || (members & NODE_BIT(node)) != 0;
@@ -92,7 +93,8 @@ void consensus_status(const struct consensus *consensus, struct consensus_status
         if (consensus->peers[peer].links[LINK_BULK].up)
             status->linked |= NODE_BIT(peer);
     if (status->role == CONSENSUS_LEADER && status->majority)
-        status->silent = silent_nodes(consensus);
+        status->silent = health_silent_nodes(consensus);
+    status->removed = consensus->removed;
     status->damaged = replica_damaged(replica);
     status->outside = !consensus->inside;
     status->flush_slow = replica_flush_lag_ms(replica) > REPLICA_FLUSH_SLOW_MS;
@@ -122,13 +124,15 @@ static void update_caught_up(struct consensus *consensus)
 
 /* In a later change that is not committed yet it stays what it was. Who has not stored the change that made it a voter would
  * have forgotten it if it died now, and not vote (R2 of members.h): whoever counts on this node would do so too soon. */
-static void update_inside(struct consensus *consensus)
+static void update_membership(struct consensus *consensus)
 {
     bool committed;
     uint64_t since;
     bool votes = replica_member(consensus->replica, &committed) == MEMBER_VOTING;
     replica_configuration(consensus->replica, UINT64_MAX, &since);
     consensus->inside = votes && (consensus->inside || (committed && log_durable(consensus->log) >= since));
+    if (committed)
+        consensus->removed = replica_removed(consensus->replica);
 }
 
 /* A change of leader or term: what proposers had on the way may be lost. */
@@ -151,7 +155,7 @@ void health_update(struct consensus *consensus)
         consensus->route++;
     }
     consensus->last_role = role;
-    update_inside(consensus);
+    update_membership(consensus);
     if (role == RAFT_LEADER) {
         consensus->leader_heard_ms = majority_heard(consensus);
         if (consensus->now - consensus->leader_heard_ms > 2 * (uint64_t)consensus->settings.election_ms)

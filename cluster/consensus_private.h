@@ -103,6 +103,7 @@ struct consensus {
 
     uint64_t adopted_ms;                      /* when replacements were last looked after */
     bool inside;                              /* this life is a voting member, by a committed configuration, stored here */
+    uint64_t removed;                         /* as of the last committed change of members */
     uint64_t leader_heard_ms;
     uint64_t silence_from_ms;                 /* V24 */
     uint64_t known_commit;                    /* as told by leaders; can be beyond our log */
@@ -165,6 +166,7 @@ void frames_tell_applied(struct consensus *consensus);         /* to peers that 
 /* `peer` speaks as leader of `term`, and has committed up to `commit`. */
 void health_heard_leader(struct consensus *consensus, uint32_t peer, uint64_t term, uint64_t commit);
 void health_update(struct consensus *consensus);               /* role, route, majority, caught up */
+uint64_t health_silent_nodes(const struct consensus *consensus);   /* bit per node; as leader */
 void health_tell(struct consensus *consensus);                 /* calls `changed` if anything but counters has */
 
 /* ---- transfer.c ---- */

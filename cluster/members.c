@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define VOTERS_MIN 2
+#define REMOVED "/removed"     /* behind the life of who is crossed out */
 #define CONFIGURATION_FORMAT 1 /* of raft's encoding: u8 format, u64 count; u64 id, text, NUL, u8 role each; zeros to 8 */
 
 /* Takes one server off the front: its id and address; false: it is none. */
@@ -74,6 +75,12 @@ static struct node_life life_of(const struct raft_server *server)
     return life;
 }
 
+bool members_is_removed(const struct raft_server *server)
+{
+    const char *end = strrchr(server->address, '/');
+    return end != NULL && strcmp(end, REMOVED) == 0;
+}
+
 static const struct raft_server *server_of(const struct raft_configuration *configuration, uint32_t node)
 {
     for (unsigned i = 0; i < configuration->n; i++)
@@ -89,7 +96,7 @@ enum member_role members_role(const struct raft_configuration *configuration, ui
         return MEMBER_NONE;
     if (!node_life_equal(life_of(server), life) && !bug(BUG_V22_WIPED_IS_THE_SAME))
         return MEMBER_OTHER;
-    return server->role == RAFT_VOTER ? MEMBER_VOTING : MEMBER_LEARNING;
+    return members_is_removed(server) ? MEMBER_REMOVED : server->role == RAFT_VOTER ? MEMBER_VOTING : MEMBER_LEARNING;
 }
 
 /* `configuration` with `node` as `life` in this role; MEMBER_NONE: without it. The others keep their order. */
@@ -102,6 +109,8 @@ static void encode_with(const struct raft_configuration *configuration, uint32_t
     int raft_role = role == MEMBER_VOTING ? RAFT_VOTER : RAFT_STANDBY, error = 0;
     bool done = role == MEMBER_NONE;
     members_name(node, life, name);
+    if (role == MEMBER_REMOVED)
+        strcat(name, REMOVED);
     raft_configuration_init(&next);
     for (unsigned i = 0; i < configuration->n; i++) {
         const struct raft_server *server = &configuration->servers[i];
@@ -138,6 +147,7 @@ bool members_next(const struct raft_configuration *configuration, uint32_t node,
         return false;
     switch (members_role(configuration, node, life)) {
     case MEMBER_VOTING:
+    case MEMBER_REMOVED:
         return false;
     case MEMBER_LEARNING:
         encode_with(configuration, node, life, MEMBER_VOTING, out);
@@ -153,4 +163,15 @@ bool members_next(const struct raft_configuration *configuration, uint32_t node,
         return true;
     }
     return false;
+}
+
+enum status members_remove(const struct raft_configuration *configuration, uint32_t node, struct buffer *out)
+{
+    const struct raft_server *server = server_of(configuration, node);
+    if (server == NULL || members_is_removed(server))
+        return STATUS_NOT_FOUND;
+    if (server->role == RAFT_VOTER && voters(configuration) <= VOTERS_MIN)
+        return STATUS_INVALID;
+    encode_with(configuration, node, life_of(server), MEMBER_REMOVED, out);
+    return STATUS_OK;
 }

@@ -8,6 +8,11 @@
  *                    1  (2/7)     3        step 2: the replacement learns; it neither votes nor counts
  *                    1   2/7      3        step 3: it has caught up and is a member like any other
  *
+ * Who is removed for good stays in the configuration as its last life, crossed out: nobody sends it anything, asks it or
+ * counts it. (To raft it is one that only learns, as "2/7/9c41/removed". Raft's own word for it, a spare, is none: with one
+ * among the servers the library's timer of a leader is always due.) So it does not join again by itself when somebody starts it; a replacement with a greater
+ * number does, by the steps above: the first of them makes the leader forget what the former life had.
+ *
  * Each step is an ordinary membership change: an entry of the log, one at a time, which adds or removes one voter.
  *
  * WHY THIS IS SAFE. All that is known of raft's membership changes holds as it stands, if lives are never mixed up:
@@ -48,6 +53,7 @@
 #include <raft.h>
 
 #include "base/bytes.h"
+#include "base/status.h"
 #include "wire.h"
 
 #define MEMBERS_NAME_SIZE 64
@@ -56,7 +62,8 @@
 
 enum member_role {
     MEMBER_NONE,        /* not in the configuration */
-    MEMBER_OTHER,       /* the node is, in another life */
+    MEMBER_OTHER,       /* the node is, or was removed, in another life */
+    MEMBER_REMOVED,     /* was one, and has been taken out for good */
     MEMBER_LEARNING,    /* gets the log, does not vote */
     MEMBER_VOTING,
 };
@@ -70,10 +77,17 @@ void members_name(uint32_t node, struct node_life life, char name[MEMBERS_NAME_S
 /* What this life of `node` is there. */
 enum member_role members_role(const struct raft_configuration *configuration, uint32_t node, struct node_life life);
 
+/* Whether it is there as one that was removed. */
+bool members_is_removed(const struct raft_server *server);
+
 /* The next step on the way of that life of `node` into the cluster: appends the configuration, in raft's encoding, to
  * `out`. false: there is none: it is a voter, a first life (they are members from the beginning, or never), older than the
  * one that is the member, or must wait because too few voters would be left. */
 bool members_next(const struct raft_configuration *configuration, uint32_t node, struct node_life life,
                   struct buffer *out);
+
+/* Takes `node` out, in whatever life: appends the configuration to `out`. STATUS_NOT_FOUND: it is no member;
+ * STATUS_INVALID: too few voters would be left. */
+enum status members_remove(const struct raft_configuration *configuration, uint32_t node, struct buffer *out);
 
 #endif

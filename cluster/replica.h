@@ -90,6 +90,8 @@ void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life 
 /* As leader: takes the next step of bringing that life of `peer` into the cluster. STATUS_OK: a step is on its way, its
  * role is what it was before; STATUS_NOT_FOUND: there is nothing to do, or it must wait; else as replica_change(). */
 enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_role *role);
+/* As leader: takes `node` out for good. STATUS_OK: that is on its way; else as members_remove(), or replica_change(). */
+enum status replica_remove(struct replica *replica, uint32_t node);
 
 /* The log has flushed up to `durable`. */
 void replica_flushed(struct replica *replica, uint64_t durable);
@@ -122,6 +124,7 @@ bool replica_installing(const struct replica *replica);       /* between `instal
 uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as leader: what `peer` has; 0: unknown */
 uint64_t replica_voters(const struct replica *replica);       /* bit per node */
 uint64_t replica_members(const struct replica *replica);      /* the same, with those that learn */
+uint64_t replica_removed(const struct replica *replica);      /* taken out for good */
 uint64_t replica_pushes(const struct replica *replica);       /* commits pushed so far */
 /* How long the log has owed us a flush, without the time in which this node stood still. */
 uint64_t replica_flush_lag_ms(const struct replica *replica);

@@ -106,7 +106,8 @@ bool replica_is_member(const struct replica *replica, uint32_t peer)
 {
     switch (members_role(&replica->raft.configuration, peer, replica->lives[peer])) {
     case MEMBER_NONE:
-    case MEMBER_OTHER: return false;
+    case MEMBER_OTHER:
+    case MEMBER_REMOVED: return false;
     case MEMBER_LEARNING:
     case MEMBER_VOTING: return true;
     }
@@ -139,12 +140,23 @@ uint64_t replica_voters(const struct replica *replica)
     return voters;
 }
 
+static uint64_t servers_that_are(const struct replica *replica, bool removed)
+{
+    uint64_t nodes = 0;
+    for (unsigned i = 0; i < replica->raft.configuration.n; i++)
+        if (members_is_removed(&replica->raft.configuration.servers[i]) == removed)
+            nodes |= NODE_BIT(replica->raft.configuration.servers[i].id);
+    return nodes;
+}
+
 uint64_t replica_members(const struct replica *replica)
 {
-    uint64_t members = 0;
-    for (unsigned i = 0; i < replica->raft.configuration.n; i++)
-        members |= NODE_BIT(replica->raft.configuration.servers[i].id);
-    return members;
+    return servers_that_are(replica, false);
+}
+
+uint64_t replica_removed(const struct replica *replica)
+{
+    return servers_that_are(replica, true);
 }
 
 void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life life)
@@ -209,6 +221,20 @@ enum status replica_adopt(struct replica *replica, uint32_t peer, enum member_ro
     *role = members_role(present, peer, replica->lives[peer]);
     enum status status = STATUS_NOT_FOUND;
     if (members_next(present, peer, replica->lives[peer], &next))
+        status = replica_change(replica, buffer_bytes(&next));
+    buffer_release(&next);
+    if (status == STATUS_BUSY)
+        begin_term(replica);
+    return status;
+}
+
+enum status replica_remove(struct replica *replica, uint32_t node)
+{
+    struct buffer next = {0};
+    if (!replica->started || replica->failed || raft_state(&replica->raft) != RAFT_LEADER)
+        return STATUS_NOT_LEADER;
+    enum status status = members_remove(&replica->raft.configuration, node, &next);
+    if (status == STATUS_OK)
         status = replica_change(replica, buffer_bytes(&next));
     buffer_release(&next);
     if (status == STATUS_BUSY)

@@ -292,6 +292,143 @@ static void of_three_nodes_two_are_not_replaced_at_once(void **state)
     assert_int_equal(leader_of(world), 0);
 }
 
+/* ---- removal (members.h) ---- */
+
+static bool is_removed(struct world *world, uint32_t asked, uint32_t id)
+{
+    struct consensus_status status;
+    consensus_status(world->nodes[asked].consensus, &status);
+    return (status.removed >> id & 1) != 0;
+}
+
+static enum status remove_node(struct world *world, uint32_t id)
+{
+    return consensus_remove(world->nodes[leader_of(world)].consensus, id);
+}
+
+static uint32_t given_a_node_that_was_removed(struct world *world)
+{
+    uint32_t removed = follower_of(world);
+    submit_some(world, leader_of(world), 10);
+    stop_node(world, removed, false);
+    run_ms(world, 3000);
+    assert_int_equal(remove_node(world, removed), STATUS_OK);
+    run_ms(world, 100);
+    return removed;
+}
+
+static void only_a_silent_node_is_removed_by_the_leader(void **state)
+{
+    struct world *world = *state;
+    uint32_t leader = leader_of(world), follower = follower_of(world);
+    submit_some(world, leader, 10);
+    assert_int_equal(consensus_remove(world->nodes[follower].consensus, leader), STATUS_NOT_LEADER);
+    assert_int_equal(remove_node(world, follower), STATUS_BUSY);
+    assert_int_equal(remove_node(world, leader), STATUS_BUSY);
+    assert_int_equal(remove_node(world, 9), STATUS_NOT_FOUND);
+    assert_int_equal(remove_node(world, 0), STATUS_NOT_FOUND);
+    assert_int_equal(remove_node(world, 64), STATUS_NOT_FOUND);
+    run_ms(world, 100);
+    assert_false(is_removed(world, leader, follower));
+}
+
+static void then_two_go_on(struct world *world, uint32_t one, uint32_t other)
+{
+    uint64_t before = last_applied(world);
+    submit_some(world, leader_of(world), 10);
+    run_ms(world, 500);
+    assert_in_range(last_applied(world), before + 10, before + 20);
+    assert_int_equal(world->nodes[one].applied, last_applied(world));
+    assert_int_equal(world->nodes[other].applied, last_applied(world));
+}
+
+static void the_others_go_on_without_a_node_that_was_removed(void **state)
+{
+    struct world *world = *state;
+    uint32_t removed = given_a_node_that_was_removed(world), leader = leader_of(world), other = 6 - leader - removed;
+    assert_true(is_removed(world, leader, removed) && is_removed(world, other, removed));
+    assert_int_equal(remove_node(world, removed), STATUS_OK); /* once more: it is */
+    then_two_go_on(world, leader, other);
+    assert_int_equal(world->nodes[leader].silent, 1u << removed); /* whatever it held is still given up */
+
+    stop_node(world, other, false);
+    run_ms(world, 3000);
+    assert_int_equal(leader_of(world), 0); /* of two, both are needed */
+    start_node(world, other, false);
+    connect_all(world);
+    run_ms(world, 2000);
+    assert_true(is_removed(world, other, removed));
+    then_two_go_on(world, leader, other);
+}
+
+static void a_removed_node_that_is_started_again_takes_no_part(void **state)
+{
+    struct world *world = *state;
+    uint32_t removed = given_a_node_that_was_removed(world), leader = leader_of(world);
+    struct consensus_status before, after;
+    consensus_status(world->nodes[leader].consensus, &before);
+    start_node(world, removed, false);
+    connect_all(world);
+    submit_some(world, leader, 10);
+    run_ms(world, 5000);
+    consensus_status(world->nodes[leader].consensus, &after);
+    assert_int_equal(after.role, CONSENSUS_LEADER);
+    assert_int_equal(after.term, before.term);
+    assert_int_equal(world->nodes[leader].silent, 0);
+    assert_true(world->nodes[removed].applied < world->nodes[leader].applied);
+    consensus_status(world->nodes[removed].consensus, &after);
+    assert_int_equal(after.leader, 0);
+}
+
+static void a_removed_node_comes_back_as_a_replacement(void **state)
+{
+    struct world *world = *state;
+    uint32_t removed = given_a_node_that_was_removed(world);
+    replace_node(world, removed);
+    run_ms(world, 3000);
+    assert_false(outside(world, removed));
+    assert_false(is_removed(world, leader_of(world), removed));
+    then_all_go_on(world);
+
+    stop_node(world, removed, false); /* in its second life it is removed as in its first */
+    run_ms(world, 3000);
+    assert_int_equal(remove_node(world, removed), STATUS_OK);
+    run_ms(world, 100);
+    start_node(world, removed, false);
+    connect_all(world);
+    run_ms(world, 5000);
+    assert_true(is_removed(world, leader_of(world), removed));
+}
+
+static void a_leader_that_dies_has_removed_a_node_or_not(void **state)
+{
+    struct world *world = *state;
+    for (uint64_t after_ms = 0; after_ms < 8; after_ms++) {
+        uint32_t removed = follower_of(world), leader = leader_of(world);
+        submit_some(world, leader, 10);
+        stop_node(world, removed, false);
+        run_ms(world, 3000);
+        leader = leader_of(world);
+        assert_int_equal(remove_node(world, removed), STATUS_OK);
+        run_ms(world, after_ms);
+        stop_node(world, leader, true);
+        run_ms(world, 1000);
+        start_node(world, leader, false);
+        connect_all(world);
+        run_ms(world, 2000);
+        submit_some(world, leader_of(world), 10);
+        if (is_removed(world, leader_of(world), removed)) {
+            replace_node(world, removed);
+        } else {
+            start_node(world, removed, false);
+            connect_all(world);
+        }
+        run_ms(world, 4000);
+        assert_false(outside(world, removed));
+        then_all_go_on(world);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -304,6 +441,11 @@ int main(void)
         TEST(the_next_leader_goes_on_with_a_replacement),
         TEST(with_another_node_down_a_replacement_is_no_majority),
         TEST(of_three_nodes_two_are_not_replaced_at_once),
+        TEST(only_a_silent_node_is_removed_by_the_leader),
+        TEST(the_others_go_on_without_a_node_that_was_removed),
+        TEST(a_removed_node_that_is_started_again_takes_no_part),
+        TEST(a_removed_node_comes_back_as_a_replacement),
+        TEST(a_leader_that_dies_has_removed_a_node_or_not),
         TEST_SMALL_LOG(an_empty_node_gets_a_snapshot_and_then_entries),
         TEST_SMALL_LOG(a_leader_whose_snapshot_has_rotted_takes_another),
         TEST_SMALL_LOG(a_peer_that_waits_for_a_snapshot_in_vain_gets_the_next_one),

@@ -259,6 +259,67 @@ static void two_voters_are_left_in_any_case(void **state)
     assert_int_equal(role, MEMBER_OTHER);
 }
 
+/* With 7 entries, all of them committed. */
+static void given_a_leader_of_three(struct world *w)
+{
+    given_replica(w, 5, 0);
+    given_leader(w);
+    receive(w, 3, append_result(2, 0, 7));
+}
+
+static void a_removed_node_is_asked_nothing_and_counts_no_more(void **state)
+{
+    struct world *w = *state;
+    given_a_leader_of_three(w);
+    assert_int_equal(replica_remove(w->replica, 2), STATUS_OK);
+    assert_int_equal(replica_members(w->replica), 0x0A);
+    assert_int_equal(replica_removed(w->replica), 0x04);
+    then_asked(w, 2, false);
+    when_flushed(w);
+    uint64_t commit = replica_commit(w->replica);
+    receive(w, 2, append_result(2, 0, 8));
+    assert_int_equal(replica_commit(w->replica), commit);
+    receive(w, 3, append_result(2, 0, 8));
+    assert_int_equal(replica_commit(w->replica), 8);
+    assert_int_equal(replica_remove(w->replica, 2), STATUS_NOT_FOUND);
+    assert_int_equal(replica_remove(w->replica, 9), STATUS_NOT_FOUND);
+    assert_int_equal(replica_remove(w->replica, 3), STATUS_INVALID); /* one disk would be left */
+}
+
+static void a_removed_node_comes_back_only_with_a_greater_number(void **state)
+{
+    struct world *w = *state;
+    enum member_role role;
+    given_a_leader_of_three(w);
+    assert_int_equal(replica_remove(w->replica, 2), STATUS_OK);
+    when_flushed(w);
+    receive(w, 3, append_result(2, 0, 8));
+    assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_NOT_FOUND);
+    assert_int_equal(role, MEMBER_REMOVED);
+
+    replica_peer_life(w->replica, 2, (struct node_life){7, 0x99});
+    static const enum member_role steps[] = {MEMBER_OTHER, MEMBER_NONE, MEMBER_LEARNING};
+    for (uint64_t i = 0; i < 3; i++) {
+        assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_OK);
+        assert_int_equal(role, steps[i]);
+        when_flushed(w);
+        receive(w, 3, append_result(2, 0, 9 + i));
+        replica_advance(w->replica, w->now += 50);
+    }
+    assert_int_equal(replica_voters(w->replica), 0x0E);
+    assert_int_equal(replica_removed(w->replica), 0);
+    assert_int_equal(replica_match(w->replica, 2), 0); /* what its former life had is forgotten */
+
+    receive(w, 2, append_result(2, 0, 11));
+    assert_int_equal(replica_remove(w->replica, 2), STATUS_OK);
+    when_flushed(w);
+    receive(w, 3, append_result(2, 0, 12));
+    assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_NOT_FOUND); /* neither with the same number */
+    replica_peer_life(w->replica, 2, (struct node_life){7, 0x98});
+    assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_NOT_FOUND);
+    assert_int_equal(role, MEMBER_OTHER);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -272,6 +333,8 @@ int main(void)
         TEST(r3_a_replacement_that_has_heard_nothing_is_nobody),
         TEST(the_leader_takes_a_replacement_in_step_by_step),
         TEST(two_voters_are_left_in_any_case),
+        TEST(a_removed_node_is_asked_nothing_and_counts_no_more),
+        TEST(a_removed_node_comes_back_only_with_a_greater_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
