@@ -292,6 +292,14 @@ void broker_numbers(const struct broker *broker, struct broker_numbers *numbers)
     numbers->committed_waiting = broker->committed_waiting;
 }
 
+enum status broker_remove_member(struct broker *broker, uint32_t node)
+{
+    if (broker->phase != BROKER_RUNNING)
+        return STATUS_CLOSED;
+    broker_begin(broker);
+    return broker_alive(broker) ? consensus_remove(broker->consensus, node) : STATUS_CLOSED;
+}
+
 bool broker_ready(const struct broker *broker, const char **why)
 {
     struct consensus_status status;

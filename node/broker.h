@@ -94,6 +94,8 @@ void broker_openings(const struct broker *broker, struct broker_openings *openin
 void broker_submit(struct broker *broker, struct disk_job *job);
 /* Reads certificates, keys, password and ACL files again, on the thread pool; what cannot be used changes nothing. */
 void broker_reload(struct broker *broker);
+/* Takes a member out of the cluster: consensus_remove(). STATUS_CLOSED: this node is not running. */
+enum status broker_remove_member(struct broker *broker, uint32_t node);
 void broker_numbers(const struct broker *broker, struct broker_numbers *numbers);
 /* Whether this node serves clients; if not, *why is a text. */
 bool broker_ready(const struct broker *broker, const char **why);

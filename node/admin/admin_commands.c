@@ -57,9 +57,10 @@ static json_t *members_json(struct broker *broker, const struct consensus_status
             state_node_epoch(core_state(core), member->id, &up);
             client = state_node_address(core_state(core), member->id);
         }
-        json_array_append_new(members, json_pack("{s:i, s:s, s:s, s:b, s:b, s:s%}", "id", (int)member->id, "link",
+        json_array_append_new(members, json_pack("{s:i, s:s, s:s, s:b, s:b, s:b, s:s%}", "id", (int)member->id, "link",
                                                  member->link, "admin", member->admin, "linked",
-                                                 self || ((status->linked >> member->id) & 1), "up", up, "client",
+                                                 self || ((status->linked >> member->id) & 1), "up", up, "removed",
+                                                 (int)(status->removed >> member->id & 1), "client",
                                                  client.size > 0 ? (const char *)client.data : "", client.size));
     }
     return members;

@@ -1,4 +1,4 @@
-/* admin_security.c — users, roles and bans over HTTP. To add a change: a row in `changes`.
+/* admin_security.c — users, roles, bans and members over HTTP. To add a change: a row in `changes`.
  *
  *   POST {"do": "add", "name": ...} --read--> command (--password: hashed on the thread pool--)
  *        --core_administer--> the log --applied here--> answer
@@ -447,6 +447,44 @@ static void post_reload(struct admin_request *request, struct broker *broker, st
            trouble == NULL ? "reading; the log says what came of it" : trouble);
 }
 
+/* ---- members ---- */
+
+static void answer_removal(struct admin_request *request, uint32_t node, enum status status)
+{
+    char text[256];
+    snprintf(text, sizeof(text), status == STATUS_OK          ? "node %u is being taken out; /status says when it is"
+                                 : status == STATUS_NOT_FOUND ? "node %u is no member"
+                                 : status == STATUS_INVALID   ? "without node %u there would be fewer than two voting members"
+                                 : status == STATUS_BUSY
+                                     ? "node %u is still heard (stop it, and wait for timeouts.node_timeout_ms), or another "
+                                       "change is under way, or another member is too far behind"
+                                     : "node %u cannot be taken out by this node now: ask the one that leads",
+             node);
+    answer(request, status == STATUS_OK ? 200 : status == STATUS_NOT_FOUND ? 404 : status == STATUS_CLOSED ? 503 : 409,
+           status == STATUS_OK ? "result" : "error", text);
+}
+
+static void post_members(struct admin_request *request, struct broker *broker, struct bytes body)
+{
+    json_t *json = json_loadb((const char *)body.data, body.size, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *node = json_object_get(json, "node");
+    const char *trouble = json_is_object(json) ? name_actor(request, json) : "expected an object";
+    if (trouble == NULL && !bytes_equal(text_of(json, "do"), bytes_text("remove")))
+        trouble = "expected do: remove";
+    if (trouble == NULL && (!json_is_integer(node) || json_integer_value(node) < 1 || json_integer_value(node) > 63))
+        trouble = "expected node: a number from 1 to 63";
+    if (trouble == NULL) {
+        uint32_t number = (uint32_t)json_integer_value(node);
+        enum status status = broker_remove_member(broker, number);
+        log_event(LOG_INFO, "member-removal-asked", log_bytes("by", text_of(json, "actor")), log_u64("node", number),
+                  log_text("outcome", status_text(status)));
+        answer_removal(request, number, status);
+    } else {
+        answer(request, 400, "error", trouble);
+    }
+    json_decref(json);
+}
+
 /* ---- the table ---- */
 
 static const struct admin_action actions[] = {
@@ -454,6 +492,7 @@ static const struct admin_action actions[] = {
     {"/roles", "roles, their rules, and who has them; POST to change them", get_roles, post_roles},
     {"/bans", "who may not connect; POST to change", get_bans, post_bans},
     {"/audit", "the last changes of users, roles and bans", get_audit, NULL},
+    {"/members", "POST: take a node that has stopped out of the cluster", NULL, post_members},
     {"/reload", "POST: read certificates, keys, password and ACL files again", NULL, post_reload},
 };
 

@@ -2,6 +2,7 @@
  *
  *   coteriectl status [--address HOST:PORT] [--json]    the cluster as a table: asks one node who the members are, then each
  *   coteriectl ready [--address HOST:PORT]              exit code 0 if that node serves clients
+ *   coteriectl remove NODE [--address HOST:PORT]        takes a node that has stopped out of the cluster, by way of the leader
  *   coteriectl user|role|ban|audit|reload ...           who may connect, and what they may do: ctl_security.c
  *
  * To add a command: a row in `commands`. */
@@ -14,6 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define REMOVAL_LOOKS    50
+#define REMOVAL_PAUSE_NS 100000000
 
 static json_t *ask_status(const struct ctl_options *options, const char *address, char why[CTL_ERROR_MAX])
 {
@@ -123,6 +128,85 @@ static int command_ready(const struct ctl_options *options)
     return status == 200 ? 0 : 1;
 }
 
+/* ---- remove ---- */
+
+/* NULL: `node` is none that this node was configured with. */
+static const json_t *member_of(const json_t *status, long long node)
+{
+    size_t i;
+    const json_t *member;
+    json_array_foreach(json_object_get(status, "members"), i, member)
+    {
+        if (number_of(member, "id") == node)
+            return member;
+    }
+    return NULL;
+}
+
+/* Asks `leader` until its status says so, or not any more. */
+static int wait_for_removal(const struct ctl_options *options, const char *leader, long long node)
+{
+    char why[CTL_ERROR_MAX];
+    for (int i = 0; i < REMOVAL_LOOKS; i++) {
+        json_t *status = ask_status(options, leader, why);
+        bool removed = json_is_true(json_object_get(member_of(status, node), "removed"));
+        json_decref(status);
+        if (removed) {
+            printf("node %lld is no member any more\n", node);
+            return 0;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = REMOVAL_PAUSE_NS}, NULL);
+    }
+    fprintf(stderr, "coteriectl: it is not known whether node %lld was taken out: see coteriectl status --json\n", node);
+    return 1;
+}
+
+static int remove_by(const struct ctl_options *options, const char *leader, long long node)
+{
+    struct buffer answer = {0};
+    char why[CTL_ERROR_MAX];
+    const char *actor = getenv("USER");
+    json_t *change = json_pack("{s:s, s:I, s:s}", "do", "remove", "node", (json_int_t)node, "actor",
+                               actor != NULL ? actor : "operator");
+    char *text = json_dumps(change, JSON_COMPACT);
+    long code = ctl_request(options, leader, "/members", text, &answer, why);
+    json_t *said = code != 0 ? json_loads((const char *)answer.data, 0, NULL) : NULL;
+    if (code == 0)
+        fprintf(stderr, "coteriectl: no answer from %s: %s\n", leader, why);
+    else if (code != 200)
+        fprintf(stderr, "coteriectl: %s\n", said != NULL ? text_of(said, "error") : (const char *)answer.data);
+    json_decref(said);
+    json_decref(change);
+    free(text);
+    buffer_release(&answer);
+    return code == 200 ? wait_for_removal(options, leader, node) : 1;
+}
+
+static int command_remove(const struct ctl_options *options)
+{
+    char why[CTL_ERROR_MAX], *end;
+    long long node = options->word_count == 2 ? strtoll(options->words[1], &end, 10) : 0;
+    if (node < 1 || *end != '\0')
+        return CTL_USAGE;
+    json_t *status = ask_status(options, options->address, why);
+    if (status == NULL) {
+        fprintf(stderr, "coteriectl: no answer from %s: %s\n", options->address, why);
+        return 1;
+    }
+    long long leader = number_of(status, "leader");
+    const char *address = leader == number_of(status, "id") ? options->address : text_of(member_of(status, leader), "admin");
+    int code = 1;
+    if (leader == 0)
+        fprintf(stderr, "coteriectl: no leader is known to %s\n", options->address);
+    else if (address[0] == '\0')
+        fprintf(stderr, "coteriectl: node %lld leads, and its admin address is not configured (cluster.members, admin): ask it\n",
+                leader);
+    else
+        code = remove_by(options, address, node);
+    json_decref(status);
+    return code;
+}
+
 static const struct command {
     const char *name;
     const char *usage;
@@ -131,6 +215,8 @@ static const struct command {
 } commands[] = {
     {"status", "", "the cluster as a table; --json: what the asked node says", command_status},
     {"ready", "", "exit code 0 if the node serves clients", command_ready},
+    {"remove", "NODE", "takes a node that has stopped out of the cluster; to come back it has to be a replacement",
+     command_remove},
     {"user", "add|passwd NAME [--scram]", "the password is asked for, or the first line of the input", command_user},
     {"user", "enable|disable|remove NAME", "everywhere at one place in the log; who is connected is disconnected",
      NULL},

@@ -72,6 +72,15 @@ class Cluster:
         except OSError as error:
             return 0, str(error)
 
+    def ctl(self, *words, node=1, text="", check=True):
+        """coteriectl at a node; returns what it printed."""
+        program = os.path.join(os.path.dirname(self.environment["COTERIE_BIN"]), "coteriectl")
+        done = subprocess.run([program, *words, "--address", f"127.0.0.1:{self.admin_ports[node]}"], input=text, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
+        if check and done.returncode != 0:
+            raise AssertionError(f"coteriectl {' '.join(words)}: {done.returncode}\n{done.stdout}")
+        return done.stdout
+
     def ready(self, number):
         return self.http(number, "/readyz")[0] == 200
 

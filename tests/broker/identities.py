@@ -63,15 +63,6 @@ class Guarded(Cluster):
         self._file("acl", self._rules(text))
         self.reload_all()
 
-    def ctl(self, *words, node=1, text="", check=True):
-        """coteriectl at a node; returns what it printed."""
-        program = os.path.join(os.path.dirname(self.environment["COTERIE_BIN"]), "coteriectl")
-        done = subprocess.run([program, *words, "--address", f"127.0.0.1:{self.admin_ports[node]}"], input=text, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
-        if check and done.returncode != 0:
-            raise AssertionError(f"coteriectl {' '.join(words)}: {done.returncode}\n{done.stdout}")
-        return done.stdout
-
     def caught_up(self):
         """All nodes have applied what one of them has answered."""
         wanted = max(self.asked(number, "/status")["applied_index"] for number in self.ports)
