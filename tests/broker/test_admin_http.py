@@ -12,6 +12,7 @@ OPEN, READ, NONE = "anybody on this machine", "who may read", None
 ROUTES = {
     "/": (OPEN, False), "/livez": (OPEN, False), "/readyz": (OPEN, False), "/status": (OPEN, False), "/metrics": (OPEN, False),
     "/users": (READ, True), "/roles": (READ, True), "/bans": (READ, True), "/audit": (READ, False), "/reload": (NONE, True),
+    "/members": (NONE, True),
 }
 WRONG_CREDENTIALS = ["Bearer wrong-0123456789abcdef", "Bearer ", "Bearer", "", f"Basic {WRITE_TOKEN}", WRITE_TOKEN, f"Bearer {WRITE_TOKEN}x",
                      f"Bearer {WRITE_TOKEN[:-1]}", f"Bearer {WRITE_TOKEN.upper()}", "Bearer " + "a" * 4000]

@@ -36,6 +36,7 @@ static const struct field {
     {"fault-clock-step", offsetof(struct sim_config, fault[FAULT_CLOCK_STEP])},
     {"fault-clock-drift", offsetof(struct sim_config, fault[FAULT_CLOCK_DRIFT])},
     {"fault-wipe", offsetof(struct sim_config, fault[FAULT_WIPE])},
+    {"fault-remove", offsetof(struct sim_config, fault[FAULT_REMOVE])},
     {"fault-disk-slow", offsetof(struct sim_config, fault[FAULT_DISK_SLOW])},
     {"fault-disk-hang", offsetof(struct sim_config, fault[FAULT_DISK_HANG])},
     {"fault-disk-write", offsetof(struct sim_config, fault[FAULT_DISK_WRITE])},

@@ -30,6 +30,7 @@ enum fault {
     FAULT_CLOCK_STEP,      /* a wall clock jumps by up to an hour */
     FAULT_CLOCK_DRIFT,     /* a wall clock runs up to 5 % fast or slow */
     FAULT_WIPE,            /* a node loses its data and comes back as a replacement */
+    FAULT_REMOVE,          /* a node is taken out of the cluster, and joins again as a replacement */
     FAULT_DISK_SLOW,
     FAULT_DISK_HANG,
     FAULT_DISK_WRITE,      /* a write fails, in part */

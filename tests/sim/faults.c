@@ -154,18 +154,84 @@ static bool others_are_whole(struct sim *sim, uint32_t id)
     return true;
 }
 
-static void fault_wipe(struct sim *sim)
+/* That much a cluster must be able to lose: all of one member. */
+static bool can_lose(struct sim *sim, uint32_t id)
 {
-    uint32_t id = any_node(sim);
-    if (!others_are_whole(sim, id) || !node_is_member(sim->node[id]))
-        return;
-    strikes(sim, FAULT_WIPE, id);
+    return others_are_whole(sim, id) && node_is_member(sim->node[id]);
+}
+
+static void wipe(struct sim *sim, uint32_t id)
+{
     sim->counts.wipes++;
     node_crash(sim->node[id], true);
     node_wipe(sim->node[id]);
     if (sim->faults->rotten == id)
         forget_rot(sim->faults);
+}
+
+static void fault_wipe(struct sim *sim)
+{
+    uint32_t id = any_node(sim);
+    if (!can_lose(sim, id))
+        return;
+    strikes(sim, FAULT_WIPE, id);
+    wipe(sim, id);
     later(sim, a_while(sim, 3000, 30000), restart, id);
+}
+
+/* All are asked, again and again, until it is started. */
+static void take_out(void *world, uint64_t key, void *data)
+{
+    (void)data;
+    struct sim *sim = world;
+    uint32_t leaving = (uint32_t)(key & 0xff);
+    uint64_t ignored, generation = key >> 8;
+    if (sim->calm || node_generation(sim->node[leaving]) != generation)
+        return;
+    for (uint32_t id = 1; id <= sim->config.nodes; id++)
+        if (node_running(sim->node[id]) && node_awake(sim->node[id], &ignored))
+            node_remove_member(sim->node[id], leaving);
+    later(sim, 500 * SIM_MS, take_out, key);
+}
+
+static bool was_taken_out(struct sim *sim, uint32_t id)
+{
+    for (uint32_t other = 1; other <= sim->config.nodes; other++)
+        if (node_has_removed(sim->node[other], id))
+            return true;
+    return false;
+}
+
+/* It was started with what it had, and takes no part: until its operator makes it a replacement. */
+static void join_again(void *world, uint64_t key, void *data)
+{
+    (void)data;
+    struct sim *sim = world;
+    uint32_t id = (uint32_t)(key & 0xff);
+    if (node_life(sim->node[id]).number != key >> 8)
+        return;
+    if (!was_taken_out(sim, id) || sim->faults->down[id]) {
+        later(sim, 3 * SIM_S, join_again, key); /* it may be yet: what a leader has begun, the next one may go on with */
+        return;
+    }
+    wipe(sim, id);
+    restart(sim, id, NULL);
+}
+
+static void fault_remove(struct sim *sim)
+{
+    uint32_t id = any_node(sim);
+    if (!can_lose(sim, id))
+        return;
+    strikes(sim, FAULT_REMOVE, id);
+    if (random_chance(chance(sim), 500)) {
+        wipe(sim, id);
+    } else {
+        node_crash(sim->node[id], random_chance(chance(sim), 500));
+        later(sim, 30 * SIM_S, join_again, id | node_life(sim->node[id]).number << 8);
+    }
+    later(sim, SIM_S, take_out, id | node_generation(sim->node[id]) << 8);
+    later(sim, a_while(sim, 6000, 30000), restart, id);
 }
 
 /* ---- nodes that are slow, or out of time ---- */
@@ -545,6 +611,7 @@ static void (*const kinds[FAULT_KINDS])(struct sim *sim) = {
     [FAULT_CLOCK_STEP] = fault_clock_step,
     [FAULT_CLOCK_DRIFT] = fault_clock_drift,
     [FAULT_WIPE] = fault_wipe,
+    [FAULT_REMOVE] = fault_remove,
     [FAULT_DISK_SLOW] = fault_disk_slow,
     [FAULT_DISK_HANG] = fault_disk_hang,
     [FAULT_DISK_WRITE] = fault_disk_write,

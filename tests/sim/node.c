@@ -291,11 +291,27 @@ void node_forget_closed_conns(struct sim_node *node)
     node->conn_count = kept;
 }
 
+/* As the operator's command does, in a turn. */
+static void remove_member(struct sim_node *node)
+{
+    uint32_t leaving = node->leaving;
+    node->leaving = 0;
+    if (leaving != 0 && !node->failed)
+        consensus_remove(node->consensus, leaving);
+}
+
+void node_remove_member(struct sim_node *node, uint32_t id)
+{
+    node->leaving = id;
+    node_wake(node);
+}
+
 static void turn(struct sim_node *node)
 {
     struct sim *sim = node->sim;
     struct consensus_status status;
     consensus_advance(node->consensus, node_now_ms(node), node_wall_ms(node));
+    remove_member(node);
     disk_sim_run(node->disk, sim_now_us(sim));
     consensus_status(node->consensus, &status);
     core_health(node->core, &status, node_now_ms(node));
@@ -397,6 +413,15 @@ bool node_is_whole(const struct sim_node *node)
         return false;
     consensus_status(node->consensus, &status);
     return !status.damaged && status.caught_up;
+}
+
+bool node_has_removed(const struct sim_node *node, uint32_t id)
+{
+    struct consensus_status status;
+    if (!node->running || node->failed || node->consensus == NULL)
+        return false;
+    consensus_status(node->consensus, &status);
+    return (status.removed >> id & 1) != 0;
 }
 
 bool node_knows_time(const struct sim_node *node)

@@ -164,7 +164,7 @@ void node_start(struct sim_node *node)
                                              facts->configuration};
     }
     node->dead = node->failed = false;
-    node->doom = 0;
+    node->doom = node->leaving = 0;
     if (open_log(node, newest.index) && open_state(node, &newest)) {
         check_promises(node, newest.index);
         if (!node->failed)
@@ -231,7 +231,7 @@ void node_crash(struct sim_node *node, bool power_loss)
     else
         disk_sim_kill(node->disk);
     free_parts(node);
-    node->doom = 0;
+    node->doom = node->leaving = 0;
     node->dead = false;
     if (node->store != NULL && !power_loss) {
         store_crash(node->store);

@@ -47,6 +47,7 @@ struct sim_node {
     uint32_t id;
     bool running, ever_started;
     struct node_life life;
+    uint32_t leaving;            /* to be taken out of the cluster by this one; 0: none */
     bool member;                 /* in this life, by a committed configuration */
     uint64_t generation, paused_until_us, turn_at_us, turn_us;
     uint32_t doom;               /* outputs until it dies; 0: it does not */
