@@ -418,8 +418,8 @@ bool node_is_whole(const struct sim_node *node)
 bool node_has_removed(const struct sim_node *node, uint32_t id)
 {
     struct consensus_status status;
-    if (!node->running || node->failed || node->consensus == NULL)
-        return false;
+    if (!node_is_whole(node))
+        return false; /* what it knows may have been long ago */
     consensus_status(node->consensus, &status);
     return (status.removed >> id & 1) != 0;
 }

@@ -153,7 +153,7 @@ void node_step_clock(struct sim_node *node, int64_t ms);   /* the wall clock */
 void node_drift_clock(struct sim_node *node, int64_t permille);
 struct disk_sim *node_disk(const struct sim_node *node);
 void node_wake(struct sim_node *node);                   /* its disk may have more for it than it knows */
-bool node_has_removed(const struct sim_node *node, uint32_t id);   /* it runs, and knows that `id` has been taken out */
+bool node_has_removed(const struct sim_node *node, uint32_t id);   /* it is whole, and knows that `id` has been taken out */
 void node_remove_member(struct sim_node *node, uint32_t id);   /* in its next turn, if it leads: takes `id` out */
 uint64_t node_generation(const struct sim_node *node);   /* grows with each start */
 uint64_t node_applied(const struct sim_node *node);
