@@ -11,6 +11,12 @@
 #define REMOVED "/removed"     /* behind the life of who is crossed out */
 #define CONFIGURATION_FORMAT 1 /* of raft's encoding: u8 format, u64 count; u64 id, text, NUL, u8 role each; zeros to 8 */
 
+/* Whether what a text of `size` bytes, a NUL at the end, says was taken out. */
+static bool says_removed(const char *address, size_t size)
+{
+    return size > sizeof REMOVED && memcmp(address + size - sizeof REMOVED, REMOVED, sizeof REMOVED) == 0;
+}
+
 /* Takes one server off the front: its id and address; false: it is none. */
 static bool read_server(struct reader *reader, uint64_t *id, struct bytes *address)
 {
@@ -21,7 +27,8 @@ static bool read_server(struct reader *reader, uint64_t *id, struct bytes *addre
     *address = reader_bytes(reader, (size_t)(end - reader->rest.data) + 1);
     uint8_t role = reader_u8(reader);
     return !reader->failed && *id > 0 && *id <= MEMBERS_NODE_MAX && address->size <= MEMBERS_NAME_SIZE &&
-           (role == RAFT_VOTER || role == RAFT_STANDBY);
+           (role == RAFT_STANDBY ||
+            (role == RAFT_VOTER && !says_removed((const char *)address->data, address->size)));
 }
 
 static bool read_padding(struct reader *reader)
@@ -77,8 +84,7 @@ static struct node_life life_of(const struct raft_server *server)
 
 bool members_is_removed(const struct raft_server *server)
 {
-    const char *end = strrchr(server->address, '/');
-    return end != NULL && strcmp(end, REMOVED) == 0;
+    return says_removed(server->address, strlen(server->address) + 1);
 }
 
 static const struct raft_server *server_of(const struct raft_configuration *configuration, uint32_t node)

@@ -292,13 +292,20 @@ class Node:
 
     def get(self, path, timeout=ASK_SECONDS):
         """(HTTP status, text) of its admin interface, or (0, reason)."""
+        return self._ask("GET", path, None, timeout)
+
+    def post(self, path, timeout=ASK_SECONDS, **fields):
+        """The same, of a change."""
+        return self._ask("POST", path, json.dumps(dict(fields, actor="jepsen")), timeout)
+
+    def _ask(self, method, path, body, timeout):
         connection = http.client.HTTPConnection("127.0.0.1", ADMIN_PORT, timeout=timeout)
         try:
             with inside(self.namespace):
                 connection.sock = socket.socket()
             connection.sock.settimeout(timeout)
             connection.sock.connect(("127.0.0.1", ADMIN_PORT))
-            connection.request("GET", path)
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
@@ -455,6 +462,22 @@ class Cluster:
         node.wipe()
         node.replacement = max(node.replacement + 1, int(time.time() * 1000))
         node.start(replacement=node.replacement)
+
+    def remove(self, which, timeout=SERVE_SECONDS):
+        """Takes a stopped node out of the cluster for good, as coteriectl does: once it has been silent for long enough."""
+        number = self.node(which).id
+
+        def removed():
+            leader = self.leader_now()
+            if leader:
+                leader.post("/members", do="remove", node=number)
+            return self.removed(number)
+        wait_until(f"node {number} taken out", removed, timeout)
+
+    def removed(self, number):
+        """Whether a node that serves says so."""
+        return any(member["removed"] for status in self.statuses().values() if status and status["ready"]
+                   for member in status["members"] if member["id"] == number)
 
     # ---- what the nodes say
 

@@ -56,7 +56,7 @@ def run_group(rows, seed, out, tally, times=1):
     """Rows of one key, each of whose faults is done so many times."""
     able = []
     for row in rows:
-        reason = next((f"this machine has no {reason}" for reason in map(missing, row.faults()) if reason), row.missing)
+        reason = next((f"this machine has no {reason}" for reason in map(missing, row.faults()) if reason), "")
         if reason:
             tally.skip(title(row), reason)
         else:

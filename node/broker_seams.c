@@ -270,6 +270,9 @@ static void for_consensus_changed(void *context, const struct consensus_status *
                   log_u64("term", status->term), log_u64("commit", status->commit));
     if (status->flush_slow && !broker->told.flush_slow)
         log_event(LOG_ERROR, "disk-slow", log_text("why", "a flush has taken more than 2 s: handing over leadership"));
+    for (uint32_t node = 1; node < NODES_MAX; node++)
+        if ((status->removed & ~broker->told.removed) >> node & 1)
+            log_event(LOG_INFO, "member-removed", log_u64("node", node));
     broker->told = *status;
 }
 

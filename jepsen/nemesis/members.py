@@ -1,8 +1,10 @@
-"""Members of the cluster that are replaced or added. (None can be removed: the product has no word for it.)"""
+"""Members of the cluster that are replaced, added or removed."""
 
 import time
 
-from . import Fault, names
+from cluster import wait_until
+
+from . import HEAL_SECONDS, Fault, names
 from .data import Wipe
 from .partition import both_ways
 
@@ -59,3 +61,62 @@ class AddNode(Fault):
         self.cluster.replace(self.fresh)
         self.cluster.nodes.append(self.fresh)
         return {"nodes": [], "joins": self.fresh.name, "answers_s": round(time.monotonic() - began, 3)}
+
+
+class RemoveNode(Fault):
+    """a follower is stopped and taken out of the cluster; started again it takes no part; then it joins as a replacement"""
+    name = "remove-follower"
+    hold = (1.0, 2.0)
+    swarm = False
+
+    def chosen(self):
+        return self.follower()
+
+    def start(self):
+        self.gone = self.chosen()
+        began = time.monotonic()
+        self.gone.stop()
+        self.cluster.remove(self.gone)
+        return {"nodes": [self.gone.name], "taken_out_s": round(time.monotonic() - began, 3)}
+
+    def linked(self):
+        """Whether the leader has a connection to it."""
+        status = self.cluster.status(self.cluster.leader())
+        return status and any(member["linked"] for member in status["members"] if member["id"] == self.gone.id)
+
+    def stop(self):
+        self.gone.start()
+        wait_until(f"{self.gone.name} linked", self.linked, HEAL_SECONDS)
+        took_part = self.cluster.ready(self.gone)
+        self.replace(self.gone)
+        return {"nodes": [self.gone.name], "took_part": took_part, "member": not self.cluster.removed(self.gone.id)}
+
+
+class RemoveLeader(RemoveNode):
+    """the leader is stopped and taken out of the cluster; started again it takes no part; then it joins as a replacement"""
+    name = "remove-leader"
+
+    def chosen(self):
+        return self.leader()
+
+
+class RemoveWhileCut(Fault):
+    """one follower is dead, the other is cut off: there is no majority to take the dead one out"""
+    name = "remove-while-cut"
+    hold = (3.0, 4.0)
+    swarm = False
+
+    def start(self):
+        cut_off, self.dead = self.rng.sample(self.others(self.leader()), 2)
+        pairs = both_ways([cut_off], self.others(cut_off))
+        self.cluster.network.cut(pairs)
+        self.dead.kill()
+        return {"nodes": names(self.cluster.nodes), "cut": pairs}
+
+    def stop(self):
+        answers = {node.name: node.post("/members", do="remove", node=self.dead.id) for node in self.others(self.dead)}
+        self.cluster.network.heal()
+        refused = self.start_again(*self.cluster.nodes)
+        self.cluster.wait_ready(HEAL_SECONDS)
+        return {"nodes": names(self.cluster.nodes), "refused": refused, "answers": answers,
+                "taken_out": self.cluster.removed(self.dead.id) or any(code == 200 for code, _ in answers.values())}
