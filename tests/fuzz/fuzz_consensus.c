@@ -321,6 +321,8 @@ static struct bytes draw_configuration(struct node *node, struct input *in)
         if ((members >> peer & 1) == 0 && twist < 128)
             continue;
         members_name(peer, life, name);
+        if ((twist & 16) != 0 && (roles >> peer & 1) != 0)
+            strcat(name, "/removed");
         buffer_put_u64(&node->lists, twist == 2 ? peer + 60 : peer);
         buffer_put(&node->lists, name, strlen(name) + 1);
         buffer_put_u8(&node->lists, roles >> peer & 1 ? 0 : 1); /* RAFT_STANDBY, RAFT_VOTER */
@@ -632,7 +634,7 @@ static void reject_last(struct node *node, struct input *in)
 static void step(struct node *node, struct input *in)
 {
     static const uint16_t pauses_ms[] = {1, 10, 60, 300, 700, 3000};
-    uint8_t kind = input_u8(in) % 26;
+    uint8_t kind = input_u8(in) % 27;
     uint32_t peer = SELF + 1 + input_u8(in) % (kind % 4 == 3 ? PEERS : 2);
     if (kind < 9)
         send_something(node, in, peer);
@@ -658,6 +660,8 @@ static void step(struct node *node, struct input *in)
         send_snapshot(node, in, peer);
     else if (kind == 24)
         reject_last(node, in);
+    else if (kind == 25)
+        consensus_remove(node->consensus, input_u8(in) % (PEER_MAX + 2));
     else
         consensus_hash(node->consensus, node->applied + 1, (uint64_t[2]){input_u8(in), 0});
 }
