@@ -468,6 +468,11 @@ enum status consensus_remove(struct consensus *consensus, uint32_t node)
     return status;
 }
 
+bool consensus_has_removed(const struct consensus *consensus, uint32_t peer, struct node_life life)
+{
+    return (consensus->removed & NODE_BIT(peer)) != 0 && replica_has_removed(consensus->replica, peer, life);
+}
+
 void consensus_counts(const struct consensus *consensus, struct consensus_counts *counts)
 {
     *counts = consensus->counts;

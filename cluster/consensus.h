@@ -183,6 +183,8 @@ enum status consensus_transfer(struct consensus *consensus, uint32_t node);
  * STATUS_INVALID: fewer than two voters would be left; STATUS_BUSY: it is heard, or a change is under way, or another
  * voter is too far behind to go without this one. */
 enum status consensus_remove(struct consensus *consensus, uint32_t node);
+/* Whether that life of `peer` has been taken out, as far as this node knows. */
+bool consensus_has_removed(const struct consensus *consensus, uint32_t peer, struct node_life life);
 void consensus_status(const struct consensus *consensus, struct consensus_status *status);   /* as of the last call */
 
 /* Numbers for /metrics, since consensus_new(). */

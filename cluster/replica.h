@@ -125,6 +125,7 @@ uint64_t replica_match(const struct replica *replica, uint32_t peer);   /* as le
 uint64_t replica_voters(const struct replica *replica);       /* bit per node */
 uint64_t replica_members(const struct replica *replica);      /* the same, with those that learn */
 uint64_t replica_removed(const struct replica *replica);      /* taken out for good */
+bool replica_has_removed(const struct replica *replica, uint32_t node, struct node_life life);
 uint64_t replica_pushes(const struct replica *replica);       /* commits pushed so far */
 /* How long the log has owed us a flush, without the time in which this node stood still. */
 uint64_t replica_flush_lag_ms(const struct replica *replica);

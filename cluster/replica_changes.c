@@ -159,6 +159,11 @@ uint64_t replica_removed(const struct replica *replica)
     return servers_that_are(replica, true);
 }
 
+bool replica_has_removed(const struct replica *replica, uint32_t node, struct node_life life)
+{
+    return members_role(&replica->raft.configuration, node, life) == MEMBER_REMOVED;
+}
+
 void replica_peer_life(struct replica *replica, uint32_t peer, struct node_life life)
 {
     replica->lives[peer] = life;

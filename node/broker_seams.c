@@ -408,7 +408,13 @@ static void link_frame(void *context, uint32_t peer, enum link_kind kind, struct
 
 static const char *link_admit(void *context, uint32_t peer, uint64_t incarnation, uint64_t replacement)
 {
-    return data_admit(&((struct broker *)context)->data, peer, incarnation, replacement);
+    struct broker *broker = context;
+    const char *why = data_admit(&broker->data, peer, incarnation, replacement);
+    struct node_life life = wire_hello_life(&(struct wire_hello){.incarnation = incarnation, .replacement = replacement});
+    if (why == NULL && broker_alive(broker) && consensus_has_removed(broker->consensus, peer, life))
+        why = "it was taken out of the cluster for good; without its data it can join again as a replacement "
+              "(coterie --replace NUMBER)";
+    return why;
 }
 
 /* ---- the tables ---- */

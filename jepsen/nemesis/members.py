@@ -79,14 +79,14 @@ class RemoveNode(Fault):
         self.cluster.remove(self.gone)
         return {"nodes": [self.gone.name], "taken_out_s": round(time.monotonic() - began, 3)}
 
-    def linked(self):
-        """Whether the leader has a connection to it."""
-        status = self.cluster.status(self.cluster.leader())
-        return status and any(member["linked"] for member in status["members"] if member["id"] == self.gone.id)
+    def told(self, since):
+        """Whether its log says that the others have refused it."""
+        return any("taken out of the cluster" in line for line in self.gone.events("link-refused", since))
 
     def stop(self):
+        since = self.gone.log_size()
         self.gone.start()
-        wait_until(f"{self.gone.name} linked", self.linked, HEAL_SECONDS)
+        wait_until(f"{self.gone.name} refused", lambda: self.told(since), HEAL_SECONDS)
         took_part = self.cluster.ready(self.gone)
         self.replace(self.gone)
         return {"nodes": [self.gone.name], "took_part": took_part, "member": not self.cluster.removed(self.gone.id)}

@@ -84,7 +84,10 @@ static int print_cluster(const struct ctl_options *options, const json_t *first,
             json_array_append(nodes, status);
             print_node(status, asked && admin[0] == '\0' ? options->address : admin);
         } else {
-            silent++;
+            bool removed = json_is_true(json_object_get(member, "removed"));
+            silent += !removed;
+            if (removed)
+                snprintf(why, sizeof(why), "it was taken out of the cluster");
             printf("%-5lld %-10s %6s %10s %10s %8s %9s  %-22s %-22s no: %s\n", number_of(member, "id"), "?", "-", "-",
                    "-", "-", "-", text_of(member, "client"), admin, why);
         }

@@ -56,7 +56,7 @@ def test_started_again_it_takes_no_part_until_it_is_a_replacement(own_cluster, v
     take_out(own_cluster, victim, others[1])
     own_cluster.start(victim)
     leader = wait_until("a leader", lambda: next((n for n in others if own_cluster.node(n)["role"] == "leader"), None))
-    wait_until("it is linked", lambda: members(own_cluster, leader)[victim]["linked"])
+    wait_until("it hears why", lambda: "says of it: it was taken out of the cluster" in own_cluster.logs(victim))
     term = own_cluster.node(leader)["term"]
     publisher = Client("publisher", timeout=30)
     publisher.open(own_cluster.ports[leader])
@@ -65,6 +65,10 @@ def test_started_again_it_takes_no_part_until_it_is_a_replacement(own_cluster, v
     assert not own_cluster.ready(victim)
     assert own_cluster.node(leader)["role"] == "leader" and own_cluster.node(leader)["term"] == term
     assert own_cluster.node(victim)["applied_index"] < own_cluster.node(leader)["applied_index"]
+
+    own_cluster.stop(victim)
+    shown = own_cluster.ctl("status", node=leader)
+    assert "no: it was taken out of the cluster" in shown, shown
 
     own_cluster.run("replace", str(victim))
     own_cluster.wait_ready()
