@@ -122,6 +122,19 @@ static void update_caught_up(struct consensus *consensus)
     }
 }
 
+/* A connection that outlived its peer's membership ends: when the peer comes back it is told why it is refused. */
+static void note_removed(struct consensus *consensus)
+{
+    uint64_t former = consensus->removed;
+    consensus->removed = replica_removed(consensus->replica);
+    for (uint32_t peer = 1; peer < consensus->peers_end && consensus->removed != former; peer++) {
+        if (former & NODE_BIT(peer) || !consensus_has_removed(consensus, peer, consensus->peers[peer].life))
+            continue;
+        for (int kind = 0; kind < LINK_KINDS; kind++)
+            consensus_break(consensus, peer, (enum link_kind)kind, "it was taken out of the cluster");
+    }
+}
+
 /* In a later change that is not committed yet it stays what it was. Who has not stored the change that made it a voter would
  * have forgotten it if it died now, and not vote (R2 of members.h): whoever counts on this node would do so too soon. */
 static void update_membership(struct consensus *consensus)
@@ -132,7 +145,7 @@ static void update_membership(struct consensus *consensus)
     replica_configuration(consensus->replica, UINT64_MAX, &since);
     consensus->inside = votes && (consensus->inside || (committed && log_durable(consensus->log) >= since));
     if (committed)
-        consensus->removed = replica_removed(consensus->replica);
+        note_removed(consensus);
 }
 
 /* A change of leader or term: what proposers had on the way may be lost. */

@@ -380,6 +380,21 @@ static void a_removed_node_that_is_started_again_takes_no_part(void **state)
     assert_int_equal(after.leader, 0);
 }
 
+static void the_connections_of_a_node_that_stood_still_while_it_was_removed_end(void **state)
+{
+    struct world *world = *state;
+    uint32_t removed = follower_of(world), leader = leader_of(world), other = 6 - leader - removed;
+    submit_some(world, leader, 10);
+    world->nodes[removed].paused = true;
+    run_ms(world, 3000);
+    assert_int_equal(world->nodes[leader].disconnects + world->nodes[other].disconnects, 0);
+    assert_int_equal(remove_node(world, removed), STATUS_OK);
+    run_ms(world, 200);
+    assert_int_equal(world->nodes[leader].disconnects, LINK_KINDS);
+    assert_int_equal(world->nodes[other].disconnects, LINK_KINDS);
+    then_two_go_on(world, leader, other);
+}
+
 static void a_removed_node_comes_back_as_a_replacement(void **state)
 {
     struct world *world = *state;
@@ -444,6 +459,7 @@ int main(void)
         TEST(only_a_silent_node_is_removed_by_the_leader),
         TEST(the_others_go_on_without_a_node_that_was_removed),
         TEST(a_removed_node_that_is_started_again_takes_no_part),
+        TEST(the_connections_of_a_node_that_stood_still_while_it_was_removed_end),
         TEST(a_removed_node_comes_back_as_a_replacement),
         TEST(a_leader_that_dies_has_removed_a_node_or_not),
         TEST_SMALL_LOG(an_empty_node_gets_a_snapshot_and_then_entries),
