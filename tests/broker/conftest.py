@@ -28,6 +28,19 @@ def cluster(shared_cluster):
             shared_cluster.start(node["id"])
 
 
+@pytest.fixture
+def own_cluster():
+    """A cluster of this test's own, which it may ruin."""
+    made = Cluster(3)
+    yield made
+    made.down()
+
+
+@pytest.fixture(params=["follower", "leader"])
+def victim(request, own_cluster):
+    return own_cluster.leader() if request.param == "leader" else own_cluster.followers()[0]
+
+
 @pytest.fixture(scope="module")
 def certificates():
     """A CA, and what it makes for clients and nodes."""

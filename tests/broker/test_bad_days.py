@@ -11,18 +11,10 @@ import threading
 
 import pytest
 
-from cluster import Cluster, wait_until
+from cluster import wait_until
 from mqtt import Client, Closed, Timeout, encode_connect, encode_publish
 
 BINARY = os.environ.get("COTERIE_BIN", "")
-
-
-@pytest.fixture
-def own_cluster():
-    """A cluster of this test's own, which it may ruin."""
-    made = Cluster(3)
-    yield made
-    made.down()
 
 
 def data_directory(cluster, number):

@@ -24,11 +24,6 @@ def own_cluster():
     made.down()
 
 
-@pytest.fixture(params=["follower", "leader"])
-def victim(request, own_cluster):
-    return own_cluster.leader() if request.param == "leader" else own_cluster.followers()[0]
-
-
 @pytest.fixture
 def publisher(own_cluster, victim):
     """Connected to a node that nothing happens to."""

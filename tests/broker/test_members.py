@@ -4,20 +4,8 @@ import json
 
 import pytest
 
-from cluster import Cluster, wait_until
+from cluster import wait_until
 from mqtt import Client
-
-
-@pytest.fixture
-def own_cluster():
-    made = Cluster(3)
-    yield made
-    made.down()
-
-
-@pytest.fixture(params=["follower", "leader"])
-def victim(request, own_cluster):
-    return own_cluster.leader() if request.param == "leader" else own_cluster.followers()[0]
 
 
 @pytest.fixture

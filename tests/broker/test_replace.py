@@ -3,18 +3,9 @@
 import os
 import shutil
 
-import pytest
-
-from cluster import Cluster, wait_until
+from cluster import wait_until
 from mqtt import Client
 from test_failover import Publisher, first_deliveries, run_publishers
-
-
-@pytest.fixture
-def own_cluster():
-    made = Cluster(3)
-    yield made
-    made.down()
 
 
 def data_of(cluster, number):
