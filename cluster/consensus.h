@@ -180,8 +180,8 @@ void consensus_installed(struct consensus *consensus, enum status status, uint64
 enum status consensus_transfer(struct consensus *consensus, uint32_t node);
 /* As leader: takes `node` out of the cluster for good; the status says when it is. Only one that is silent, and so serves
  * nobody: stop it first. STATUS_OK: it is on its way, or done. STATUS_NOT_LEADER; STATUS_NOT_FOUND: it is no member;
- * STATUS_INVALID: fewer than two voters would be left; STATUS_BUSY: it is heard, or a change is under way, or another
- * voter is too far behind to go without this one. */
+ * STATUS_INVALID: fewer than two voters would be left; STATUS_BUSY: it is heard, or a change is under way, or too
+ * many of the others are far behind. */
 enum status consensus_remove(struct consensus *consensus, uint32_t node);
 /* Whether that life of `peer` has been taken out, as far as this node knows. */
 bool consensus_has_removed(const struct consensus *consensus, uint32_t peer, struct node_life life);

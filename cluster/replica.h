@@ -80,8 +80,8 @@ const char *replica_receive_push(struct replica *replica, uint32_t peer, struct 
 
 /* Appends as leader. STATUS_NOT_LEADER, STATUS_BUSY (leadership is being handed over; try again). */
 enum status replica_submit(struct replica *replica, struct log_entry *const *entries, uint32_t count);
-/* One membership change at a time, after an entry of our own term, with every voter of the new configuration near the
- * end of the log (S5): STATUS_BUSY until then. */
+/* One membership change at a time, after an entry of our own term, with a majority of the new configuration near the end of
+ * the log, and whomever it makes a voter (S5): STATUS_BUSY until then. */
 enum status replica_change(struct replica *replica, struct bytes configuration);
 
 /* Which life of `peer` is at the other end from here on: only if the newest configuration names that one is it asked for

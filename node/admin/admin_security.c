@@ -457,7 +457,7 @@ static void answer_removal(struct admin_request *request, uint32_t node, enum st
                                  : status == STATUS_INVALID   ? "without node %u there would be fewer than two voting members"
                                  : status == STATUS_BUSY
                                      ? "node %u is still heard (stop it, and wait for timeouts.node_timeout_ms), or another "
-                                       "change is under way, or another member is too far behind"
+                                       "change is under way, or too many of the others are far behind"
                                      : "node %u cannot be taken out by this node now: ask the one that leads",
              node);
     answer(request, status == STATUS_OK ? 200 : status == STATUS_NOT_FOUND ? 404 : status == STATUS_CLOSED ? 503 : 409,

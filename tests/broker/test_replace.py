@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from cluster import wait_until
+from cluster import Cluster, wait_until
 from mqtt import Client
 from test_failover import Publisher, first_deliveries, run_publishers
 
@@ -54,6 +54,25 @@ def test_every_node_is_wiped_and_replaced_under_load_and_nothing_is_lost(own_clu
 
     own_cluster.kill(own_cluster.leader())    # replacements vote and lead like any other
     assert Client("q", timeout=20).open(own_cluster.ports[own_cluster.leader()]).reason == 0
+
+
+def test_of_five_nodes_two_that_are_far_behind_are_replaced_one_after_the_other():
+    five = Cluster(5)
+    try:
+        lost = five.followers()[:2]
+        for number in lost:
+            five.kill(number)
+        client = Client("p", timeout=60)
+        client.open(five.ports[five.leader()])
+        for number in range(1200):    # an entry each: the dead are not near the end of the log
+            client.publish("t", str(number), qos=1, retain=True)
+        client.close()
+        for number in lost:
+            five.run("replace", str(number))
+        five.wait_ready()
+        five.wait_equal()
+    finally:
+        five.down()
 
 
 def test_what_was_replaced_does_not_come_back(own_cluster):

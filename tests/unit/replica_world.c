@@ -11,7 +11,7 @@
 
 void configuration_of(uint32_t count, struct buffer *out)
 {
-    static const uint32_t nodes[] = {1, 2, 3, 4};
+    static const uint32_t nodes[] = {1, 2, 3, 4, 5};
     buffer_clear(out);
     replica_bootstrap_configuration(nodes, count, out);
 }
@@ -226,7 +226,7 @@ static void make_replica(struct world *w)
 void given_replica(struct world *w, unsigned commands, uint64_t snapshot_index)
 {
     struct buffer members = {0};
-    configuration_of(3, &members);
+    configuration_of(w->five ? 5 : 3, &members);
     struct replica_snapshot snapshot = {.index = snapshot_index, .term = 1, .configuration_index = 1,
                                         .configuration = buffer_bytes(&members)};
     assert_int_equal(log_set_term(w->log, 1, 0), STATUS_OK);
@@ -274,8 +274,10 @@ void given_leader(struct world *w)
 {
     for (w->now = 1000; replica_role(w->replica) != RAFT_CANDIDATE; w->now += 10)
         replica_advance(w->replica, w->now);
-    receive(w, 2, vote_result(2, true));
-    receive(w, 2, vote_result(2, false));
+    for (uint32_t node = 2; node <= (w->five ? 3 : 2); node++)
+        receive(w, node, vote_result(2, true));
+    for (uint32_t node = 2; node <= (w->five ? 3 : 2); node++)
+        receive(w, node, vote_result(2, false));
     assert_int_equal(replica_role(w->replica), RAFT_LEADER);
     when_flushed(w);
 }

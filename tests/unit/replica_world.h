@@ -20,7 +20,7 @@
 #define SELF 1
 #define MESSAGES 64
 
-/* The first `count` of nodes 1 to 4 as members. Replaces what `out` holds. */
+/* The first `count` of nodes 1 to 5 as members. Replaces what `out` holds. */
 void configuration_of(uint32_t count, struct buffer *out);
 
 /* ---- messages ---- */
@@ -55,6 +55,7 @@ struct world {
     struct log *log;
     struct replica *replica;
     struct node_life life;
+    bool five;                /* members, instead of three; set it before given_replica() */
     uint64_t now;
     struct raft_message sent[MESSAGES];
     uint32_t sent_entries[MESSAGES];

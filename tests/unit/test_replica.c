@@ -175,6 +175,47 @@ static void s5_a_membership_change_waits_for_an_entry_of_our_term(void **state)
     buffer_release(&two);
 }
 
+/* Of the voters 1 to 5 two have followed, one is far behind, and one has never been heard. */
+static void s5_a_majority_that_is_near_is_enough_to_go_without_a_voter(void **state)
+{
+    struct world *w = *state;
+    w->five = true;
+    given_replica(w, 1500, 0);
+    given_leader(w);
+    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
+    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
+    log_entry_release(entry);
+    when_flushed(w);
+    receive(w, 2, append_result(2, 0, log_last(w->log)));
+    assert_int_equal(replica_remove(w->replica, 5), STATUS_BUSY); /* of 1 to 4, two are near */
+    receive(w, 4, append_result(2, 0, 300));
+    receive(w, 3, append_result(2, 0, log_last(w->log)));
+    assert_int_equal(replica_remove(w->replica, 5), STATUS_OK);
+    when_flushed(w);
+    receive(w, 2, append_result(2, 0, log_last(w->log)));
+    receive(w, 3, append_result(2, 0, log_last(w->log)));
+    assert_int_equal(replica_commit(w->replica), log_last(w->log));
+    assert_int_equal(replica_remove(w->replica, 4), STATUS_OK); /* and the other one */
+}
+
+static void s5_who_is_made_a_voter_has_caught_up(void **state)
+{
+    struct world *w = *state;
+    struct buffer four = {0};
+    given_replica(w, 1500, 0);
+    given_leader(w);
+    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
+    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
+    log_entry_release(entry);
+    when_flushed(w);
+    receive(w, 2, append_result(2, 0, log_last(w->log)));
+    receive(w, 3, append_result(2, 0, log_last(w->log)));
+    assert_int_equal(replica_commit(w->replica), log_last(w->log));
+    configuration_of(4, &four);
+    assert_int_equal(replica_change(w->replica, buffer_bytes(&four)), STATUS_BUSY);
+    buffer_release(&four);
+}
+
 /* ---- S6 ---- */
 
 static unsigned count_installs(const struct bare *bare)
@@ -467,6 +508,8 @@ int main(void)
         TEST(s3_a_rejected_candidate_learns_our_term),
         TEST(s4_a_rejection_at_or_below_match_takes_nothing_back),
         TEST(s5_a_membership_change_waits_for_an_entry_of_our_term),
+        TEST(s5_a_majority_that_is_near_is_enough_to_go_without_a_voter),
+        TEST(s5_who_is_made_a_voter_has_caught_up),
         TEST(s6_no_snapshot_leaves_before_its_file_has),
         TEST(s8_a_flush_of_truncated_entries_is_not_believed),
         TEST(s8_terms_of_what_the_disk_has_yet_to_store_are_kept),
