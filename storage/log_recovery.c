@@ -23,6 +23,7 @@ struct recovery {
     uint64_t highest;         /* the highest index seen anywhere, also behind a fault */
     uint64_t end;             /* the last entry that holds */
     bool remains;             /* something lies behind the end of the last segment */
+    bool dropped;             /* a repair passed over newer segments: what comes next goes into one that is newer still */
     bool blind;               /* the newest entries left no trace: nobody knows what is owed, so no repair */
 };
 
@@ -454,7 +455,7 @@ static void settle(struct recovery *r)
         log->first_previous_term = log->segments[0]->header.previous_term;
         log->first_previous_hash = log->segments[0]->header.previous_hash;
         log->last = last->header.first + last->count - 1;
-        log->begin_segment = r->remains;
+        log->begin_segment = r->remains || r->dropped;
         log->mark_sequence = last->header.sequence;
         log->mark = log->last;
         log->marked = r->known;
@@ -563,6 +564,7 @@ static enum status read_all(struct recovery *r)
             break;
         note_owed(r, 0, &content);
         drop_segments(log);
+        r->dropped = true;
     }
     if (status == STATUS_OK || repairable(r, status))
         status = scan_all(r, &content);

@@ -366,6 +366,30 @@ static void a_repaired_log_keeps_what_holds_and_owes_the_rest_until_it_is_back(v
     assert_entries(w, 1, 100, 1);
 }
 
+/* A truncation ended segment 1 early, which a power loss has undone: it could take more. */
+static void a_log_that_lost_its_newest_segment_owes_no_more_than_it_gets_back(void **state)
+{
+    struct world *w = *state;
+    append_and_flush(w, 1, 6);
+    assert_int_equal(log_truncate(w->log, 4), STATUS_OK);
+    append_and_flush(w, 1, 4);
+    struct disk_file *file;
+    assert_int_equal(disk_open(w->options.disk, FIRST_SEGMENT, &file), STATUS_OK);
+    assert_int_equal(disk_resize(file, SEGMENT_BYTES), STATUS_OK);
+    disk_close(file);
+    disk_sim_flip(w->sim, "/log/0000000000000002.segment", 16, 1);
+    w->options.repair = true;
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_int_equal(log_last(w->log), 3);
+    assert_int_equal(log_owed(w->log), 7);
+    append_and_flush(w, 1, 4);
+    assert_int_equal(log_owed(w->log), 0);
+    w->options.repair = false;
+    assert_int_equal(reopen(w), STATUS_OK);
+    assert_int_equal(log_owed(w->log), 0);
+    assert_entries(w, 1, 7, 1);
+}
+
 static void every_single_flip_can_be_repaired_or_is_refused(void **state)
 {
     struct world *w = *state;
@@ -425,6 +449,7 @@ int main(void)
         IN_A_WORLD(rot_met_while_reading_stops_the_log),
         IN_A_WORLD(a_record_inside_of_a_message_does_not_pass_for_one),
         IN_A_WORLD(a_repaired_log_keeps_what_holds_and_owes_the_rest_until_it_is_back),
+        IN_A_WORLD(a_log_that_lost_its_newest_segment_owes_no_more_than_it_gets_back),
         IN_A_WORLD(every_single_flip_can_be_repaired_or_is_refused),
         IN_A_WORLD(a_newest_segment_of_which_nothing_can_be_read_is_beyond_repair),
     };
