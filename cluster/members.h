@@ -10,8 +10,9 @@
  *
  * Who is removed for good stays in the configuration as its last life, crossed out: nobody sends it anything, asks it or
  * counts it. (To raft it is one that only learns, as "2/7/9c41/removed". Raft's own word for it, a spare, is none: with one
- * among the servers the library's timer of a leader is always due.) So it does not join again by itself when somebody starts it; a replacement with a greater
- * number does, by the steps above: the first of them makes the leader forget what the former life had.
+ * among the servers the library's timer of a leader is always due.) So it does not join again by itself when somebody
+ * starts it; a replacement with a greater number does, by the steps above: the first of them makes the leader forget what
+ * the former life had.
  *
  * Each step is an ordinary membership change: an entry of the log, one at a time, which adds or removes one voter.
  *

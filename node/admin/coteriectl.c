@@ -166,23 +166,11 @@ static int wait_for_removal(const struct ctl_options *options, const char *leade
 
 static int remove_by(const struct ctl_options *options, const char *leader, long long node)
 {
-    struct buffer answer = {0};
-    char why[CTL_ERROR_MAX];
-    const char *actor = getenv("USER");
-    json_t *change = json_pack("{s:s, s:I, s:s}", "do", "remove", "node", (json_int_t)node, "actor",
-                               actor != NULL ? actor : "operator");
-    char *text = json_dumps(change, JSON_COMPACT);
-    long code = ctl_request(options, leader, "/members", text, &answer, why);
-    json_t *said = code != 0 ? json_loads((const char *)answer.data, 0, NULL) : NULL;
-    if (code == 0)
-        fprintf(stderr, "coteriectl: no answer from %s: %s\n", leader, why);
-    else if (code != 200)
-        fprintf(stderr, "coteriectl: %s\n", said != NULL ? text_of(said, "error") : (const char *)answer.data);
+    json_t *said = ctl_change(options, leader, "/members", json_pack("{s:s, s:I}", "do", "remove", "node", (json_int_t)node));
+    if (said == NULL)
+        return 1;
     json_decref(said);
-    json_decref(change);
-    free(text);
-    buffer_release(&answer);
-    return code == 200 ? wait_for_removal(options, leader, node) : 1;
+    return wait_for_removal(options, leader, node);
 }
 
 static int command_remove(const struct ctl_options *options)

@@ -4,6 +4,8 @@
 
 #include "base/bytes.h"
 
+#include <jansson.h>
+
 #define CTL_ERROR_MAX 256     /* CURL_ERROR_SIZE */
 #define CTL_WORDS_MAX 16
 #define CTL_USAGE     (-1)    /* what was asked for makes no sense: print how it is done */
@@ -24,6 +26,9 @@ void ctl_end(void);
 /* HTTP status of a GET, or of a POST of `json`; 0: nobody answers, and `why` says what. The answer is NUL-terminated. */
 long ctl_request(const struct ctl_options *options, const char *address, const char *path, const char *json,
                  struct buffer *answer, char why[CTL_ERROR_MAX]);
+
+/* ctl_security.c: a POST of `json`, which is taken over, by whoever runs this. The answer; NULL: it was told why not. */
+json_t *ctl_change(const struct ctl_options *options, const char *address, const char *path, json_t *json);
 
 /* ctl_security.c; exit codes, or CTL_USAGE */
 int command_user(const struct ctl_options *options);

@@ -24,12 +24,12 @@ static int complain(const char *what)
 }
 
 /* The answer as JSON; NULL: it was told why not. Takes `json` over (NULL: a GET). */
-static json_t *ask(const struct ctl_options *options, const char *path, json_t *json)
+static json_t *ask(const struct ctl_options *options, const char *address, const char *path, json_t *json)
 {
     struct buffer answer = {0};
     char why[CTL_ERROR_MAX];
     char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-    long status = ctl_request(options, options->address, path, text, &answer, why);
+    long status = ctl_request(options, address, path, text, &answer, why);
     json_t *said = status != 0 ? json_loads((const char *)answer.data, 0, NULL) : NULL;
     const char *error = json_string_value(json_object_get(said, "error"));
     if (text != NULL)
@@ -37,7 +37,7 @@ static json_t *ask(const struct ctl_options *options, const char *path, json_t *
     free(text);
     json_decref(json);
     if (status == 0)
-        fprintf(stderr, "coteriectl: no answer from %s: %s\n", options->address, why);
+        fprintf(stderr, "coteriectl: no answer from %s: %s\n", address, why);
     else if (status != 200)
         fprintf(stderr, "coteriectl: %s\n", error != NULL ? error : (const char *)answer.data);
     buffer_release(&answer);
@@ -47,11 +47,16 @@ static json_t *ask(const struct ctl_options *options, const char *path, json_t *
     return NULL;
 }
 
-static int change(const struct ctl_options *options, const char *path, json_t *json)
+json_t *ctl_change(const struct ctl_options *options, const char *address, const char *path, json_t *json)
 {
     const char *actor = getenv("USER");
     json_object_set_new(json, "actor", json_string(actor != NULL ? actor : "operator"));
-    json_t *said = ask(options, path, json);
+    return ask(options, address, path, json);
+}
+
+static int change(const struct ctl_options *options, const char *path, json_t *json)
+{
+    json_t *said = ctl_change(options, options->address, path, json);
     if (said == NULL)
         return 1;
     printf("%s\n", json_string_value(json_object_get(said, "result")));
@@ -154,7 +159,7 @@ static bool set_quota(json_t *json, const char *word)
 
 static int list_users(const struct ctl_options *options)
 {
-    json_t *said = ask(options, "/users", NULL);
+    json_t *said = ask(options, options->address, "/users", NULL);
     const json_t *user;
     size_t i;
     if (said == NULL || options->json)
@@ -214,7 +219,7 @@ static json_t *rights_of(const char *words)
 
 static int list_roles(const struct ctl_options *options)
 {
-    json_t *said = ask(options, "/roles", NULL);
+    json_t *said = ask(options, options->address, "/roles", NULL);
     const json_t *role, *rule, *grant;
     size_t i, k;
     if (said == NULL || options->json)
@@ -270,7 +275,7 @@ int command_role(const struct ctl_options *options)
 
 static int list_bans(const struct ctl_options *options)
 {
-    json_t *said = ask(options, "/bans", NULL);
+    json_t *said = ask(options, options->address, "/bans", NULL);
     const json_t *ban;
     size_t i;
     if (said == NULL || options->json)
@@ -308,7 +313,7 @@ int command_ban(const struct ctl_options *options)
 
 int command_audit(const struct ctl_options *options)
 {
-    json_t *said = ask(options, "/audit", NULL);
+    json_t *said = ask(options, options->address, "/audit", NULL);
     const json_t *one;
     size_t i;
     if (said == NULL || options->json)

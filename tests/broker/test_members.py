@@ -82,4 +82,3 @@ def test_what_cannot_be_taken_out_is_refused_with_the_reason(own_cluster):
     asked = own_cluster.leader()
     own_cluster.kill(next(number for number in own_cluster.ports if number not in (asked, follower)))
     wait_until("nobody leads", lambda: "no leader is known" in own_cluster.ctl("remove", str(follower), node=asked, check=False))
-
