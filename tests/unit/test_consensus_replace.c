@@ -419,11 +419,11 @@ static void a_leader_that_dies_has_removed_a_node_or_not(void **state)
 {
     struct world *world = *state;
     for (uint64_t after_ms = 0; after_ms < 8; after_ms++) {
-        uint32_t removed = follower_of(world), leader = leader_of(world);
-        submit_some(world, leader, 10);
+        uint32_t removed = follower_of(world);
+        submit_some(world, leader_of(world), 10);
         stop_node(world, removed, false);
         run_ms(world, 3000);
-        leader = leader_of(world);
+        uint32_t leader = leader_of(world);
         assert_int_equal(remove_node(world, removed), STATUS_OK);
         run_ms(world, after_ms);
         stop_node(world, leader, true);

@@ -150,6 +150,15 @@ static void s4_a_rejection_at_or_below_match_takes_nothing_back(void **state)
 
 /* ---- S5 ---- */
 
+/* As leader, of term 2. */
+static void when_an_entry_is_submitted(struct world *w)
+{
+    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
+    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
+    log_entry_release(entry);
+    when_flushed(w);
+}
+
 static void s5_a_membership_change_waits_for_an_entry_of_our_term(void **state)
 {
     struct world *w = *state;
@@ -164,10 +173,7 @@ static void s5_a_membership_change_waits_for_an_entry_of_our_term(void **state)
     given_replica(w, 0, 0);
     given_leader(w);
     assert_int_equal(replica_change(w->replica, buffer_bytes(&two)), STATUS_BUSY);
-    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
-    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
-    log_entry_release(entry);
-    when_flushed(w);
+    when_an_entry_is_submitted(w);
     receive(w, 2, append_result(2, 0, 2));
     assert_int_equal(replica_commit(w->replica), 2);
     assert_int_equal(replica_change(w->replica, buffer_bytes(&two)), STATUS_OK);
@@ -182,10 +188,7 @@ static void s5_a_majority_that_is_near_is_enough_to_go_without_a_voter(void **st
     w->five = true;
     given_replica(w, 1500, 0);
     given_leader(w);
-    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
-    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
-    log_entry_release(entry);
-    when_flushed(w);
+    when_an_entry_is_submitted(w);
     receive(w, 2, append_result(2, 0, log_last(w->log)));
     assert_int_equal(replica_remove(w->replica, 5), STATUS_BUSY); /* of 1 to 4, two are near */
     receive(w, 4, append_result(2, 0, 300));
@@ -204,10 +207,7 @@ static void s5_who_is_made_a_voter_has_caught_up(void **state)
     struct buffer four = {0};
     given_replica(w, 1500, 0);
     given_leader(w);
-    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
-    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
-    log_entry_release(entry);
-    when_flushed(w);
+    when_an_entry_is_submitted(w);
     receive(w, 2, append_result(2, 0, log_last(w->log)));
     receive(w, 3, append_result(2, 0, log_last(w->log)));
     assert_int_equal(replica_commit(w->replica), log_last(w->log));
@@ -369,10 +369,7 @@ static void s9_commits_are_pushed(void **state)
     given_replica(w, 0, 0);
     given_leader(w);
     receive(w, 2, append_result(2, 0, 1));
-    struct log_entry *entry = log_entry_new(2, LOG_COMMAND, "x", 1);
-    assert_int_equal(replica_submit(w->replica, &entry, 1), STATUS_OK);
-    log_entry_release(entry);
-    when_flushed(w);
+    when_an_entry_is_submitted(w);
     receive(w, 2, append_result(2, 0, 2));
     replica_flush(w->replica);
     const struct raft_message *push = sent_of(w, RAFT_APPEND_ENTRIES);

@@ -204,13 +204,19 @@ static void r3_a_replacement_that_has_heard_nothing_is_nobody(void **state)
     assert_int_equal(log_vote(w->log), 0);
 }
 
+/* With 7 entries, all of them committed. */
+static void given_a_leader_of_three(struct world *w)
+{
+    given_replica(w, 5, 0);
+    given_leader(w);
+    receive(w, 3, append_result(2, 0, 7));
+}
+
 static void the_leader_takes_a_replacement_in_step_by_step(void **state)
 {
     struct world *w = *state;
     enum member_role role;
-    given_replica(w, 5, 0);
-    given_leader(w);
-    receive(w, 3, append_result(2, 0, 7));
+    given_a_leader_of_three(w);
     assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_NOT_FOUND); /* the first life is a member already */
 
     replica_peer_life(w->replica, 2, (struct node_life){7, 0x99});
@@ -247,9 +253,7 @@ static void two_voters_are_left_in_any_case(void **state)
 {
     struct world *w = *state;
     enum member_role role;
-    given_replica(w, 5, 0);
-    given_leader(w);
-    receive(w, 3, append_result(2, 0, 7));
+    given_a_leader_of_three(w);
     replica_peer_life(w->replica, 2, (struct node_life){7, 0x99});
     assert_int_equal(replica_adopt(w->replica, 2, &role), STATUS_OK);
     when_flushed(w);
@@ -257,14 +261,6 @@ static void two_voters_are_left_in_any_case(void **state)
     replica_peer_life(w->replica, 3, (struct node_life){7, 0x98});
     assert_int_equal(replica_adopt(w->replica, 3, &role), STATUS_NOT_FOUND);
     assert_int_equal(role, MEMBER_OTHER);
-}
-
-/* With 7 entries, all of them committed. */
-static void given_a_leader_of_three(struct world *w)
-{
-    given_replica(w, 5, 0);
-    given_leader(w);
-    receive(w, 3, append_result(2, 0, 7));
 }
 
 static void a_removed_node_is_asked_nothing_and_counts_no_more(void **state)
